@@ -1,0 +1,1 @@
+"""Real-time in-loan risk decisions for revolving credit."""

@@ -1,0 +1,175 @@
+"""A decision: the effects that rules ask for, how they merge into one outcome, and the whole answer record.
+
+Effects of many rules merge commutatively and idempotently: the outcome does not depend on the order of rules or on an
+effect being asked for twice. Severity, most severe first:
+
+    hold block > hold review > hold step_up > freeze > cut > draw_cap > reprice > raise > approve
+
+There is no default outcome. If nothing asked for `approve` and nothing held, the outcome is a review with RC90.
+
+Money in minor units, rates in basis points, instants in ms UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from decision_service.core.facility import Position
+from decision_service.core.reasons import Reason
+
+HoldKind = Literal["step_up", "review", "block"]
+LimitKind = Literal["freeze", "cut", "draw_cap", "raise"]
+HOLD_RANK: Final[dict[str, int]] = {"step_up": 1, "review": 2, "block": 3}
+TIER_RANK: Final[dict[str, int]] = {"blue": 1, "yellow": 2, "orange": 3, "red": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Do not pay out now."""
+
+    kind: HoldKind
+
+
+@dataclass(frozen=True, slots=True)
+class CapDraw:
+    """Pay out at most this much of the draw (already floored to a minor unit)."""
+
+    amount_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeLimit:
+    """Change the limit: `freeze`, or to `to_minor`."""
+
+    kind: Literal["freeze", "set"]
+    to_minor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePrice:
+    """Price new draws at `apr_bps`."""
+
+    apr_bps: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Alert:
+    """A warning raised beside the outcome."""
+
+    tier: str
+    indicator: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Offer:
+    """Something marketing may offer."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Renew:
+    """What to do about a facility's renewal: auto, manual or decline."""
+
+    how: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tag:
+    """A free label for downstream."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """Explicitly nothing against it."""
+
+
+Action = Hold | CapDraw | ChangeLimit | ChangePrice | Alert | Offer | Renew | Tag | Approve
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """An action somebody asks for, with its cause."""
+
+    action: Action
+    source: (
+        str  # "rule:velocity_burst", "matrix:score_by_utilisation", "guardrail:apr_cap", "fallback:static"
+    )
+    reason: str = ""  # a reason code, or "" for none
+
+
+@dataclass(frozen=True, slots=True)
+class LimitChange:
+    """What happens to the limit, or (draw_cap) to this draw only."""
+
+    kind: LimitKind
+    from_minor: int
+    to_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reprice:
+    """The price of new draws."""
+
+    from_bps: int
+    to_bps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One scorecard's verdict; all three are None when it could not score (`problem` says why)."""
+
+    points: int | None
+    pd: float | None
+    grade: str | None
+    version: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Everything needed to explain a decision, collected always, rendered on demand.
+
+    `numbers` and `strings` are the two value vectors (layout of the policy named by the decision); `verdicts` holds
+    one byte a rule in policy order: 0 silent, 1 fired, 2 unknown and skipped, 3 unknown and fired, 4 unknown and held,
+    5 went wrong. `cells` names the matrix cells hit.
+    """
+
+    numbers: bytes
+    strings: tuple[str | None, ...]
+    verdicts: bytes
+    cells: tuple[str, ...]
+    seq: int  # sequence number of the last log record seen, -1 for an empty log
+    version: int  # version of the customer's state
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The whole answer record but for the time it took."""
+
+    decision_id: str
+    request_id: str
+    customer_id: str
+    facility_id: str
+    decision: Literal["approve", "hold", "reprice", "limit_change"]
+    approved_minor: int
+    currency: str
+    hold: HoldKind | None
+    hold_expires_at_ms: int | None
+    reprice: Reprice | None
+    limit_change: LimitChange | None
+    alerts: tuple[Alert, ...]
+    offers: tuple[str, ...]
+    tags: tuple[str, ...]
+    reasons: tuple[Reason, ...]
+    scores: dict[str, Score]
+    policy_id: str
+    policy_label: str
+    rung: Literal["full", "no_links", "no_score", "static"]
+    missing: tuple[str, ...]
+    decided_at_ms: int
+    trace: Trace | None = field(default=None, compare=False)

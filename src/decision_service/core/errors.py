@@ -1,0 +1,146 @@
+"""The one tree of operating errors. Programmer errors are not here: they crash.
+
+    DecisionServiceError
+    ├── InvalidInput            the caller's input is wrong; names the field             422
+    │   └── MalformedBody       not even JSON of the right shape                          400
+    ├── NotFound                the named thing does not exist                            404
+    ├── Conflict                what is asked contradicts what is stored                  409
+    ├── RequestIdReused         a request_id came back with other content                 422
+    ├── PolicyRejected          a candidate policy does not compile; holds diagnostics    422
+    ├── ScorecardRejected       a model directory that must not be loaded                 422
+    ├── StoreError
+    │   ├── StoreUnavailable    nothing was written                                       503
+    │   ├── OutcomeUnknown      a write whose reply was lost: ask again by id             503
+    │   └── StoreUnsafe         configured so that it could lose or evict keys            exit 3
+    ├── VersionMoved            the conditional commit lost the race (never leaves the service)
+    ├── DeadlineExceeded        the answer could not be made in time                      503
+    ├── Draining                the service is shutting down                              503
+    └── SettingInvalid          a setting is wrong; names it                              exit 2
+
+`code` is stable: it ends the problem document's `type`, labels the metric and is what a caller may switch on. The HTTP
+status and the exit status are assigned in one table each (`api/problems.py`, `cli/__init__.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from decision_service.core.source import Diagnostic
+
+
+class DecisionServiceError(Exception):
+    """Root of the operating errors."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidInput(DecisionServiceError):
+    """A field of the caller's input is wrong. `field` is a dotted path such as `geo.lat` or `events.3.amount`."""
+
+    code = "invalid-input"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class MalformedBody(InvalidInput):
+    """The body is not JSON of the right shape at all."""
+
+    code = "malformed-body"
+
+
+class NotFound(DecisionServiceError):
+    """The named thing does not exist."""
+
+    code = "not-found"
+
+
+class Conflict(DecisionServiceError):
+    """What is asked contradicts what is stored."""
+
+    code = "conflict"
+
+
+class RequestIdReused(DecisionServiceError):
+    """The request_id was already used with other content; nothing was changed."""
+
+    code = "idempotency-key-reuse"
+
+
+class PolicyRejected(DecisionServiceError):
+    """A candidate policy does not compile; the active one stays."""
+
+    code = "policy-rejected"
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        super().__init__("\n".join(d.render() for d in diagnostics))
+        self.diagnostics = tuple(diagnostics)
+
+
+class ScorecardRejected(DecisionServiceError):
+    """A model directory that must not be loaded: `path` names the file, the message says why."""
+
+    code = "scorecard-rejected"
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+
+
+class StoreError(DecisionServiceError):
+    """The store failed."""
+
+    code = "store-error"
+
+
+class StoreUnavailable(StoreError):
+    """The store could not be reached or refused the command; nothing was written."""
+
+    code = "store-unavailable"
+
+
+class OutcomeUnknown(StoreError):
+    """A write was sent and its reply never came: it may or may not have happened. Ask again by id."""
+
+    code = "outcome-unknown"
+
+
+class StoreUnsafe(StoreError):
+    """The store is configured so that it could lose or evict what it acknowledged."""
+
+    code = "store-unsafe"
+
+
+class VersionMoved(DecisionServiceError):
+    """The customer's log changed between read and commit; nothing was written."""
+
+    code = "version-moved"
+
+
+class DeadlineExceeded(DecisionServiceError):
+    """The answer could not be made in time."""
+
+    code = "deadline-exceeded"
+
+
+class Draining(DecisionServiceError):
+    """The service is shutting down and takes no new work."""
+
+    code = "draining"
+
+
+class SettingInvalid(DecisionServiceError):
+    """A setting is missing or wrong; `name` is its environment name."""
+
+    code = "setting-invalid"
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"{name}: {message}")
+        self.name = name

@@ -1,0 +1,52 @@
+"""A drawdown request, parsed and checked: the question that a decision answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from decision_service.core.event import Event, Geo
+from decision_service.core.facility import Facility
+
+
+@dataclass(frozen=True, slots=True)
+class DrawdownRequest:
+    """One request to draw on a facility.
+
+    `amount_minor` is in minor units of `currency`. `occurred_at_ms` is None when the caller left it to our clock.
+    `fingerprint` digests the content as the caller meant it (key order, white space, `1.0` against `1` do not count;
+    `deadline_ms` neither), so that one `request_id` cannot ask two questions. `body` is the request as received.
+    """
+
+    request_id: str
+    customer_id: str
+    facility_id: str
+    amount_minor: int
+    currency: str
+    occurred_at_ms: int | None
+    channel: str | None
+    device_id: str | None
+    counterparty_id: str | None
+    purpose: str | None
+    geo: Geo | None
+    term_months: int | None
+    facility: Facility | None
+    fingerprint: bytes
+    body: bytes
+    attributes: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PostedEvent:
+    """One event of a `POST /v1/events` call, parsed and checked by itself.
+
+    `index` is its position in the call. `event.settles` is already set from `decision_id`; whether that drawdown
+    exists is for the service to find out. `body` is the event as canonical JSON, for the outbox.
+    """
+
+    index: int
+    event_id: str
+    customer_id: str
+    decision_id: str | None
+    event: Event
+    body: bytes

@@ -1,0 +1,131 @@
+"""The store: one interface, two implementations (`memory`, `redis`), one contract-test suite over both.
+
+A store keeps, per customer, the packed event log, facilities and attributes under one *version* that every write
+moves; decisions; an outbox stream a partition; lists; and which customer a facility belongs to.
+
+Promises, each checked by `tests/store/test_contract.py`:
+  * `read` is one atomic round trip; what it returns is one state under one version.
+  * `commit` happens whole or not at all, only if the version is still the one read (else VersionMoved), and what it
+    acknowledges is as durable as the profile says.
+  * A method that cannot say whether it wrote raises OutcomeUnknown; one that knows it did not raises StoreUnavailable.
+  * No method retries by itself.
+
+The layout of keys is drawn in `store/keys.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from decision_service.core.event import EMPTY_LOG
+from decision_service.core.facility import Attribute, Facility
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerState:
+    """What one read returns. A customer never heard of has version 0 and an empty log."""
+
+    version: int = 0
+    log: bytes = EMPTY_LOG
+    facilities: Mapping[str, Facility] = field(default_factory=dict)
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    decision: bytes | None = None  # the frame stored under the decision_id asked for, if any
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One atomic change of one customer. Everything is optional; a commit with nothing in it still moves the version.
+
+    `records` are packed events to append. `trimmed_log`, when given, replaces the whole log before the append (header
+    included): that is how retention works. `decision` is `(decision_id, frame)`. `outbox` are entries for the
+    partition's stream, each a mapping of field to bytes.
+    """
+
+    customer_id: str
+    expected_version: int
+    records: bytes = b""
+    trimmed_log: bytes | None = None
+    facilities: Mapping[str, Facility] = field(default_factory=dict)
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    decision: tuple[str, bytes] | None = None
+    outbox: Sequence[Mapping[bytes, bytes]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """What a worker says of itself: which policy it runs, or why it could not load the newest."""
+
+    worker_id: str
+    policy_id: str
+    policy_label: str
+    seen_at_ms: int
+    problem: str = ""
+
+
+class Store(Protocol):
+    """Everything the service asks of a store. `timeout_s` bounds a call; past it the outcome counts as unknown
+    for a write and the store as unavailable for a read."""
+
+    async def read(self, customer_id: str, decision_id: str | None, timeout_s: float) -> CustomerState:
+        """The customer's state and, if `decision_id` is given, the frame stored under it. StoreUnavailable."""
+        ...
+
+    async def commit(self, commit: Commit, timeout_s: float) -> int:
+        """Apply atomically; the new version. VersionMoved, StoreUnavailable, OutcomeUnknown."""
+        ...
+
+    async def read_decision(self, decision_id: str, timeout_s: float) -> bytes | None:
+        """The frame stored under a decision_id (which names its partition), or None."""
+        ...
+
+    async def claim_facility(self, facility_id: str, customer_id: str, timeout_s: float) -> str:
+        """Record, once and for all, whose facility this is; the owner (perhaps another customer) is returned."""
+        ...
+
+    async def facility_owner(self, facility_id: str, timeout_s: float) -> str | None:
+        """The customer a facility belongs to, or None."""
+        ...
+
+    async def read_lists(
+        self, known_version: int, timeout_s: float
+    ) -> tuple[int, Mapping[str, frozenset[str]] | None]:
+        """`(version, lists)`; lists is None when the version is the one already known."""
+        ...
+
+    async def change_list(self, name: str, value: str, present: bool, timeout_s: float) -> bool:
+        """Put a value on a list or take it off; True if that changed anything. Moves the lists' version."""
+        ...
+
+    async def publish_reload(self, timeout_s: float) -> int:
+        """Ask every worker to reload its policy from disk; the new reload number."""
+        ...
+
+    async def read_reload(self, timeout_s: float) -> int:
+        """The current reload number."""
+        ...
+
+    async def save_policy(self, policy_id: str, document: bytes, timeout_s: float) -> None:
+        """Keep a policy's description under its content id, once."""
+        ...
+
+    async def read_policy(self, policy_id: str, timeout_s: float) -> bytes | None:
+        """The description kept under a policy id, or None."""
+        ...
+
+    async def announce_worker(self, status: WorkerStatus, timeout_s: float) -> None:
+        """Say which policy a worker runs; entries not renewed for 10 s are forgotten."""
+        ...
+
+    async def workers(self, now_ms: int, timeout_s: float) -> Sequence[WorkerStatus]:
+        """The workers heard of lately, sorted by id."""
+        ...
+
+    async def check(self) -> Sequence[str]:
+        """Why the store must not be used (evicting policy, no append-only file ...), empty if it is safe. StoreUnavailable."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...
