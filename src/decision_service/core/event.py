@@ -15,10 +15,11 @@ The log is one byte string: a 64-byte header, then one 64-byte record an event i
             word 4   u1  kind | u1 status | u1 channel | u1 flags | u4 code
             word 5   i4  lat_e6 | i4 lon_e6     1e-6 degrees; only if FLAG_PLACE
             word 6   u4  facility | u4 device   32-bit digests, 0 where absent
-            word 7   u8  counterparty           64-bit digest, 0 where absent; on a record with FLAG_SETTLES the
-                                                key of the drawdown that it settles
+            word 7   u8  counterparty           64-bit digest, 0 where absent; on a record with FLAG_SETTLES or
+                                                FLAG_LOAN the key of the drawdown that it settles or concerns
 
-    flags   bit 0 FLAG_PLACE · bit 1 FLAG_SETTLES · bits 4-7 accuracy class of the place (0 = unknown)
+    flags   bit 0 FLAG_PLACE · bit 1 FLAG_SETTLES (a drawdown event that settles an earlier drawdown) · bit 2
+            FLAG_LOAN (a repayment, due ... of one loan) · bits 4-7 accuracy class of the place (0 = unknown)
 
 `code` is the digest of the category (purpose of a drawdown, merchant category of a purchase, name of a label ...).
 The amount of a drawdown this service approved is what it approved; of one it held, what was asked for.
@@ -49,6 +50,7 @@ TRIMMED_NOTHING: Final = -(2**62)
 
 FLAG_PLACE: Final = 1
 FLAG_SETTLES: Final = 2
+FLAG_LOAN: Final = 4
 
 RECORD: Final = np.dtype(
     [
@@ -114,12 +116,13 @@ class Event:
     counterparty: int = 0
     code: int = 0
     geo: Geo | None = None
-    settles: int = 0  # key of the drawdown this event settles, 0 if it settles none
+    settles: int = 0  # key of the drawdown that this event settles (or, of another kind, concerns); 0 for none
 
     def pack(self) -> bytes:
         """The 64-byte record."""
         geo = self.geo
-        flags = (FLAG_SETTLES if self.settles else 0) | (
+        reference = FLAG_SETTLES if self.kind == DRAWDOWN else FLAG_LOAN
+        flags = (reference if self.settles else 0) | (
             0 if geo is None else FLAG_PLACE | geo.accuracy_class << 4
         )
         return _RECORD.pack(
@@ -135,7 +138,7 @@ def unpack(record: bytes) -> Event:
     (at, key, amount, value, kind, status, channel, flags, code, lat, lon, facility, device, party) = (
         _RECORD.unpack(record)
     )
-    settles = bool(flags & FLAG_SETTLES)
+    settles = bool(flags & (FLAG_SETTLES | FLAG_LOAN))
     return Event(
         key, kind, status, at, amount, value, channel, facility, device,
         0 if settles else party, code, Geo(lat, lon, flags >> 4) if flags & FLAG_PLACE else None,

@@ -19,19 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from decision_service.core.event import EMPTY_LOG
 from decision_service.core.facility import Attribute, Facility
+from decision_service.core.state import CustomerState
 
-
-@dataclass(frozen=True, slots=True)
-class CustomerState:
-    """What one read returns. A customer never heard of has version 0 and an empty log."""
-
-    version: int = 0
-    log: bytes = EMPTY_LOG
-    facilities: Mapping[str, Facility] = field(default_factory=dict)
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
-    decision: bytes | None = None  # the frame stored under the decision_id asked for, if any
+__all__ = ["Commit", "CustomerState", "Store", "WorkerStatus"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,170 @@
+"""What is outstanding, reserved and available: derived from a facility's snapshot and the event log, never stored.
+
+A drawdown's record never changes; what became of it is told by later *settlement* records that name its key. The
+effective status of a drawdown is that of its settlement with the latest occurred_at (on a tie, the one recorded last),
+or its own while it has none, so settlements may arrive repeated and in any order.
+
+    outstanding = snapshot + drawdowns booked after as_of - drawdowns undone after as_of that were booked at as_of
+                           - repayments after as_of, never below 0
+    reserved    = drawdowns approved, not settled, younger than the reservation time-out
+    available   = limit - outstanding - reserved (negative when over the limit)
+
+The whole recorded log counts, also records dated after the decision instant: a back-dated request must not lend a
+limit twice. Money in minor units, instants in ms UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from decision_service.core.event import (
+    APPROVED,
+    BOOKED,
+    DRAWDOWN,
+    FLAG_SETTLES,
+    REPAYMENT,
+    Words,
+    facility_key,
+)
+from decision_service.core.facility import Facility, Position
+
+END_OF_TIME: Final = 2**62
+_SCAN_PER_RECORD: Final = 8  # backward steps a record may cost before the keys are hashed once for all
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _hash_drawdowns(words: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], np.int64]:
+    """Open addressing over the keys of all drawdowns: record index + 1, 0 where empty; and the mask."""
+    n = words.shape[0] - 1
+    size = np.int64(16)
+    while size < 2 * n:
+        size *= 2
+    mask = size - 1
+    table = np.zeros(size, np.int64)
+    for i in range(n):
+        word = words[i + 1, 4]
+        if word & 0xFF == DRAWDOWN and (word >> 24) & FLAG_SETTLES == 0:
+            slot = words[i + 1, 1] & mask
+            while table[slot] != 0:
+                slot = (slot + 1) & mask
+            table[slot] = i + 1
+    return table, mask
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def resolve(
+    words: npt.NDArray[np.int64],
+    cutoff_ms: int,
+    status_out: npt.NDArray[np.uint8],
+    settled_at_out: npt.NDArray[np.int64],
+) -> None:
+    """Effective status of every record as of `cutoff_ms` (settlements dated later are not seen).
+
+    `words` is int64[1 + n, 8]; `status_out` uint8[>= n], `settled_at_out` int64[>= n] are filled in recorded order:
+    a settlement gets status 0 (it is no request of its own), a settled drawdown the settlement's status and instant,
+    everything else its own. A settlement whose drawdown was trimmed from the log has no effect.
+    """
+    n = words.shape[0] - 1
+    budget = _SCAN_PER_RECORD * n
+    hashed = False
+    table = np.empty(0, np.int64)
+    mask = np.int64(0)
+    settled = 0
+    for i in range(n):
+        word = words[i + 1, 4]
+        status_out[i] = (word >> 8) & 0xFF
+        settled_at_out[i] = words[i + 1, 0]
+        if word & 0xFF == DRAWDOWN and (word >> 24) & FLAG_SETTLES != 0:
+            status_out[i] = 0
+            settled += 1
+    if settled == 0:
+        return
+    seen = np.zeros(n, np.uint8)  # whether a drawdown's entry is already a settlement's
+    for i in range(n):
+        word = words[i + 1, 4]
+        if word & 0xFF != DRAWDOWN or (word >> 24) & FLAG_SETTLES == 0 or words[i + 1, 0] > cutoff_ms:
+            continue
+        key = words[i + 1, 7]
+        at = words[i + 1, 0]
+        found = -1
+        if not hashed:
+            j = i - 1
+            while j >= 0 and budget > 0:
+                if words[j + 1, 1] == key and words[j + 1, 4] & 0xFF == DRAWDOWN and status_out[j] != 0:
+                    found = j
+                    break
+                j -= 1
+                budget -= 1
+            if found < 0 and budget <= 0:
+                table, mask = _hash_drawdowns(words)
+                hashed = True
+        if hashed and found < 0:
+            slot = key & mask
+            while table[slot] != 0:
+                if words[table[slot], 1] == key:
+                    found = table[slot] - 1
+                    break
+                slot = (slot + 1) & mask
+        if found >= 0 and (seen[found] == 0 or at >= settled_at_out[found]):
+            seen[found] = 1
+            status_out[found] = (word >> 8) & 0xFF
+            settled_at_out[found] = at
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _position(
+    words: npt.NDArray[np.int64], facility: int, snapshot: int, as_of_ms: int, t_ms: int, timeout_ms: int
+) -> tuple[int, int]:
+    """`(outstanding, reserved)` of one facility."""
+    n = words.shape[0] - 1
+    status = np.empty(n, np.uint8)
+    settled_at = np.empty(n, np.int64)
+    resolve(words, END_OF_TIME, status, settled_at)
+    outstanding = snapshot
+    reserved = 0
+    undone = False
+    for i in range(n):
+        if words[i + 1, 6] & 0xFFFFFFFF != facility or status[i] == 0:
+            continue
+        kind = words[i + 1, 4] & 0xFF
+        amount = words[i + 1, 2]
+        if kind == DRAWDOWN:
+            if status[i] == BOOKED:
+                if settled_at[i] > as_of_ms:
+                    outstanding += amount
+            elif status[i] == APPROVED:
+                if t_ms - settled_at[i] < timeout_ms:
+                    reserved += amount
+            elif settled_at[i] > as_of_ms:
+                undone = True
+        elif kind == REPAYMENT and status[i] == BOOKED and words[i + 1, 0] > as_of_ms:
+            outstanding -= amount
+    if undone:
+        before = np.empty(n, np.uint8)
+        before_at = np.empty(n, np.int64)
+        resolve(words, as_of_ms, before, before_at)
+        for i in range(n):
+            word = words[i + 1, 4]
+            if (
+                word & 0xFF == DRAWDOWN
+                and words[i + 1, 6] & 0xFFFFFFFF == facility
+                and before[i] == BOOKED
+                and before_at[i] <= as_of_ms
+                and status[i] != BOOKED
+                and settled_at[i] > as_of_ms
+            ):
+                outstanding -= words[i + 1, 2]
+    return max(outstanding, 0), reserved
+
+
+def position_of(facility: Facility, words: Words, t_ms: int, reservation_timeout_ms: int) -> Position:
+    """What is outstanding, reserved and available on a facility at `t_ms`, given the whole recorded log."""
+    outstanding, reserved = _position(
+        words, facility_key(facility.facility_id), facility.outstanding_minor, facility.as_of_ms, t_ms,
+        reservation_timeout_ms,
+    )  # fmt: skip
+    return Position(outstanding, reserved, facility.limit_minor - outstanding - reserved)

@@ -1,0 +1,20 @@
+"""What a decision sees of a customer: one consistent read of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from decision_service.core.event import EMPTY_LOG
+from decision_service.core.facility import Attribute, Facility
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerState:
+    """One customer under one version. A customer never heard of has version 0 and an empty log."""
+
+    version: int = 0
+    log: bytes = EMPTY_LOG
+    facilities: Mapping[str, Facility] = field(default_factory=dict)
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    decision: bytes | None = None  # the frame stored under the decision_id asked for, if any
