@@ -1,0 +1,72 @@
+# Every target creates and fills .venv by itself from the hash-pinned lock files; a second call finds the stamp and
+# starts at once. `run` needs the service's own packages only, the other targets the development ones as well.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+PIP_INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check
+
+UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --custom-compile-command "make lock"
+RUN_LOCKS := requirements.lock requirements-build.lock
+RUN := .venv/.run-installed
+DEV := .venv/.dev-installed
+
+.PHONY: run test test-all lint format bench model lock clean help
+
+run: $(RUN)  ## install and start the demo: a generated portfolio, a few drawdowns explained, /docs left open
+	.venv/bin/decision-service demo
+
+test: $(DEV)  ## the fast tests
+	.venv/bin/python -m pytest -m "not slow"
+
+test-all: $(DEV)  ## every test, the slow ones too
+	.venv/bin/python -m pytest
+
+lint: $(DEV)  ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: $(DEV)  ## let ruff put the code in order
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: $(DEV)  ## decisions per second of one worker beside a bare ASGI app
+	.venv/bin/python benchmarks/throughput.py
+
+model: $(DEV)  ## train the shipped scorecard again from the generated portfolio
+	.venv/bin/decision-service train
+
+lock:  ## resolve the lock files anew from pyproject.toml (needs uv)
+	$(UV_COMPILE) --all-extras pyproject.toml requirements-build.in -o requirements-dev.lock
+	$(UV_COMPILE) -c requirements-dev.lock pyproject.toml -o requirements.lock
+	$(UV_COMPILE) -c requirements-dev.lock requirements-build.in -o requirements-build.lock
+
+clean:  ## remove .venv and every cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# --- the virtual environment ------------------------------------------------------------------------------------
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed (or say which: make PYTHON=python3.12)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+$(RUN): $(RUN_LOCKS) pyproject.toml | .venv/bin/python
+	@echo "filling .venv from $(RUN_LOCKS) ..." >&2
+	$(PIP_INSTALL) --require-hashes $(addprefix -r ,$(RUN_LOCKS))
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): requirements-dev.lock pyproject.toml | .venv/bin/python
+	@echo "filling .venv from requirements-dev.lock ..." >&2
+	$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@ $(RUN)
