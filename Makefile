@@ -26,10 +26,11 @@ test: $(DEV)  ## the fast tests
 test-all: $(DEV)  ## every test, the slow ones too
 	.venv/bin/python -m pytest
 
-lint: $(DEV)  ## ruff and mypy
+lint: $(DEV)  ## ruff, mypy, and hadolint over the Dockerfile
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/hadolint Dockerfile
 
 format: $(DEV)  ## let ruff put the code in order
 	.venv/bin/ruff check --fix .
