@@ -1,0 +1,265 @@
+"""Settings: one frozen table, read once at start from `DECISION_SERVICE_*` (command-line options win).
+
+Every setting has its unit in its name, a default and a one-line meaning. A wrong value, or a name that does
+not exist, fails at start with the environment name. Secrets mask themselves. `settings_table` is what the
+documentation prints, `Settings.environment` is how a parent process hands its settings to its workers.
+
+Kubernetes sets `DECISION_SERVICE_PORT=tcp://...` and `DECISION_SERVICE_SERVICE_*` in every pod beside a
+Service named `decision-service`; those are not ours and are passed over.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from decision_service.core import limits
+from decision_service.core.errors import SettingInvalid
+from decision_service.core.source import nearest_name
+
+ENV_PREFIX: Final = "DECISION_SERVICE_"
+PORT_DEFAULT: Final = 8000
+SERVICE_LINK: Final = re.compile(ENV_PREFIX + r"(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP))")
+LOOPBACK_HOSTS: Final = ("127.0.0.1", "::1", "localhost")
+STORE_SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "redis+cluster", "unix", "memory")
+
+
+class Settings(BaseSettings):
+    """The table. Fields are in the order the documentation shows them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
+    )  # fmt: skip
+
+    # --- where it listens -------------------------------------------------------------------------------
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; other than loopback needs authentication."
+    )
+    port: int = Field(PORT_DEFAULT, ge=0, le=65_535, description="TCP port; 0 lets the system choose.")
+    workers: int = Field(1, ge=1, le=256, description="Worker processes sharing the socket.")
+
+    # --- what it serves ---------------------------------------------------------------------------------
+    data_dir: Path = Field(Path("data"), description="Directory of the embedded store and the local journal.")
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Store: redis://, rediss://, redis+sentinel://, redis+cluster://, unix://; "
+        "none starts an embedded Valkey in the data directory.",
+    )
+    durability: Literal["fast", "safe", "replicated"] = Field(
+        "safe",
+        description="Loss bound: fast (fsync each second), safe (fsync always), replicated (safe and WAIT).",
+    )
+    rules: Path = Field(Path("rules"), description="Directory of rule sets and feature definitions.")
+    models: Path = Field(Path("models"), description="Directory of scorecards.")
+    time_zone: str = Field("Asia/Shanghai", description="Business time zone: local hours, days and months.")
+    partitions: int = Field(
+        limits.PARTITIONS, ge=1, le=limits.PARTITIONS_MAX,
+        description="Partitions of customers; fixed at the first start of a store.",
+    )  # fmt: skip
+    retention_days: int = Field(
+        limits.RETENTION_MS // limits.DAY_MS,
+        ge=1,
+        le=3_660,
+        description="How long an event stays in the log.",
+    )
+    events_per_customer_max: int = Field(
+        limits.EVENTS_PER_CUSTOMER_MAX, ge=limits.EVENTS_PER_CALL_MAX, le=65_536,
+        description="Events kept per customer; older ones are trimmed and the windows flagged.",
+    )  # fmt: skip
+    reservation_timeout_ms: int = Field(
+        24 * limits.HOUR_MS, ge=limits.MINUTE_MS, le=limits.RETENTION_MS,
+        description="How long an approved, unsettled drawdown reserves its amount.",
+    )  # fmt: skip
+
+    # --- requests ---------------------------------------------------------------------------------------
+    deadline_ms_default: int = Field(
+        limits.DEADLINE_MS_DEFAULT, ge=limits.DEADLINE_MS_MIN, le=limits.DEADLINE_MS_MAX,
+        description="Budget of a decision whose request names none.",
+    )  # fmt: skip
+    request_age_max_ms: int = Field(
+        limits.REQUEST_AGE_MAX_MS, ge=limits.MINUTE_MS, le=limits.EVENT_AGE_MAX_MS,
+        description="A drawdown dated further back is refused; raise it to replay history.",
+    )  # fmt: skip
+    clock_ahead_max_ms: int = Field(
+        limits.CLOCK_AHEAD_MAX_MS,
+        ge=0,
+        le=limits.DAY_MS,
+        description="How far a caller's clock may run ahead of ours.",
+    )
+    body_bytes_max: int = Field(
+        limits.BODY_BYTES_MAX, ge=limits.DECISION_BODY_BYTES_MAX, le=64 * limits.BODY_BYTES_MAX,
+        description="Largest body of any call.",
+    )  # fmt: skip
+    decision_body_bytes_max: int = Field(
+        limits.DECISION_BODY_BYTES_MAX,
+        ge=1_024,
+        le=limits.BODY_BYTES_MAX,
+        description="Largest body of a decision call.",
+    )
+    header_bytes_max: int = Field(
+        16_384, ge=1_024, le=65_536, description="Largest request line and headers together."
+    )
+    headers_max: int = Field(100, ge=16, le=1_000, description="Most header fields of a request.")
+    header_timeout_ms: int = Field(
+        5_000, ge=50, le=60_000, description="A connection whose headers are not complete by then is closed."
+    )
+    body_timeout_ms: int = Field(
+        10_000, ge=50, le=600_000, description="A request whose body is not complete by then is answered 408."
+    )
+    keep_alive_ms: int = Field(
+        75_000, ge=1_000, le=3_600_000, description="An idle connection is closed after this."
+    )
+    drain_timeout_ms: int = Field(
+        10_000,
+        ge=100,
+        le=600_000,
+        description="How long requests in flight may take to finish after SIGTERM.",
+    )
+    requests_in_flight_max: int = Field(
+        1_000,
+        ge=1,
+        le=100_000,
+        description="Requests one worker works on at once; further ones are answered 503.",
+    )
+
+    # --- access -----------------------------------------------------------------------------------------
+    keys_file: Path | None = Field(
+        None, description="API keys, hashed (`decision-service keys new` adds one)."
+    )
+    jwks: str | None = Field(None, description="Public keys of accepted JWTs: a file or an https URL.")
+    jwt_issuer: str | None = Field(None, description="Issuer that a JWT must name; needed with jwks.")
+    jwt_audience: str | None = Field(None, description="Audience that a JWT must name; needed with jwks.")
+    rate_limit_per_s: int = Field(
+        1_000, ge=0, le=1_000_000, description="Requests per second, principal and worker; 0 is no limit."
+    )
+    rate_limit_burst: int = Field(
+        2_000, ge=1, le=10_000_000, description="Requests a rested principal may send at once."
+    )
+
+    # --- logging ----------------------------------------------------------------------------------------
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe line logged."
+    )
+    log_json: bool = Field(False, description="Log lines as JSON objects.")
+    runtime_dir: Path | None = Field(
+        None, description="Directory of the workers' shared counters; none makes a temporary one."
+    )
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _port_is_not_a_service_link(cls, value: object) -> object:
+        return PORT_DEFAULT if isinstance(value, str) and value.startswith("tcp://") else value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _time_zone_exists(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError):
+            raise PydanticCustomError(
+                "time_zone", "unknown time zone, expected one such as Asia/Shanghai"
+            ) from None
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _scheme_is_known(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and value.get_secret_value().partition("://")[0] not in STORE_SCHEMES:
+            raise PydanticCustomError(
+                "redis_url", "unknown scheme, expected one of " + ", ".join(STORE_SCHEMES)
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Settings:
+        if self.jwks and not (self.jwt_issuer and self.jwt_audience):
+            missing = "jwt_issuer" if not self.jwt_issuer else "jwt_audience"
+            raise _about(missing, "is needed when jwks is set")
+        if self.host not in LOOPBACK_HOSTS and not self.authenticated:
+            raise _about("host", f"{self.host} is not loopback: set keys_file or jwks first")
+        if self.redis_url is not None and self.workers > 1 and self.store_url == "memory://":
+            raise _about("workers", "a memory store cannot be shared by several workers")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options first, then the environment; nothing else."""
+        return init_settings, env_settings
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether callers must say who they are."""
+        return self.keys_file is not None or self.jwks is not None
+
+    @property
+    def store_url(self) -> str | None:
+        """The store's URL with its password, or None for the embedded store."""
+        return None if self.redis_url is None else self.redis_url.get_secret_value()
+
+    def environment(self) -> dict[str, str]:
+        """The environment that makes a child process read equal settings. Holds secrets: never log it."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {environment_name(n): _as_text(v) for n, v in values.items() if v is not None}
+
+
+def _as_text(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def _about(name: str, message: str) -> PydanticCustomError:
+    return PydanticCustomError("setting", "{message}", {"message": message, "setting": name})
+
+
+def environment_name(field: str) -> str:
+    """`data_dir` -> `DECISION_SERVICE_DATA_DIR`."""
+    return ENV_PREFIX + field.upper()
+
+
+def load_settings(**options: Any) -> Settings:
+    """The settings from the environment, with `options` on top (None: not given). Raises SettingInvalid."""
+    known = {environment_name(name) for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.startswith(ENV_PREFIX) and name not in known and not SERVICE_LINK.match(name):
+            nearest = nearest_name(name, known)
+            raise SettingInvalid(name, "no such setting" + (f", did you mean {nearest}?" if nearest else ""))
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else first.get("ctx", {}).get("setting", "")
+        raise SettingInvalid(environment_name(field), first["msg"]) from None
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One line of the documentation."""
+
+    name: str
+    environment: str
+    default: str
+    meaning: str
+
+
+def settings_table() -> tuple[SettingRow, ...]:
+    """Every setting in order, for the generated documentation."""
+    return tuple(
+        SettingRow(
+            name, environment_name(name), "" if f.default is None else str(f.default), f.description or ""
+        )
+        for name, f in Settings.model_fields.items()
+    )

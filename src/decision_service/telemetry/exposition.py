@@ -1,0 +1,112 @@
+"""What `/metrics` answers: the cells of all workers together, in the Prometheus text format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, product
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from decision_service.telemetry.cells import Totals
+from decision_service.telemetry.meters import BOUNDS_S, FLAGS, OUTCOMES, RUNGS, STAGES, STATUSES, Meters
+
+PREFIX = "decision_service_"
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+def render(meters: Meters) -> bytes:
+    """The whole page."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(MeterCollector(meters))
+    return generate_latest(registry)
+
+
+class MeterCollector(Collector):
+    """Turns cells into metric families; label values that never occurred are left out of the large families."""
+
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
+
+    def describe(self) -> list[Metric]:
+        """Nothing ahead of time: the families are read at scrape."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """All families."""
+        totals = self._meters.totals()
+        yield self._labelled(
+            totals, "decisions", "Decisions answered", ("decision", "rung", "replayed"),
+            list(product(OUTCOMES, RUNGS, FLAGS)),
+        )  # fmt: skip
+        yield self._named(totals, "reasons", "Reasons given with decisions", "code")
+        yield self._named(totals, "store_errors", "Failures of the store", "code")
+        yield self._named(totals, "reloads", "Policy reloads", "result", "policy_reloads")
+        yield self._requests(totals)
+        yield self._stages(totals)
+        yield _single(
+            CounterMetricFamily,
+            "rate_limited",
+            "Requests refused with 429",
+            self._cell(totals, "rate_limited"),
+        )
+        yield _single(
+            GaugeMetricFamily,
+            "requests_in_flight",
+            "Requests being worked on",
+            self._cell(totals, "in_flight"),
+        )
+        yield _single(GaugeMetricFamily, "workers", "Living workers of this host", totals.workers)
+        policies = GaugeMetricFamily(PREFIX + "policy_info", "Policies in force", labels=("id", "label"))
+        for policy in totals.policies:
+            policies.add_metric(policy, 1.0)
+        yield policies
+
+    def _cell(self, totals: Totals, group: str) -> float:
+        return float(totals.cells[self._meters.start[group]])
+
+    def _named(
+        self, totals: Totals, group: str, text: str, label: str, name: str = ""
+    ) -> CounterMetricFamily:
+        prefix = group + " "
+        names = [(n.removeprefix(prefix),) for n in self._meters.layout.names if n.startswith(prefix)]
+        return self._labelled(totals, group, text, (label,), names, name)
+
+    def _labelled(
+        self, totals: Totals, group: str, text: str, labels: tuple[str, ...],
+        members: Sequence[tuple[str, ...]], name: str = "",
+    ) -> CounterMetricFamily:  # fmt: skip
+        family = CounterMetricFamily(PREFIX + (name or group), text, labels=labels)
+        for i, member in enumerate(members, self._meters.start[group]):
+            family.add_metric(member, float(totals.cells[i]))
+        return family
+
+    def _requests(self, totals: Totals) -> CounterMetricFamily:
+        family = CounterMetricFamily(
+            PREFIX + "http_requests", "HTTP requests answered", labels=("method", "route", "status")
+        )
+        start = self._meters.start["requests"]
+        for i, (route, status) in enumerate(product(self._meters.routes, STATUSES), start):
+            if totals.cells[i]:
+                method, _, path = route.rpartition(" ")
+                family.add_metric((method, path, str(status or "other")), float(totals.cells[i]))
+        return family
+
+    def _stages(self, totals: Totals) -> HistogramMetricFamily:
+        family = HistogramMetricFamily(
+            PREFIX + "stage_seconds", "Time of a decision by stage", labels=("stage",)
+        )
+        bounds = [*(str(bound) for bound in BOUNDS_S), "+Inf"]
+        for i, stage in enumerate(STAGES):
+            counts, total = self._meters.histogram(totals, i)
+            family.add_metric((stage,), list(zip(bounds, accumulate(counts), strict=True)), total)
+        return family
+
+
+def _single(
+    family: type[CounterMetricFamily] | type[GaugeMetricFamily], name: str, text: str, value: float
+) -> CounterMetricFamily | GaugeMetricFamily:
+    return family(PREFIX + name, text, value=value)

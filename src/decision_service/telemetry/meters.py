@@ -1,0 +1,151 @@
+"""Meters: what is counted, under which bounded labels, and the methods that count it.
+
+Every combination of labels has its own cell from the start, so counting is an index and an addition; nothing
+is looked up by a formatted name and nothing can grow. Latencies are seconds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from itertools import product
+from pathlib import Path
+from typing import Final
+
+from decision_service.core import errors
+from decision_service.core.reasons import TEXTS
+from decision_service.telemetry.cells import CellFile, Layout, Totals, fold_retired, read_totals
+
+OUTCOMES: Final = ("approve", "reprice", "limit_change", "hold")
+RUNGS: Final = ("full", "no_links", "no_score", "static")
+FLAGS: Final = ("false", "true")
+OTHER: Final = "other"
+STATUSES: Final = (
+    200, 201, 204, 304, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 421, 422, 429, 431, 500, 503, 0,
+)  # fmt: skip
+"""The statuses the service answers with; 0 gathers any other."""
+
+
+class Stage(IntEnum):
+    """The stages of a decision, in the order they run; `TOTAL` is arrival to answer."""
+
+    PARSE = 0
+    READ = 1
+    FEATURES = 2
+    SCORE = 3
+    RULES = 4
+    COMMIT = 5
+    SERIALISE = 6
+    TOTAL = 7
+
+
+STAGES: Final = tuple(stage.name.lower() for stage in Stage)
+BOUNDS_S: Final = (
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25,
+    0.5, 1.0, 5.0,
+)  # fmt: skip
+_BUCKETS: Final = len(BOUNDS_S) + 1  # the last one is above every bound
+_HISTOGRAM_CELLS: Final = _BUCKETS + 1  # and the sum
+
+
+def error_codes(root: type[errors.DecisionServiceError] = errors.DecisionServiceError) -> Iterator[str]:
+    """The code of every operating error of the tree."""
+    yield root.code
+    for child in root.__subclasses__():
+        yield from error_codes(child)
+
+
+class Meters:
+    """One worker's counters. Without a directory they live in a private one-process file."""
+
+    def __init__(self, directory: Path, routes: Sequence[str] = ()) -> None:
+        """`routes` are the templates (`POST /v1/decisions`) that HTTP requests are counted under."""
+        self.routes = (*routes, OTHER)
+        self._error_codes = tuple(sorted(set(error_codes())))
+        self._reason_codes = (*TEXTS, OTHER)
+        groups = {
+            "in_flight": [""],
+            "decisions": [" ".join(labels) for labels in product(OUTCOMES, RUNGS, FLAGS)],
+            "reasons": list(self._reason_codes),
+            "store_errors": list(self._error_codes),
+            "reloads": ["failed", "ok"],
+            "rate_limited": [""],
+            "requests": [f"{route} {status}" for route, status in product(self.routes, STATUSES)],
+            "stages": [f"{stage} {cell}" for stage, cell in product(STAGES, range(_HISTOGRAM_CELLS))],
+        }
+        self.start: dict[str, int] = {}
+        names: list[str] = []
+        for group, members in groups.items():
+            self.start[group] = len(names)
+            names += [f"{group} {member}" for member in members]
+        self.layout = Layout(tuple(names), gauges=1)
+        self.directory = directory
+        fold_retired(directory, self.layout)
+        self._file = CellFile(directory, self.layout)
+        self._cells = self._file.cells
+        self._decisions = {
+            labels: self.start["decisions"] + i
+            for i, labels in enumerate(product(OUTCOMES, RUNGS, (False, True)))
+        }
+        self._reasons = {code: self.start["reasons"] + i for i, code in enumerate(self._reason_codes)}
+        self._store_errors = {
+            code: self.start["store_errors"] + i for i, code in enumerate(self._error_codes)
+        }
+        self._routes = {
+            route: self.start["requests"] + i * len(STATUSES) for i, route in enumerate(self.routes)
+        }
+        self._statuses = {status: i for i, status in enumerate(STATUSES)}
+        self._stages = tuple(self.start["stages"] + i * _HISTOGRAM_CELLS for i in range(len(STAGES)))
+
+    def count_decision(self, outcome: str, rung: str, replayed: bool = False) -> None:
+        """One answer given; `replayed` if it was a stored one."""
+        self._cells[self._decisions[outcome, rung, replayed]] += 1.0
+
+    def count_reason(self, code: str) -> None:
+        """One reason given."""
+        self._cells[self._reasons.get(code, self._reasons[OTHER])] += 1.0
+
+    def count_store_error(self, code: str) -> None:
+        """One failure of the store, by the error's `code`."""
+        self._cells[self._store_errors[code]] += 1.0
+
+    def count_reload(self, ok: bool) -> None:
+        """One policy reload, taken or refused."""
+        self._cells[self.start["reloads"] + ok] += 1.0
+
+    def count_rate_limited(self) -> None:
+        """One request refused because its principal sends too many."""
+        self._cells[self.start["rate_limited"]] += 1.0
+
+    def count_request(self, route: str, status: int) -> None:
+        """One HTTP request answered."""
+        base = self._routes.get(route, self._routes[OTHER])
+        self._cells[base + self._statuses.get(status, self._statuses[0])] += 1.0
+
+    def observe_stage(self, stage: int, seconds: float) -> None:
+        """The time one stage of one decision took."""
+        base = self._stages[stage]
+        self._cells[base + bisect_left(BOUNDS_S, seconds)] += 1.0
+        self._cells[base + _BUCKETS] += seconds
+
+    def move_in_flight(self, by: int) -> None:
+        """A request came (+1) or went (-1)."""
+        self._cells[self.start["in_flight"]] += by
+
+    def set_policy(self, policy_id: str, label: str) -> None:
+        """Which policy this worker decides with."""
+        self._file.write_text(policy_id, label)
+
+    def totals(self) -> Totals:
+        """Everything counted by all workers of this directory."""
+        return read_totals(self.directory, self.layout)
+
+    def histogram(self, totals: Totals, stage: int) -> tuple[Sequence[float], float]:
+        """Counts per bucket (not cumulative) and the sum of one stage."""
+        base = self._stages[stage]
+        return totals.cells[base : base + _BUCKETS].tolist(), float(totals.cells[base + _BUCKETS])
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.close()
