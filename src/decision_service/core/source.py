@@ -17,16 +17,21 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """A position in a policy file; `text` is the whole line it is on, for the caret."""
+    """A position in a policy file; `text` is the whole line it is on, for the caret.
+
+    The place of a scalar over several lines has `folds`: at which offset of its text each of its lines starts, and where.
+    """
 
     file: str
     line: int
     column: int
     text: str = field(default="", compare=False)
+    folds: tuple[tuple[int, Place], ...] = field(default=(), compare=False, repr=False)
 
     def moved(self, columns: int) -> Place:
-        """The place `columns` further right on the same line."""
-        return Place(self.file, self.line, self.column + columns, self.text)
+        """The place `columns` further on in the text that starts here: to the right, and down where it is folded."""
+        offset, start = next(((o, p) for o, p in reversed(self.folds) if o <= columns), (0, self))
+        return Place(start.file, start.line, start.column + columns - offset, start.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,382 @@
+"""The scalar back end: one decision's values in, one value out, as fast as Python gets.
+
+Trees become Python `ast` nodes (never source text, so nothing in a policy can become code), compiled once.
+Generated code reads numbers as `v[i]` (floats, NaN is null), strings as `s[j]` (None is null) and named lists
+as `lists.get(name)`; a list nobody filled is empty.
+
+A condition compiles to two expressions that are plain Python booleans: `true_of` (definitely true) and
+`false_of` (definitely false); neither means unknown. Comparisons are not swaps of each other: NaN makes `a <
+b` and `a >= b` both false, and that is exactly the three-valued logic wanted, free of charge.
+
+A number that overflows is null. The check stands only where an infinity could be seen: `+ - *` pass it on (as
+an infinity or as NaN) up to the root of the sum, and a quotient passes on what its numerator does. `_raw` may
+yield an infinity, `value_of` never does.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import CodeType
+from typing import Final
+
+from decision_service.core.expressions.tree import (
+    And,
+    Arithmetic,
+    Call,
+    Compare,
+    CompareOp,
+    IfElse,
+    In,
+    Literals,
+    Name,
+    Negative,
+    Not,
+    Number,
+    Or,
+    String,
+    Tree,
+)
+from decision_service.core.vocabulary import Kind, Layout
+
+Strings = Sequence[str | None]
+Lists = Mapping[str, frozenset[str]]
+ValueFunction = Callable[[Sequence[float], Strings, Lists], float | str | None]
+ConditionFunction = Callable[[Sequence[float], Strings, Lists], bool | None]
+
+_NAN: Final = math.nan
+_INFINITY: Final = math.inf
+_NO_VALUES: Final[frozenset[str]] = frozenset()
+_COMPARE: Final[dict[CompareOp, type[ast.cmpop]]] = {
+    "<": ast.Lt, "<=": ast.LtE, ">": ast.Gt, ">=": ast.GtE, "==": ast.Eq,
+}  # fmt: skip
+_COMPLEMENT: Final[dict[CompareOp, CompareOp]] = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
+_ARITHMETIC: Final[dict[str, type[ast.operator]]] = {"+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div}
+
+
+# --- the functions of the language on floats; NaN in, NaN out
+# ------------------------------------------------------
+
+
+def _finite(value: float) -> float:
+    return value if -_INFINITY < value < _INFINITY else _NAN
+
+
+def _min(*values: float) -> float:
+    return min(values) if all(x == x for x in values) else _NAN
+
+
+def _max(*values: float) -> float:
+    return max(values) if all(x == x for x in values) else _NAN
+
+
+def _sum(*values: float) -> float:
+    total = 0.0
+    for value in values:
+        total += value
+    return _finite(total)
+
+
+def _mean(*values: float) -> float:
+    return _sum(*values) / len(values)
+
+
+def _clip(x: float, low: float, high: float) -> float:
+    return min(max(x, low), high) if x == x and low == low and high == high else _NAN
+
+
+def _round(x: float) -> float:
+    return float(round(x)) if x == x else _NAN
+
+
+def _floor(x: float) -> float:
+    return float(math.floor(x)) if x == x else _NAN
+
+
+def _ceil(x: float) -> float:
+    return float(math.ceil(x)) if x == x else _NAN
+
+
+def _sqrt(x: float) -> float:
+    return math.sqrt(x) if x >= 0 else _NAN
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0 else _NAN
+
+
+def _exp(x: float) -> float:
+    return (
+        math.exp(x) if x < 709.782712893384 else _NAN
+    )  # the largest double whose exp is finite lies just below
+
+
+def _coalesce(*values: float) -> float:
+    return next((x for x in values if x == x), _NAN)
+
+
+def _coalesce_strings(*values: str | None) -> str | None:
+    return next((x for x in values if x is not None), None)
+
+
+NAMESPACE: Final[dict[str, object]] = {
+    "__builtins__": {}, "NAN": _NAN, "INF": _INFINITY, "NEG_INF": -_INFINITY, "NO_VALUES": _NO_VALUES,
+    "f_min": _min, "f_max": _max, "f_sum": _sum, "f_mean": _mean, "f_clip": _clip, "f_abs": abs,
+    "f_round": _round, "f_floor": _floor, "f_ceil": _ceil, "f_sqrt": _sqrt, "f_log": _log, "f_exp": _exp,
+    "f_coalesce": _coalesce, "f_coalesce_strings": _coalesce_strings,
+}  # fmt: skip
+
+
+# --- Python nodes, with the line numbers that compile() insists on
+# --------------------------------------------------
+
+_LINE: Final[dict[str, int]] = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
+
+
+def constant(value: object) -> ast.expr:
+    """A literal."""
+    return ast.Constant(value, **_LINE)  # type: ignore[arg-type]
+
+
+def load(name: str) -> ast.expr:
+    """A local or global by name."""
+    return ast.Name(name, ast.Load(), **_LINE)
+
+
+def call(function: ast.expr, *arguments: ast.expr) -> ast.expr:
+    """`function(*arguments)`."""
+    return ast.Call(function, list(arguments), [], **_LINE)
+
+
+def item(container: str, index: int) -> ast.expr:
+    """`container[index]`."""
+    return ast.Subscript(load(container), constant(index), ast.Load(), **_LINE)
+
+
+def compare(left: ast.expr, op: type[ast.cmpop], right: ast.expr) -> ast.expr:
+    """`left op right`."""
+    return ast.Compare(left, [op()], [right], **_LINE)
+
+
+def all_of(operands: list[ast.expr]) -> ast.expr:
+    """`a and b and ...`."""
+    return operands[0] if len(operands) == 1 else ast.BoolOp(ast.And(), operands, **_LINE)
+
+
+def any_of(operands: list[ast.expr]) -> ast.expr:
+    """`a or b or ...`."""
+    return operands[0] if len(operands) == 1 else ast.BoolOp(ast.Or(), operands, **_LINE)
+
+
+def if_else(test: ast.expr, then: ast.expr, otherwise: ast.expr) -> ast.expr:
+    """`then if test else otherwise`."""
+    return ast.IfExp(test, then, otherwise, **_LINE)
+
+
+class ScalarCompiler:
+    """Compiles trees over one layout. `local_names`: names held in a local variable instead (dated constants)."""
+
+    def __init__(self, layout: Layout, local_names: Mapping[str, str] | None = None) -> None:
+        self._layout = layout
+        self._local_names = local_names or {}
+        self._temporaries = 0
+        self.namespace: dict[str, object] = dict(NAMESPACE)
+
+    def keep(self, value: object) -> ast.expr:
+        """A global of the generated code that holds `value`."""
+        name = f"k{len(self.namespace)}"
+        self.namespace[name] = value
+        return load(name)
+
+    def _bind(self, value: ast.expr) -> tuple[ast.expr, ast.expr]:
+        """`(t := value, t)`: the first use of a value and every further one."""
+        if isinstance(value, (ast.Constant, ast.Name)) or _is_read(value):
+            return value, value
+        self._temporaries += 1
+        name = f"t{self._temporaries}"
+        return ast.NamedExpr(ast.Name(name, ast.Store(), **_LINE), value, **_LINE), load(name)
+
+    # --- values
+    # -----------------------------------------------------------------------------------------------
+
+    def value_of(self, tree: Tree) -> ast.expr:
+        """The value of a number or string: a finite float or NaN, a str or None."""
+        if isinstance(tree, (Arithmetic, Negative)):
+            return self._checked(self._raw(tree))
+        return self._raw(tree)
+
+    def _checked(self, value: ast.expr) -> ast.expr:
+        first, again = self._bind(value)
+        inside = ast.Compare(load("NEG_INF"), [ast.Lt(), ast.Lt()], [first, load("INF")], **_LINE)
+        return if_else(inside, again, load("NAN"))
+
+    def _raw(self, tree: Tree) -> ast.expr:
+        match tree:
+            case Number() | String():
+                return constant(tree.value)
+            case Name():
+                return self._read(tree)
+            case Negative():
+                return ast.UnaryOp(ast.USub(), self._raw(tree.operand), **_LINE)
+            case Arithmetic(op="/"):
+                return self._quotient(tree)
+            case Arithmetic():
+                operator = _ARITHMETIC[tree.op]()
+                return ast.BinOp(self._raw(tree.left), operator, self._raw(tree.right), **_LINE)
+            case IfElse():
+                return self._choice(tree)
+            case Call():
+                return self._called(tree)
+        raise TypeError(f"a {type(tree).__name__} has no value")
+
+    def _read(self, name: Name) -> ast.expr:
+        local = self._local_names.get(name.spec.name)
+        if local is not None:
+            return load(local)
+        if name.kind is Kind.STRING:
+            return item("s", self._layout.strings[name.spec.name])
+        return item("v", self._layout.numbers[name.spec.name])
+
+    def _quotient(self, tree: Arithmetic) -> ast.expr:
+        first, again = self._bind(self.value_of(tree.right))
+        quotient = ast.BinOp(self._raw(tree.left), ast.Div(), again, **_LINE)
+        return quotient if isinstance(again, ast.Constant) else if_else(first, quotient, load("NAN"))
+
+    def _choice(self, tree: IfElse) -> ast.expr:
+        null = constant(None) if tree.kind is Kind.STRING else load("NAN")
+        otherwise = if_else(self.false_of(tree.condition), self.value_of(tree.otherwise), null)
+        return if_else(self.true_of(tree.condition), self.value_of(tree.then), otherwise)
+
+    def _called(self, tree: Call) -> ast.expr:
+        suffix = "_strings" if tree.kind is Kind.STRING else ""
+        arguments = [self.value_of(argument) for argument in tree.arguments]
+        return call(load(f"f_{tree.function}{suffix}"), *arguments)
+
+    # --- conditions
+    # -------------------------------------------------------------------------------------------
+
+    def true_of(self, tree: Tree) -> ast.expr:
+        """Whether a condition is definitely true."""
+        match tree:
+            case Not():
+                return self.false_of(tree.operand)
+            case And():
+                return all_of([self.true_of(operand) for operand in tree.operands])
+            case Or():
+                return any_of([self.true_of(operand) for operand in tree.operands])
+            case Compare():
+                return self._compare_true(tree)
+            case In():
+                return compare(self.value_of(tree.item), ast.In, self._container(tree))
+            case Call(function="is_null"):
+                return self._is_null(tree.arguments[0], null=True)
+            case Call(function="at_least"):
+                return compare(
+                    self._count([self.true_of(c) for c in tree.arguments[1:]]), ast.GtE, self._k(tree)
+                )
+        return compare(self.value_of(tree), ast.Eq, constant(1.0))
+
+    def false_of(self, tree: Tree) -> ast.expr:
+        """Whether a condition is definitely false."""
+        match tree:
+            case Not():
+                return self.true_of(tree.operand)
+            case And():
+                return any_of([self.false_of(operand) for operand in tree.operands])
+            case Or():
+                return all_of([self.false_of(operand) for operand in tree.operands])
+            case Compare():
+                return self._compare_false(tree)
+            case In():
+                return self._outside(tree)
+            case Call(function="is_null"):
+                return self._is_null(tree.arguments[0], null=False)
+            case Call(function="at_least"):
+                possible = len(tree.arguments) - 1
+                falses = self._count([self.false_of(c) for c in tree.arguments[1:]])
+                k = tree.arguments[0]
+                assert isinstance(k, Number), "the checker lets only a literal count through"
+                return compare(falses, ast.Gt, constant(possible - int(k.value)))
+        return compare(self.value_of(tree), ast.Eq, constant(0.0))
+
+    def _compare_true(self, tree: Compare) -> ast.expr:
+        left, right = self.value_of(tree.left), self.value_of(tree.right)
+        if (
+            tree.left.kind is not Kind.STRING
+            or isinstance(tree.left, String)
+            or isinstance(tree.right, String)
+        ):
+            return compare(left, _COMPARE[tree.op], right)
+        first, again = self._bind(left)
+        return all_of([compare(first, ast.IsNot, constant(None)), compare(again, ast.Eq, right)])
+
+    def _compare_false(self, tree: Compare) -> ast.expr:
+        left, right = self.value_of(tree.left), self.value_of(tree.right)
+        if tree.op != "==":
+            return compare(left, _COMPARE[_COMPLEMENT[tree.op]], right)
+        (a, a_again), (b, b_again) = self._bind(left), self._bind(right)
+        if tree.left.kind is not Kind.STRING:
+            return any_of([compare(a, ast.Lt, b), compare(a_again, ast.Gt, b_again)])
+        both = [
+            compare(first, ast.IsNot, constant(None))
+            for first, side in ((a, tree.left), (b, tree.right))
+            if not isinstance(side, String)
+        ]
+        return all_of([*both, compare(a_again, ast.NotEq, b_again)])
+
+    def _container(self, tree: In) -> ast.expr:
+        if isinstance(tree.container, Literals):
+            return self.keep(frozenset(tree.container.values))
+        get = ast.Attribute(load("lists"), "get", ast.Load(), **_LINE)
+        return call(get, constant(tree.container.spec.name), load("NO_VALUES"))
+
+    def _outside(self, tree: In) -> ast.expr:
+        first, again = self._bind(self.value_of(tree.item))
+        if tree.item.kind is Kind.STRING:
+            known = compare(first, ast.IsNot, constant(None))
+        else:
+            known = compare(first, ast.Eq, again)
+        return all_of([known, compare(again, ast.NotIn, self._container(tree))])
+
+    def _is_null(self, argument: Tree, null: bool) -> ast.expr:
+        first, again = self._bind(self.value_of(argument))
+        if argument.kind is Kind.STRING:
+            return compare(first, ast.Is if null else ast.IsNot, constant(None))
+        return compare(first, ast.NotEq if null else ast.Eq, again)
+
+    def _count(self, conditions: list[ast.expr]) -> ast.expr:
+        total = conditions[0]
+        for condition in conditions[1:]:
+            total = ast.BinOp(total, ast.Add(), condition, **_LINE)
+        return total
+
+    def _k(self, tree: Call) -> ast.expr:
+        return self.value_of(tree.arguments[0])
+
+
+def _is_read(value: ast.expr) -> bool:
+    return isinstance(value, ast.Subscript)
+
+
+def _function(body: ast.expr, namespace: dict[str, object]) -> Callable[..., object]:
+    """`lambda v, s, lists: body`."""
+    names = [ast.arg(name, None, None, **_LINE) for name in ("v", "s", "lists")]
+    arguments = ast.arguments([], names, None, [], [], None, [])
+    code: CodeType = compile(ast.Expression(ast.Lambda(arguments, body, **_LINE)), "<policy>", "eval")
+    made: Callable[..., object] = eval(code, namespace)  # built from our own nodes, never from text
+    return made
+
+
+def compile_value(tree: Tree, layout: Layout) -> ValueFunction:
+    """`f(numbers, strings, lists)`: the value of a number or string tree; NaN or None is null."""
+    compiler = ScalarCompiler(layout)
+    return _function(compiler.value_of(tree), compiler.namespace)  # type: ignore[return-value]
+
+
+def compile_condition(tree: Tree, layout: Layout) -> ConditionFunction:
+    """`f(numbers, strings, lists)`: True, False, or None for unknown."""
+    compiler = ScalarCompiler(layout)
+    otherwise = if_else(compiler.false_of(tree), constant(False), constant(None))
+    body = if_else(compiler.true_of(tree), constant(True), otherwise)
+    return _function(body, compiler.namespace)  # type: ignore[return-value]

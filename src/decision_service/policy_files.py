@@ -1,0 +1,296 @@
+"""Policy files: strict YAML on disk to the nodes that core compiles (`core/source.py`).
+
+The strictness is the point (YAML 1.1 turns `no` into False, `012` into 10 and `1:30` into 90, lets the last
+of two equal keys win, and lets nine aliases expand into a billion nodes):
+
+  * nothing is interpreted: every scalar stays the text that was typed, with its place;
+  * duplicate keys, anchors, aliases, tags, directives, several documents, empty files, NUL, a byte order mark
+    and anything but UTF-8 are errors; so are files over the caps of `core/limits.py` (bytes before parsing,
+    depth and nodes while parsing, so nothing is ever expanded first);
+  * a symbolic link that leads out of the directory is refused.
+
+Everything wrong is reported to a `Findings`, all of it at once as far as the file can still be followed. The
+parser is libyaml's event stream: no recursion, no object construction.
+
+Diagnostics name a file by its path relative to the rules directory, never by where that directory is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+)
+
+from decision_service.core.limits import POLICY_FILE_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX
+from decision_service.core.source import Document, Findings, Mapping_, Node, Place, Scalar, Sequence_
+
+_LINE_BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+_SUFFIXES: Final = (".yaml", ".yml")
+_QUOTES: Final = ("'", '"')
+_BLOCKS: Final = ("|", ">")
+_SHOWN_CHARS_MAX: Final = 400
+_HINTS: Final = {
+    "found character that cannot start any token": "spaces, not tabs; quotes around text that starts with @ or %",
+    "mapping values are not allowed in this context": "one `key: value` a line; quotes around text with `: `",
+    "could not find expected ':'": "`key: value`",
+    "did not find expected key": "a key on the same indentation as the keys above it",
+    "did not find expected '-' indicator": "list items on one indentation, each starting with `- `",
+}
+
+
+class _Unreadable(Exception):
+    """The file cannot be followed any further; the finding is already recorded."""
+
+
+class _Reader:
+    """Builds one document's nodes from the event stream, without recursion."""
+
+    def __init__(self, text: str, shown_as: str, findings: Findings) -> None:
+        self._file = shown_as
+        self._findings = findings
+        self._lines = _LINE_BREAK.split(text)
+        self._events: Iterator[Event] = iter(yaml.parse(text, Loader=yaml.CLoader))
+        self._documents = 0
+        self._nodes = 0
+
+    def place(self, line: int, column: int) -> Place:
+        """The place of a zero-based line and column."""
+        text = self._lines[line] if line < len(self._lines) else ""
+        text = text if len(text) <= _SHOWN_CHARS_MAX else ""  # a caret under a line that long helps nobody
+        return Place(self._file, line + 1, column + 1, text)
+
+    def root(self) -> Node:
+        """The document's root node. Raises _Unreadable."""
+        root: Node | None = None
+        try:
+            for event in self._events:
+                if isinstance(event, DocumentStartEvent):
+                    self._start_document(event)
+                elif isinstance(event, NodeEvent):
+                    root = self._node(event)
+        except yaml.YAMLError as error:
+            self._refuse(error)
+        if root is None:
+            self._findings.error(
+                self.place(0, 0), "the file is empty", expected="a mapping of keys to values"
+            )
+            raise _Unreadable
+        return root
+
+    def _start_document(self, event: DocumentStartEvent) -> None:
+        self._documents += 1
+        place = self._at(event)
+        if self._documents > 1:
+            self._findings.error(
+                place, "a second document starts here", expected="one document a file", length=3
+            )
+            raise _Unreadable
+        if event.version or event.tags:
+            self._findings.error(place, "YAML directives are not allowed")
+
+    def _node(self, first: Event) -> Node:
+        """The node that starts with `first`, followed to its end with an explicit stack."""
+        stack: list[_Open] = []
+        event = first
+        while True:
+            finished = self._open_or_finish(event, stack)
+            if finished is not None:
+                if not stack:
+                    return finished
+                stack[-1].take(finished)
+            event = next(self._events)
+
+    def _open_or_finish(self, event: Event, stack: list[_Open]) -> Node | None:
+        if isinstance(event, (SequenceEndEvent, MappingEndEvent)):
+            return stack.pop().node()
+        self._check_plain(event)
+        if isinstance(event, ScalarEvent):
+            return self._scalar(event)
+        if isinstance(event, AliasEvent):
+            return Scalar("", self._at(event))
+        if len(stack) >= YAML_DEPTH_MAX:
+            self._findings.error(self._at(event), f"nested deeper than {YAML_DEPTH_MAX} levels")
+            raise _Unreadable
+        mapping = isinstance(event, MappingStartEvent)
+        stack.append(_Open(self._at(event), self._findings, mapping))
+        return None
+
+    def _check_plain(self, event: Event) -> None:
+        self._nodes += 1
+        if self._nodes > YAML_NODES_MAX:
+            self._findings.error(self._at(event), f"more than {YAML_NODES_MAX} nodes in one file")
+            raise _Unreadable
+        if isinstance(event, AliasEvent):
+            self._findings.error(self._at(event), "aliases are not allowed", expected="the value itself")
+        elif getattr(event, "anchor", None) is not None:
+            self._findings.error(self._at(event), "anchors are not allowed", expected="the value itself")
+        if getattr(event, "tag", None) is not None:
+            self._findings.error(self._at(event), "tags are not allowed", expected="the value without `!`")
+
+    def _scalar(self, event: ScalarEvent) -> Scalar:
+        style = event.style or ""
+        place = self._at(event)
+        if style in _QUOTES:
+            place = place.moved(1)
+        last = event.end_mark.line if event.end_mark else place.line - 1
+        if last >= place.line:
+            folds = self._folds(event.value, place, last, style)
+            place = Place(place.file, place.line, place.column, place.text, folds)
+        return Scalar(event.value, place, quoted=bool(style))
+
+    def _folds(self, value: str, place: Place, last: int, style: str) -> tuple[tuple[int, Place], ...]:
+        """Where in the file each line of a scalar over several lines stands (`last` counts from zero)."""
+        folds: list[tuple[int, Place]] = []
+        offset = 0
+        for line in range(place.line - 1 + (style in _BLOCKS), min(last + 1, len(self._lines))):
+            start = place.column - 1 if line == place.line - 1 else 0
+            source = self._lines[line][start:]
+            words = source.strip().rstrip("\"'") if style in _QUOTES else source.strip()
+            at = value.find(words, offset) if words else -1
+            if at >= 0:
+                folds.append((at, self.place(line, start + source.index(words))))
+                offset = at + len(words)
+        return tuple(folds)
+
+    def _at(self, event: Event) -> Place:
+        mark = event.start_mark
+        assert mark is not None, "libyaml marks every event"
+        return self.place(mark.line, mark.column)
+
+    def _refuse(self, error: yaml.YAMLError) -> None:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        problem = str(getattr(error, "problem", None) or getattr(error, "reason", "not YAML"))
+        place = self.place(mark.line, mark.column) if mark else self.place(0, 0)
+        self._findings.error(place, f"not valid YAML: {problem}", expected=_HINTS.get(problem, ""))
+        raise _Unreadable from error
+
+
+class _Open:
+    """A mapping or sequence whose end has not been seen yet."""
+
+    def __init__(self, place: Place, findings: Findings, mapping: bool) -> None:
+        self._place = place
+        self._findings = findings
+        self._mapping = mapping
+        self._children: list[Node] = []
+        self._pairs: list[tuple[Scalar, Node]] = []
+        self._seen: dict[str, int] = {}
+        self._key: Node | None = None
+
+    def take(self, child: Node) -> None:
+        """Add a finished child: an item, a key, or the value of the last key."""
+        if not self._mapping:
+            self._children.append(child)
+        elif self._key is None:
+            self._key = self._checked_key(child)
+        else:
+            if isinstance(self._key, Scalar):
+                self._pairs.append((self._key, child))
+            self._key = None
+
+    def _checked_key(self, key: Node) -> Node:
+        if not isinstance(key, Scalar):
+            self._findings.error(key.place, "a key must be plain text", expected="`key: value`")
+            return key
+        if key.text in self._seen:
+            message = f"`{key.text}` is given twice; the first is on line {self._seen[key.text]}"
+            self._findings.error(key.place, message, expected="each key once", length=len(key.text))
+        self._seen.setdefault(key.text, key.place.line)
+        return key
+
+    def node(self) -> Node:
+        """The finished node."""
+        if self._mapping:
+            return Mapping_(tuple(self._pairs), self._place)
+        return Sequence_(tuple(self._children), self._place)
+
+
+def read_text(text: str | bytes, shown_as: str, findings: Findings) -> Document | None:
+    """The document in `text`, or None if it cannot be followed or anything in it was refused."""
+    start = Place(shown_as, 1, 1)
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    if len(raw) > POLICY_FILE_BYTES_MAX:
+        findings.error(start, f"{len(raw):,} bytes; a policy file has at most {POLICY_FILE_BYTES_MAX:,}")
+        return None
+    try:
+        decoded = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        findings.error(Place(shown_as, line, 1), f"byte {error.start} is not UTF-8", expected="UTF-8 text")
+        return None
+    return _read_decoded(decoded, sha256(raw).hexdigest(), start, findings)
+
+
+def _read_decoded(text: str, digest: str, start: Place, findings: Findings) -> Document | None:
+    if text.startswith("\ufeff"):
+        findings.error(start, "the file starts with a byte order mark", expected="UTF-8 without one")
+        return None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        findings.error(Place(start.file, line, 1), "a NUL character in the file")
+        return None
+    before = len(findings.errors)
+    try:
+        root = _Reader(text, start.file, findings).root()
+    except _Unreadable:
+        return None
+    if not isinstance(root, Mapping_):
+        findings.error(root.place, "the file must hold a mapping", expected="`key: value` lines")
+    if not isinstance(root, Mapping_) or len(findings.errors) > before:
+        return None
+    return Document(start.file, root, digest)
+
+
+def read_document(path: Path, shown_as: str, findings: Findings) -> Document | None:
+    """The document in a file, or None with the reason among the findings."""
+    start = Place(shown_as, 1, 1)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(POLICY_FILE_BYTES_MAX + 1)
+    except OSError as error:
+        findings.error(start, f"cannot be read: {error.strerror}")
+        return None
+    return read_text(raw, shown_as, findings)
+
+
+def read_directory(rules_dir: Path, findings: Findings) -> dict[str, Document]:
+    """Every readable policy file below a directory by its relative name (`drawdown.yaml`,
+    `features/volume.yaml`).
+
+    Names that start with a dot (what editors leave behind) are passed over.
+    """
+    documents: dict[str, Document] = {}
+    if not rules_dir.is_dir():
+        findings.error(Place(rules_dir.name, 1, 1), "there is no such rules directory")
+        return documents
+    for path in sorted(rules_dir.rglob("*")):
+        relative = path.relative_to(rules_dir)
+        if (
+            path.suffix not in _SUFFIXES
+            or any(part.startswith(".") for part in relative.parts)
+            or path.is_dir()
+        ):
+            continue
+        if not path.resolve().is_relative_to(rules_dir.resolve()):
+            findings.error(
+                Place(relative.as_posix(), 1, 1), "a symbolic link that leads out of the rules directory"
+            )
+            continue
+        document = read_document(path, relative.as_posix(), findings)
+        if document is not None:
+            documents[relative.as_posix()] = document
+    return documents
