@@ -1,0 +1,239 @@
+"""Scorecards on disk, checked before they are trusted.
+
+    models/<scorecard>/active               optional; names the version in use (else the highest one is)
+    models/<scorecard>/<version>/manifest.yaml
+    models/<scorecard>/<version>/model.txt  LightGBM's text format
+
+LightGBM trusts its input: a truncated file kills the process (SIGSEGV), one changed digit loads and lies,
+permuted features load and lie. So the order of the checks matters, each keeping the next from harm:
+
+  1. sizes, and that both are regular files inside the directory;
+  2. the manifest, by every rule of `core/scorecards/manifest.py`;
+  3. SHA-256 of the model's bytes, before LightGBM sees one of them;
+  4. the format: LightGBM text and nothing else (a pickle would run code);
+  5. the feature names inside the model, equal to the manifest's, in order;
+  6. a trial load in a subprocess, where a crash is a message; golden rows must score to 1e-9 as the manifest
+  says, not
+     all the same, and fast enough;
+  7. only then the load in this process, of the very bytes that were tried.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from decision_service.core.errors import ScorecardRejected
+from decision_service.core.limits import MODEL_BYTES_MAX, POLICY_FILE_BYTES_MAX, SCORECARDS_MAX
+from decision_service.core.scorecards.manifest import (
+    NAME_PATTERN,
+    VERSION_PATTERN,
+    GoldenRow,
+    Manifest,
+    read_manifest,
+)
+from decision_service.core.scorecards.scorecard import Scorecard
+from decision_service.core.source import Findings
+from decision_service.policy_files import read_text
+from decision_service.scorer import LightGbmScorer, ModelNotLoadable
+
+MANIFEST_FILE: Final = "manifest.yaml"
+ACTIVE_FILE: Final = "active"
+TOLERANCE: Final = 1e-9  # of margins and PDs of golden rows
+GOLDEN_P99_US_MAX: Final = 150.0  # CPU time of one score; 300 trees x 31 leaves take 10 to 40 us
+TRIAL_TIMEOUT_S: Final = 30.0
+
+_TEXT_START: Final = b"tree\nversion=v"
+_TEXT_END: Final = b"\nend of trees\n"
+_HEADER_BYTES: Final = 1_048_576  # the part before the first tree, where the feature names are
+
+
+def load_scorecards(models_dir: Path) -> dict[str, Scorecard]:
+    """The active version of every scorecard below `models_dir`. Raises ScorecardRejected for the first bad
+    one.
+    """
+    if not models_dir.is_dir():
+        return {}
+    directories = [path for path in sorted(models_dir.iterdir()) if _is_scorecard(path)]
+    if len(directories) > SCORECARDS_MAX:
+        raise ScorecardRejected(str(models_dir), f"{len(directories)} scorecards, at most {SCORECARDS_MAX}")
+    return {path.name: load_scorecard(active_version(path)) for path in directories}
+
+
+def load_scorecard(directory: Path, *, p99_us_max: float = GOLDEN_P99_US_MAX) -> Scorecard:
+    """The scorecard in `models/<scorecard>/<version>/`. Raises ScorecardRejected naming the file and the
+    reason.
+    """
+    manifest = _manifest(directory)
+    path = directory / manifest.model_file
+    model_text = _read_regular(path, MODEL_BYTES_MAX)
+    _check_model(path, model_text, manifest)
+    _try(path, model_text, manifest, p99_us_max)
+    try:
+        return Scorecard(manifest, LightGbmScorer(model_text, len(manifest.names)))
+    except ModelNotLoadable as error:
+        raise ScorecardRejected(str(path), f"LightGBM refused it: {error}") from error
+
+
+def active_version(directory: Path) -> Path:
+    """The version directory in use: the one `active` names, else the highest. Raises ScorecardRejected."""
+    active = directory / ACTIVE_FILE
+    if active.exists():
+        version = _read_regular(active, 1_024).decode(errors="replace").strip()
+        if not re.fullmatch(VERSION_PATTERN, version):
+            raise ScorecardRejected(str(active), f"names no version: {version!r}")
+        return directory / version
+    return max(versions(directory), key=_version_order)
+
+
+def versions(directory: Path) -> list[Path]:
+    """The version directories of a scorecard, highest last."""
+    found = (
+        path for path in directory.iterdir() if path.is_dir() and re.fullmatch(VERSION_PATTERN, path.name)
+    )
+    return sorted(found, key=_version_order)
+
+
+def _is_scorecard(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith((".", "_")) and bool(versions(path))
+
+
+def _version_order(path: Path) -> tuple[tuple[int, int, str], ...]:
+    """Numbers by value, so that 2026.10 comes after 2026.9."""
+    parts = re.split(r"(\d+)", path.name)
+    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts if part)
+
+
+def _read_regular(path: Path, bytes_max: int) -> bytes:
+    """The content of a regular file, opened without waiting on a pipe, read once and no further than
+    allowed.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise ScorecardRejected(str(path), f"cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ScorecardRejected(str(path), "is not a regular file")
+        if not 0 < status.st_size <= bytes_max:
+            raise ScorecardRejected(
+                str(path), f"holds {status.st_size:,} bytes; 1 to {bytes_max:,} are allowed"
+            )
+        return file.read(bytes_max + 1)
+
+
+def _manifest(directory: Path) -> Manifest:
+    path = directory / MANIFEST_FILE
+    findings = Findings()
+    document = read_text(_read_regular(path, POLICY_FILE_BYTES_MAX), str(path), findings)
+    manifest = None if document is None else read_manifest(document, findings)
+    if manifest is None:
+        raise ScorecardRejected(str(path), "\n" + "\n".join(d.render() for d in findings.errors))
+    if (directory.parent.name, directory.name) != (manifest.name, manifest.version):
+        raise ScorecardRejected(
+            str(path), f"is of {manifest.name} {manifest.version}, but stands in another's directory"
+        )
+    if not re.fullmatch(NAME_PATTERN, manifest.name):
+        raise ScorecardRejected(str(path), f"{manifest.name!r} cannot name a scorecard")
+    return manifest
+
+
+def _check_model(path: Path, model_text: bytes, manifest: Manifest) -> None:
+    """Steps 3 to 5: nothing here lets LightGBM see a byte."""
+    found = sha256(model_text).hexdigest()
+    if found != manifest.model_sha256:
+        raise ScorecardRejected(
+            str(path), f"SHA-256 is {found}, the manifest says {manifest.model_sha256}: changed or torn"
+        )
+    if not model_text.startswith(_TEXT_START) or b"\0" in model_text:
+        raise ScorecardRejected(str(path), "is not LightGBM's text format, the only one that is loaded")
+    if _TEXT_END not in model_text:
+        raise ScorecardRejected(str(path), "ends before its last tree: truncated")
+    _check_features(path, _feature_names(path, model_text), manifest.names)
+
+
+def _feature_names(path: Path, model_text: bytes) -> tuple[str, ...]:
+    match = re.search(rb"^feature_names=(.*)$", model_text[:_HEADER_BYTES], re.MULTILINE)
+    if match is None:
+        raise ScorecardRejected(str(path), "names no features")
+    return tuple(match.group(1).decode(errors="replace").split(" "))
+
+
+def _check_features(path: Path, found: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    if found == expected:
+        return
+    if len(found) != len(expected):
+        raise ScorecardRejected(str(path), f"has {len(found)} features, the manifest {len(expected)}")
+    i = next(i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
+    raise ScorecardRejected(
+        str(path), f"feature {i} is {found[i]}, the manifest says {expected[i]}: wrong order or wrong model"
+    )
+
+
+def _try(path: Path, model_text: bytes, manifest: Manifest, p99_us_max: float) -> None:
+    """Step 6."""
+    answer = trial(path, model_text, len(manifest.names), manifest.golden)
+    margins = answer["margins"]
+    for i, (golden, margin) in enumerate(zip(manifest.golden, margins, strict=True)):
+        _check_golden(path, i, golden, math.nan if margin is None else margin, manifest)
+    if max(margins) - min(margins) <= TOLERANCE:
+        raise ScorecardRejected(str(path), "gives every golden row the same score: it tells nobody apart")
+    if answer["p99_us"] > p99_us_max:
+        raise ScorecardRejected(
+            str(path),
+            f"takes {answer['p99_us']:.0f} us a score at p99; at most {p99_us_max:g} us are allowed",
+        )
+
+
+def trial(path: Path, model_text: bytes, n_features: int, golden: tuple[GoldenRow, ...]) -> dict[str, Any]:
+    """Load the model and score golden rows in a subprocess; its answer. Raises ScorecardRejected if it has
+    none.
+    """
+    task = json.dumps({"n_features": n_features, "rows": [_json_row(row) for row in golden]})
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "decision_service.scorecard_trial"],
+            input=task.encode() + b"\n" + model_text, capture_output=True, check=False,
+            timeout=TRIAL_TIMEOUT_S, env=os.environ | threads,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise ScorecardRejected(str(path), f"trial load took over {TRIAL_TIMEOUT_S:g} s") from error
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise ScorecardRejected(str(path), f"trial load crashed with {name}: the model is damaged")
+    if done.returncode > 0:
+        last = (done.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
+        raise ScorecardRejected(str(path), f"trial load failed: {last}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    if "refused" in answer:
+        raise ScorecardRejected(str(path), f"LightGBM refused it: {answer['refused']}")
+    return answer
+
+
+def _json_row(row: GoldenRow) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in row.inputs]
+
+
+def _check_golden(path: Path, i: int, golden: GoldenRow, margin: float, manifest: Manifest) -> None:
+    if not abs(margin - golden.margin) <= TOLERANCE:
+        raise ScorecardRejected(
+            str(path), f"golden row {i} scores {margin!r}, the manifest says {golden.margin!r}"
+        )
+    pd = manifest.calibration.pd(margin)
+    points = manifest.scaling.points(pd)
+    if not abs(pd - golden.pd) <= TOLERANCE or points != golden.points:
+        said = f"pd {golden.pd!r} and {golden.points} points"
+        raise ScorecardRejected(
+            str(path), f"golden row {i} is calibrated to {pd!r} and {points}; the manifest says {said}"
+        )

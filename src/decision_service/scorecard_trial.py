@@ -1,0 +1,84 @@
+"""The trial load of a model, in a process of its own: `python -m decision_service.scorecard_trial`.
+
+LightGBM parses a broken model by crashing, and a crash here is a message there (`scorecard_files`). Bytes
+come in on standard input, so that what was tried is exactly what is loaded afterwards:
+
+    stdin    one line of JSON {"n_features": n, "rows": [[number or null, ...], ...]}, then the model's bytes
+    stdout   one line of JSON {"margins": [...], "p99_us": CPU time} or {"refused": "why"}
+
+The imports are few because every one of them is waited for. CPU time is measured, not wall time: a busy
+machine must not get a good model refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import sys
+import time
+from typing import Final
+
+import numpy as np
+
+from decision_service.scorer import LightGbmScorer, ModelNotLoadable
+
+CPU_S_MAX: Final = 20
+MEMORY_BYTES_MAX: Final = 4 * 1024**3
+_ROUNDS: Final = 5
+_CALLS_PER_ROUND: Final = 200
+
+
+def confine() -> None:
+    """Bound what this process may take: CPU, memory, no files written, no core dump."""
+    for limit, value in (
+        (resource.RLIMIT_CPU, CPU_S_MAX),
+        (resource.RLIMIT_AS, MEMORY_BYTES_MAX),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(limit)[1]
+        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (allowed, allowed))
+
+
+def p99_us(scorer: LightGbmScorer, rows: list[np.ndarray]) -> float:
+    """CPU time of one call at the 99th percentile, the least of some rounds, in microseconds."""
+    calls = [rows[i % len(rows)] for i in range(_CALLS_PER_ROUND)]
+    rounds = []
+    for _ in range(_ROUNDS):
+        spent = sorted(_spent_ns(scorer, row) for row in calls)
+        rounds.append(spent[int(0.99 * len(spent))] / 1_000)
+    return min(rounds)
+
+
+def _spent_ns(scorer: LightGbmScorer, row: np.ndarray) -> int:
+    began = time.thread_time_ns()
+    scorer.margin(row)
+    return time.thread_time_ns() - began
+
+
+def attempt(n_features: int, inputs: list[list[float | None]], model_text: bytes) -> dict[str, object]:
+    """Load the model, score the rows, and say what came out."""
+    rows = [np.array([math.nan if x is None else x for x in row], np.float64) for row in inputs]
+    try:
+        scorer = LightGbmScorer(model_text, n_features)
+        margins = [scorer.margin(row) for row in rows]
+    except ModelNotLoadable as error:
+        return {"refused": str(error)}
+    return {"margins": [m if math.isfinite(m) else None for m in margins], "p99_us": p99_us(scorer, rows)}
+
+
+def main() -> None:
+    """One trial; LightGBM's own chatter goes to standard error."""
+    confine()
+    answer_to = os.dup(1)
+    os.dup2(2, 1)
+    task = json.loads(sys.stdin.buffer.readline())
+    answer = attempt(task["n_features"], task["rows"], sys.stdin.buffer.read())
+    os.write(answer_to, json.dumps(answer).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()
