@@ -1,0 +1,89 @@
+"""The answer: a decision as the JSON that core banking reads (design.md, section 3). Money in major units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from decision_service.core.decision import Decision
+from decision_service.core.limits import DAY_MS
+from decision_service.core.money import EXPONENTS
+from decision_service.core.reasons import TEXTS
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The bytes a caller gets. `replayed`: they were stored under this request_id before."""
+
+    body: bytes
+    replayed: bool
+    decision_id: str
+    outcome: str = ""
+    rung: str = ""
+
+
+def instant(ms: int) -> str:
+    """An instant as RFC 3339 in UTC with milliseconds."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def day(ms: int, utc_offset_ms: int) -> str:
+    """The local calendar date of an instant."""
+    return datetime.fromtimestamp((ms + utc_offset_ms) // DAY_MS * DAY_MS / 1000, UTC).date().isoformat()
+
+
+def answer_of(decision: Decision, latency_us: int, utc_offset_ms: int = 0) -> dict[str, Any]:
+    """The answer's fields in their documented order. `latency_us` is the time up to the commit."""
+    scale = 10 ** EXPONENTS[decision.currency]
+    change, reprice = decision.limit_change, decision.reprice
+    return {
+        "decision_id": decision.decision_id,
+        "request_id": decision.request_id,
+        "customer_id": decision.customer_id,
+        "facility_id": decision.facility_id,
+        "decision": decision.decision,
+        "approved_amount": decision.approved_minor / scale,
+        "currency": decision.currency,
+        "hold": decision.hold
+        and {
+            "kind": decision.hold,
+            "expires_at": None
+            if decision.hold_expires_at_ms is None
+            else instant(decision.hold_expires_at_ms),
+        },
+        "reprice": reprice
+        and {
+            "from": reprice.from_bps / 10_000,
+            "to": reprice.to_bps / 10_000,
+            "delta_bps": reprice.to_bps - reprice.from_bps,
+            "scope": "new_draws",
+        },
+        "limit_change": change
+        and {
+            "kind": change.kind,
+            "from": change.from_minor / scale,
+            "to": change.to_minor / scale,
+            "effective_date": day(decision.decided_at_ms, utc_offset_ms),
+        },
+        "alerts": [{"tier": alert.tier, "indicator": alert.indicator} for alert in decision.alerts],
+        "offers": [{"name": name} for name in decision.offers],
+        "tags": list(decision.tags),
+        "reasons": [{"code": r.code, "text": TEXTS[r.code], "source": r.source} for r in decision.reasons],
+        "scores": {
+            name: {"points": score.points, "pd": score.pd, "grade": score.grade}
+            for name, score in decision.scores.items()
+        },
+        "policy": {"id": decision.policy_id, "label": decision.policy_label},
+        "rung": decision.rung,
+        "missing": list(decision.missing),
+        "decided_at": instant(decision.decided_at_ms),
+        "latency_ms": latency_us / 1000,
+    }
+
+
+def answer_bytes(decision: Decision, latency_us: int, utc_offset_ms: int = 0) -> bytes:
+    """The answer as JSON, the very bytes that are stored and that every repeat of the request gets."""
+    return orjson.dumps(answer_of(decision, latency_us, utc_offset_ms))

@@ -1,0 +1,219 @@
+"""The decision: one pure function of request, state, policy and clock.
+
+    decide(request, state, policy, now_ms, decision_id) -> Decision
+
+No await, clock, randomness, logging or I/O: the same inputs give the same bytes today and in five years, which is what
+makes replay, backtest, preview and audit the same code as production. `t`, the decision instant, is the request's
+`occurred_at`, else `now_ms`.
+
+    position (ledger) -> numbers (facility, attributes) -> features (one kernel call) -> scores -> rules -> merge
+
+`mark(stage)` is called as each of STAGES ends, so that a caller with a clock can time them; it cannot change the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from decision_service.core.decision import ChangeLimit, Decision, Effect, Score, Trace
+from decision_service.core.errors import InvalidInput
+from decision_service.core.event import LIMIT_CHANGE, Words, facility_key, read_header, words_of
+from decision_service.core.facility import Attribute, Facility, Position
+from decision_service.core.inputs import RequestWords, fill_request_words
+from decision_service.core.ledger import position_of
+from decision_service.core.limits import DAY_MS, HOUR_MS
+from decision_service.core.merge import Outcome, merge
+from decision_service.core.money import EXPONENTS
+from decision_service.core.policy import Numbers, Policy
+from decision_service.core.request import DrawdownRequest
+from decision_service.core.state import CustomerState
+from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS
+
+NAN: Final = float("nan")
+STAGES: Final = ("state", "features", "score", "rules")
+_NUMBERS: Final = len(BASE_NUMBERS)
+_BPS: Final = 10_000
+
+
+def _no_mark(_stage: int) -> None:
+    """Time nothing."""
+
+
+def decide(
+    request: DrawdownRequest,
+    state: CustomerState,
+    policy: Policy,
+    now_ms: int,
+    decision_id: str,
+    mark: Callable[[int], None] = _no_mark,
+) -> Decision:
+    """The decision on one drawdown request. Raises InvalidInput for a facility that is unknown or does not fit."""
+    t_ms = now_ms if request.occurred_at_ms is None else request.occurred_at_ms
+    facility = current_facility(request, state)
+    words = words_of(state.log)
+    position = position_of(facility, words, t_ms, policy.reservation_timeout_ms)
+    missing = fill_inputs(request, state, policy, facility, position, words, t_ms, policy.numbers, policy.row)
+    strings = _strings(request, state, policy, facility, t_ms)
+    mark(0)
+    policy.plan.compute(words, policy.row, policy.numbers)
+    mark(1)
+    scores = _score(policy, strings)
+    mark(2)
+    values = policy.numbers.tolist()
+    evaluation = policy.rule_set.evaluate(
+        values,
+        strings,
+        policy.lists,
+        t_ms,
+        10 ** EXPONENTS[request.currency],
+        facility.limit_minor,
+        facility.apr_bps,
+    )
+    outcome = merge(
+        evaluation.effects, request.amount_minor, facility, position, policy.rule_set.guardrails, t_ms,
+        _raise_allowed(evaluation.effects, words, facility, policy, t_ms),
+    )  # fmt: skip
+    trace = Trace(
+        policy.numbers.tobytes(), tuple(strings), evaluation.verdicts, evaluation.cells,
+        read_header(state.log)[0] + len(words) - 2, state.version,
+    )  # fmt: skip
+    mark(3)
+    return _record(request, policy, outcome, scores, missing, trace, t_ms, now_ms, decision_id)
+
+
+def current_facility(request: DrawdownRequest, state: CustomerState) -> Facility:
+    """The newest snapshot of the facility asked for: the stored one or the request's. InvalidInput if neither fits."""
+    stored, sent = state.facilities.get(request.facility_id), request.facility
+    facility = sent if stored is None or (sent is not None and sent.as_of_ms >= stored.as_of_ms) else stored
+    if facility is None:
+        raise InvalidInput("facility_id", "unknown facility: send its snapshot as `facility` or PUT it first")
+    if facility.currency != request.currency:
+        raise InvalidInput("currency", f"the facility is in {facility.currency}")
+    return facility
+
+
+def fill_inputs(
+    request: DrawdownRequest, state: CustomerState, policy: Policy, facility: Facility, position: Position,
+    words: Words, t_ms: int, numbers: Numbers, row: RequestWords,
+) -> tuple[str, ...]:  # fmt: skip
+    """Fill the request row and the base and attribute slots of the numbers; the attributes a rule wants and lacks."""
+    offset_ms = policy.zone.offset_at(t_ms)
+    fill_request_words(row, request, facility, position, t_ms, offset_ms)
+    scale = 10 ** EXPONENTS[request.currency]
+    limit, outstanding = _customer_totals(state, policy, facility, position, words, t_ms)
+    numbers[:_NUMBERS] = (
+        request.amount_minor / scale,
+        NAN if request.term_months is None else request.term_months,
+        (t_ms + offset_ms) // HOUR_MS % 24,
+        facility.limit_minor / scale,
+        position.outstanding_minor / scale,
+        position.reserved_minor / scale,
+        position.available_minor / scale,
+        facility.apr_bps / _BPS,
+        NAN if facility.days_past_due is None else facility.days_past_due,
+        (t_ms - facility.granted_at_ms) / DAY_MS,
+        _days_until(facility.next_due_at_ms, t_ms),
+        NAN if facility.next_due_minor is None else facility.next_due_minor / scale,
+        _days_until(facility.expires_at_ms, t_ms),
+        -_days_until(facility.reviewed_at_ms, t_ms),
+        limit / scale,
+        outstanding / scale,
+        len(state.facilities) + (facility.facility_id not in state.facilities),
+    )
+    missing = []
+    for slot in policy.attribute_slots:
+        if not slot.text:
+            value = _attribute(slot.spec.spec.name, slot.spec.ttl_ms, request, state, t_ms)
+            numbers[slot.index] = NAN if value is None else value
+            if value is None and slot.used:
+                missing.append(slot.spec.spec.name)
+    return tuple(missing)
+
+
+def _days_until(instant_ms: int | None, t_ms: int) -> float:
+    return NAN if instant_ms is None else (instant_ms - t_ms) / DAY_MS
+
+
+def _customer_totals(
+    state: CustomerState, policy: Policy, facility: Facility, position: Position, words: Words, t_ms: int
+) -> tuple[int, int]:
+    """Limit and outstanding over the customer's open facilities in the request's currency."""
+    limit, outstanding = facility.limit_minor, position.outstanding_minor
+    for other in state.facilities.values():
+        if other.facility_id != facility.facility_id and other.currency == facility.currency:
+            limit += other.limit_minor
+            outstanding += position_of(other, words, t_ms, policy.reservation_timeout_ms).outstanding_minor
+    return limit, outstanding
+
+
+def _attribute(
+    name: str, ttl_ms: int, request: DrawdownRequest, state: CustomerState, t_ms: int
+) -> float | str | None:
+    """An attribute's value, the request's before the stored one; None if absent, stale or dated after `t_ms`."""
+    if name in request.attributes:
+        return request.attributes[name]
+    stored: Attribute | None = state.attributes.get(name)
+    if stored is None or not 0 <= t_ms - stored.as_of_ms <= ttl_ms:
+        return None
+    return stored.value
+
+
+def _strings(
+    request: DrawdownRequest, state: CustomerState, policy: Policy, facility: Facility, t_ms: int
+) -> list[str | None]:
+    """The string vector: base strings, string attributes, and a place for every scorecard's grade."""
+    strings: list[str | None] = [
+        request.customer_id, request.facility_id, request.currency, request.channel, request.device_id,
+        request.counterparty_id, request.purpose, facility.product, facility.status,
+    ]  # fmt: skip
+    strings += [None] * (len(policy.string_names) - len(BASE_STRINGS))
+    for slot in policy.attribute_slots:
+        if slot.text:
+            value = _attribute(slot.spec.spec.name, slot.spec.ttl_ms, request, state, t_ms)
+            strings[slot.index] = None if value is None else str(value)
+    return strings
+
+
+def _score(policy: Policy, strings: list[str | None]) -> dict[str, Score]:
+    """Score every scorecard, leaving points, pd and grade where the rules look for them."""
+    scores = {}
+    for slot in policy.score_slots:
+        policy.numbers.take(slot.gather, out=slot.row)
+        score = slot.scorecard.score(slot.row)
+        policy.numbers[slot.points] = NAN if score.points is None else score.points
+        policy.numbers[slot.pd] = NAN if score.pd is None else score.pd
+        strings[slot.grade] = score.grade
+        scores[slot.scorecard.name] = score
+    return scores
+
+
+def _raise_allowed(
+    effects: list[Effect], words: Words, facility: Facility, policy: Policy, t_ms: int
+) -> bool:
+    """Whether the cooling-off since the last limit change is over; looked up only if somebody asks for a change."""
+    cooldown_ms = policy.rule_set.guardrails.limit_raise_cooldown_ms
+    if cooldown_ms is None or not any(isinstance(e.action, ChangeLimit) for e in effects):
+        return True
+    records = words[1:]
+    changed = (records[:, 4] & 0xFF == LIMIT_CHANGE) & (
+        records[:, 6] & 0xFFFFFFFF == facility_key(facility.facility_id)
+    )
+    return not bool((changed & (records[:, 0] > t_ms - cooldown_ms)).any())
+
+
+def _record(
+    request: DrawdownRequest, policy: Policy, outcome: Outcome, scores: dict[str, Score], missing: tuple[str, ...],
+    trace: Trace, t_ms: int, now_ms: int, decision_id: str,
+) -> Decision:  # fmt: skip
+    expiry_ms = policy.rule_set.guardrails.hold_expiry_ms(outcome.hold) if outcome.hold else None
+    return Decision(
+        decision_id=decision_id, request_id=request.request_id, customer_id=request.customer_id,
+        facility_id=request.facility_id, decision=outcome.decision, approved_minor=outcome.approved_minor,
+        currency=request.currency, hold=outcome.hold,
+        hold_expires_at_ms=None if expiry_ms is None else t_ms + expiry_ms,
+        reprice=outcome.reprice, limit_change=outcome.limit_change, alerts=outcome.alerts, offers=outcome.offers,
+        tags=outcome.tags, reasons=outcome.reasons, scores=scores, policy_id=policy.id, policy_label=policy.label,
+        rung="no_score" if any(s.points is None for s in scores.values()) else "full",
+        missing=missing, decided_at_ms=now_ms, trace=trace,
+    )  # fmt: skip

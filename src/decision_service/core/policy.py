@@ -1,0 +1,339 @@
+"""A policy: features, scorecards, rule sets, attributes and lists compiled together into one immutable object.
+
+Compiling does all parsing, checking and look-up building, and reports every mistake at once; deciding only calls what
+was prepared here. A request uses one policy from start to end. The policy is identified by the hash of its content:
+the files, the scorecards' models, the lists, the time zone and the reservation time-out; equal content, equal id.
+
+    documents (one a YAML file)              compiled
+      policy.yaml       label, lists, record   Layout: where every value stands
+      attributes.yaml   declared attributes    FeaturePlan: one kernel call
+      features/*.yaml   feature catalogue      Scorecards with their feature slots
+      *.yaml            rule sets by scene     RuleSet: one function a scene
+
+`Policy` owns scratch buffers, so one policy object decides for one thread at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from decision_service.core.errors import PolicyRejected
+from decision_service.core.features.catalogue import Catalogue, read_features
+from decision_service.core.features.plan import FeaturePlan, compile_plan
+from decision_service.core.inputs import REQUEST_WORDS, RequestWords
+from decision_service.core.rules.attributes import AttributeSpec, read_attributes
+from decision_service.core.rules.compile import RuleSet, compile_rule_set
+from decision_service.core.rules.schema import RuleSetSpec, read_rule_set
+from decision_service.core.scorecards.scorecard import Scorecard
+from decision_service.core.source import Document, Findings, Mapping_, Place, Scalar, Sequence_, nearest_name
+from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, Layout, NameSpec, Vocabulary
+from decision_service.core.zone import Zone
+
+POLICY_FILE: Final = "policy.yaml"
+ATTRIBUTES_FILE: Final = "attributes.yaml"
+FEATURES_FOLDER: Final = "features/"
+DRAWDOWN_SCENE: Final = "drawdown"
+Lists = Mapping[str, frozenset[str]]
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What `policy.yaml` says: a label for people, the lists that exist, features to record though no rule asks."""
+
+    label: str = "unlabelled"
+    lists: tuple[str, ...] = ()
+    record: tuple[tuple[str, Place], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSlots:
+    """Where a scorecard finds its features and leaves its results."""
+
+    scorecard: Scorecard
+    gather: npt.NDArray[np.intp]
+    row: npt.NDArray[np.float64]
+    points: int  # index into numbers
+    pd: int  # index into numbers
+    grade: int  # index into strings
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeSlot:
+    """Where a declared attribute's value goes: an index into numbers, or into strings if `text`."""
+
+    spec: AttributeSpec
+    index: int
+    text: bool
+    used: bool  # by a rule
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything a decision needs besides the request and the customer's state."""
+
+    id: str
+    label: str
+    zone: Zone
+    reservation_timeout_ms: int
+    layout: Layout
+    number_names: tuple[str, ...]
+    string_names: tuple[str, ...]
+    attributes: Mapping[str, AttributeSpec]
+    attribute_slots: tuple[AttributeSlot, ...]
+    catalogue: Catalogue
+    plan: FeaturePlan
+    score_slots: tuple[ScoreSlots, ...]
+    rule_set: RuleSet
+    lists: Lists
+    list_names: tuple[str, ...]
+    content: bytes  # digest of everything but the lists
+    documents: Mapping[str, Document]
+    numbers: Numbers = field(repr=False)
+    row: RequestWords = field(repr=False)
+
+    def with_lists(self, lists: Lists) -> Policy:
+        """The same policy with other list contents, under the id those give it."""
+        known = {name: lists.get(name, frozenset()) for name in self.list_names}
+        return replace(self, lists=known, id=_policy_id(self.content, known))
+
+    def for_names(self, names: Iterable[str]) -> FeaturePlan:
+        """A plan that computes other features of the same catalogue (for looking at one customer)."""
+        return compile_plan(self.catalogue, names, self.layout.numbers, self.first_feature, self.zone)
+
+    @property
+    def first_feature(self) -> int:
+        """Index of the first feature in numbers; inputs stand before it."""
+        return len(BASE_NUMBERS) + sum(not slot.text for slot in self.attribute_slots)
+
+    def describe(self) -> dict[str, Any]:
+        """What is needed to render this policy's traces in five years: names, rules, files."""
+        return {
+            "id": self.id,
+            "label": self.label,
+            "numbers": self.number_names,
+            "strings": self.string_names,
+            "features": {
+                name: {"unit": spec.unit, "meaning": spec.meaning}
+                for name, spec in self.catalogue.specs.items()
+                if name in self.layout.numbers
+            },
+            "rules": [rule.describe() for rule in self.rule_set.rules],
+            "scorecards": {s.scorecard.name: s.scorecard.version for s in self.score_slots},
+            "files": {name: document.sha256 for name, document in sorted(self.documents.items())},
+        }
+
+
+def _policy_id(content: bytes, lists: Lists) -> str:
+    digest = blake2b(content, digest_size=6, person=b"policy")
+    for name in sorted(lists):
+        digest.update(json.dumps([name, sorted(lists[name])]).encode())
+    return digest.hexdigest()
+
+
+def compile_policy(
+    documents: Mapping[str, Document],
+    scorecards: Mapping[str, Scorecard],
+    zone: Zone,
+    reservation_timeout_ms: int,
+    findings: Findings,
+    lists: Lists | None = None,
+) -> Policy:
+    """Compile documents (by path relative to the rules folder) and loaded scorecards.
+
+    Raises PolicyRejected with every error found, also those already in `findings`; warnings stay in `findings`.
+    """
+    head = _read_head(documents.get(POLICY_FILE), findings)
+    attributes = read_attributes(documents[ATTRIBUTES_FILE], findings) if ATTRIBUTES_FILE in documents else {}
+    base = Vocabulary({s.name: s for s in (*BASE_NUMBERS, *BASE_STRINGS)}).with_names(
+        *(a.spec for a in attributes.values())
+    )
+    catalogue = read_features(
+        [d for name, d in sorted(documents.items()) if name.startswith(FEATURES_FOLDER)], base, findings
+    )
+    vocabulary = base.with_names(
+        *catalogue.vocabulary_specs, *_score_names(scorecards), *_list_names(head.lists)
+    )
+    spec = _read_drawdown_rules(documents, vocabulary, findings)
+    needed = _needed(head, spec, scorecards, catalogue, findings)
+    if findings.errors or spec is None:
+        raise PolicyRejected(findings.errors)
+    return _assemble(
+        documents,
+        head,
+        attributes,
+        catalogue,
+        spec,
+        needed,
+        scorecards,
+        zone,
+        reservation_timeout_ms,
+        lists,
+        findings,
+    )
+
+
+def _score_names(scorecards: Iterable[str]) -> list[NameSpec]:
+    return [
+        name
+        for card in sorted(scorecards)
+        for name in (
+            NameSpec(f"{card}.points", Kind.NUMBER, "points"),
+            NameSpec(f"{card}.pd", Kind.NUMBER, "ratio"),
+            NameSpec(f"{card}.grade", Kind.STRING),
+        )
+    ]
+
+
+def _list_names(lists: Iterable[str]) -> list[NameSpec]:
+    return [NameSpec(f"list.{name}", Kind.LIST, nullable=False) for name in lists]
+
+
+def _read_drawdown_rules(
+    documents: Mapping[str, Document], vocabulary: Vocabulary, findings: Findings
+) -> RuleSetSpec | None:
+    special = (POLICY_FILE, ATTRIBUTES_FILE)
+    specs = [
+        spec
+        for name, document in sorted(documents.items())
+        if name not in special and not name.startswith(FEATURES_FOLDER)
+        if (spec := read_rule_set(document, vocabulary, findings)) is not None
+    ]
+    scenes = [spec for spec in specs if spec.scene == DRAWDOWN_SCENE]
+    for extra in scenes[1:]:
+        findings.error(
+            extra.place,
+            f"a second rule set for the scene {DRAWDOWN_SCENE!r}",
+            expected="one rule set a scene",
+        )
+    if not scenes and not findings.errors:
+        nowhere = Place(next(iter(sorted(documents)), "rules"), 1, 1)
+        findings.error(
+            nowhere,
+            f"no rule set for the scene {DRAWDOWN_SCENE!r}",
+            expected=f"a file with `scene: {DRAWDOWN_SCENE}`",
+        )
+    return scenes[0] if scenes else None
+
+
+def _needed(
+    head: Head,
+    spec: RuleSetSpec | None,
+    scorecards: Mapping[str, Scorecard],
+    catalogue: Catalogue,
+    findings: Findings,
+) -> list[str]:
+    for name, place in head.record:
+        if name not in catalogue.specs:
+            findings.error(
+                place,
+                f"unknown feature `{name}`",
+                nearest=nearest_name(name, catalogue.specs),
+                length=len(name),
+            )
+    for card in scorecards.values():
+        for name in card.names:
+            if name not in catalogue.specs and name not in {s.name for s in BASE_NUMBERS}:
+                findings.error(
+                    Place(f"{card.name}/{card.version}/manifest.yaml", 1, 1),
+                    f"scorecard `{card.name}` wants the unknown feature `{name}`",
+                    nearest=nearest_name(name, catalogue.specs),
+                )
+    wanted = {name for name, _ in head.record} | {n for card in scorecards.values() for n in card.names}
+    if spec is not None:
+        wanted |= set(spec.names_used)
+    return sorted(wanted & set(catalogue.specs))
+
+
+def _assemble(
+    documents: Mapping[str, Document], head: Head, attributes: Mapping[str, AttributeSpec], catalogue: Catalogue,
+    spec: RuleSetSpec, needed: list[str], scorecards: Mapping[str, Scorecard], zone: Zone,
+    reservation_timeout_ms: int, lists: Lists | None, findings: Findings,
+) -> Policy:  # fmt: skip
+    cards = [scorecards[name] for name in sorted(scorecards)]
+    numeric = [a for a in attributes.values() if a.spec.kind is not Kind.STRING]
+    textual = [a for a in attributes.values() if a.spec.kind is Kind.STRING]
+    inputs = [s.name for s in BASE_NUMBERS] + [a.spec.name for a in numeric]
+    slots = {name: i for i, name in enumerate(inputs)}
+    plan = compile_plan(catalogue, needed, slots, len(inputs), zone)
+    number_names = (*inputs, *plan.names, *(n for c in cards for n in (f"{c.name}.points", f"{c.name}.pd")))
+    string_names = (
+        *(s.name for s in BASE_STRINGS), *(a.spec.name for a in textual), *(f"{c.name}.grade" for c in cards)
+    )  # fmt: skip
+    layout = Layout(
+        {name: i for i, name in enumerate(number_names)}, {name: i for i, name in enumerate(string_names)}
+    )
+    rule_set = compile_rule_set(spec, layout, findings)
+    if findings.errors:
+        raise PolicyRejected(findings.errors)
+    content = _content(documents, cards, zone, reservation_timeout_ms)
+    policy = Policy(
+        id="", label=head.label, zone=zone, reservation_timeout_ms=reservation_timeout_ms, layout=layout,
+        number_names=number_names, string_names=string_names, attributes=dict(attributes),
+        attribute_slots=tuple(_attribute_slot(a, layout, spec.names_used) for a in attributes.values()),
+        catalogue=catalogue, plan=plan, score_slots=tuple(_score_slots(c, layout) for c in cards),
+        rule_set=rule_set, lists={}, list_names=head.lists, content=content, documents=dict(documents),
+        numbers=np.full(len(number_names), np.nan), row=np.zeros(REQUEST_WORDS, np.int64),
+    )  # fmt: skip
+    return policy.with_lists(lists or {})
+
+
+def _attribute_slot(attribute: AttributeSpec, layout: Layout, names_used: Collection[str]) -> AttributeSlot:
+    text = attribute.spec.kind is Kind.STRING
+    where = layout.strings if text else layout.numbers
+    return AttributeSlot(attribute, where[attribute.spec.name], text, attribute.spec.name in names_used)
+
+
+def _score_slots(card: Scorecard, layout: Layout) -> ScoreSlots:
+    gather = np.array([layout.numbers[name] for name in card.names], np.intp)
+    return ScoreSlots(
+        card, gather, np.empty(len(gather)), layout.numbers[f"{card.name}.points"],
+        layout.numbers[f"{card.name}.pd"], layout.strings[f"{card.name}.grade"],
+    )  # fmt: skip
+
+
+def _content(
+    documents: Mapping[str, Document], cards: Iterable[Scorecard], zone: Zone, reservation_timeout_ms: int
+) -> bytes:
+    parts = [["zone", zone.name], ["reservation_timeout_ms", str(reservation_timeout_ms)]]
+    parts += [[name, document.sha256] for name, document in sorted(documents.items())]
+    parts += [[card.name, card.version, card.manifest.sha256] for card in cards]
+    return blake2b(json.dumps(parts).encode(), digest_size=32).digest()
+
+
+def _read_head(document: Document | None, findings: Findings) -> Head:
+    if document is None:
+        return Head()
+    known = ("label", "lists", "record")
+    for key, _ in document.root.items:
+        if key.text not in known:
+            findings.error(
+                key.place,
+                f"unknown key `{key.text}`",
+                expected=", ".join(known),
+                nearest=nearest_name(key.text, known),
+                length=len(key.text),
+            )
+    label = document.root.get("label")
+    if label is not None and not isinstance(label, Scalar):
+        findings.error(label.place, "`label` must be a text")
+    lists = tuple(name for name, _ in _names_under(document.root, "lists", findings))
+    record = tuple(_names_under(document.root, "record", findings))
+    return Head(label.text if isinstance(label, Scalar) else Head.label, lists, record)
+
+
+def _names_under(root: Mapping_, key: str, findings: Findings) -> list[tuple[str, Place]]:
+    node = root.get(key)
+    if node is None:
+        return []
+    if not isinstance(node, Sequence_) or not all(isinstance(item, Scalar) for item in node):
+        findings.error(node.place, f"`{key}` must be a list of names", expected=f"{key}: [name, name]")
+        return []
+    return [(item.text, item.place) for item in node if isinstance(item, Scalar)]

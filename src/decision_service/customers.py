@@ -1,0 +1,265 @@
+"""What else is known and asked of customers: events, facilities, attributes, features, lists.
+
+Everything here changes a customer through `change_customer`, so it can never miss a decision made at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from decision_service.active_policy import ActivePolicy
+from decision_service.answer import instant
+from decision_service.change import change_customer
+from decision_service.core.decide import fill_inputs
+from decision_service.core.errors import Conflict, Draining, InvalidInput, NotFound, StoreError
+from decision_service.core.event import facility_key, words_of
+from decision_service.core.facility import Attribute, Facility, Position
+from decision_service.core.ledger import position_of
+from decision_service.core.limits import FACILITIES_PER_CUSTOMER_MAX
+from decision_service.core.policy import Policy
+from decision_service.core.request import DrawdownRequest, PostedEvent
+from decision_service.core.rules.attributes import AttributeSpec
+from decision_service.core.source import Diagnostic, nearest_name
+from decision_service.core.state import CustomerState
+from decision_service.recording import EventBatch, EventOutcome, Retention
+from decision_service.store import Commit, Store
+
+TIMEOUT_S: Final = 2.0  # of reads that no money waits for
+
+
+@dataclass(frozen=True, slots=True)
+class FacilityView:
+    """A facility with what is derived from the log now."""
+
+    facility: Facility
+    position: Position
+
+
+class Customers:
+    """Reads and changes of customers other than decisions."""
+
+    def __init__(
+        self, store: Store, active: ActivePolicy, retention: Retention, now_ms: Callable[[], int]
+    ) -> None:
+        self.now_ms = now_ms
+        self.active = active
+        self.store = store
+        self.retention = retention
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        if self.active.policy is None:
+            raise Draining("no policy is loaded yet")
+        return self.active.policy
+
+    @property
+    def known_attributes(self) -> Mapping[str, AttributeSpec]:
+        """The declared attributes."""
+        return self.policy.attributes
+
+    async def record_events(self, events: Sequence[PostedEvent]) -> dict[int, EventOutcome]:
+        """Record a call's events, all of one customer in one atomic append; what became of each, by its index."""
+        by_customer: dict[str, list[PostedEvent]] = defaultdict(list)
+        for posted in events:
+            by_customer[posted.customer_id].append(posted)
+        batches = [EventBatch(name, of_one, self.retention) for name, of_one in by_customer.items()]
+        results = await asyncio.gather(*(self._record(batch) for batch in batches), return_exceptions=True)
+        outcomes = {index: outcome for batch in batches for index, outcome in batch.outcomes.items()}
+        for error in results:
+            if isinstance(error, BaseException):
+                raise error  # some customers' events may be recorded: sending the call again is safe
+        return outcomes
+
+    async def _record(self, batch: EventBatch) -> None:
+        await change_customer(self.store, batch.customer_id, batch.plan)
+
+    async def put_facility(self, facility: Facility) -> FacilityView:
+        """Take over core banking's snapshot unless a later one is known. Conflict for another customer's facility."""
+        owner = await self.store.claim_facility(facility.facility_id, facility.customer_id, TIMEOUT_S)
+        if owner != facility.customer_id:
+            raise Conflict(f"facility {facility.facility_id!r} belongs to another customer")
+
+        def plan(state: CustomerState) -> Commit | None:
+            stored = state.facilities.get(facility.facility_id)
+            if stored is None:
+                refuse_facility(facility.facility_id, state)
+            elif stored == facility or stored.as_of_ms > facility.as_of_ms:
+                return None
+            return Commit(
+                facility.customer_id, state.version, facilities={facility.facility_id: facility},
+                outbox=({b"kind": b"facility", b"customer": facility.customer_id.encode(), b"id": facility.facility_id.encode()},),
+            )  # fmt: skip
+
+        await change_customer(self.store, facility.customer_id, plan)
+        return await self.facility(facility.facility_id)
+
+    async def facility(self, facility_id: str) -> FacilityView:
+        """A facility with its derived outstanding, reserved and available. NotFound."""
+        owner = await self.store.facility_owner(facility_id, TIMEOUT_S)
+        state = CustomerState() if owner is None else await self.store.read(owner, None, TIMEOUT_S)
+        facility = state.facilities.get(facility_id)
+        if facility is None:
+            raise NotFound(f"no facility {facility_id!r}")
+        timeout_ms = self.policy.reservation_timeout_ms
+        return FacilityView(facility, position_of(facility, words_of(state.log), self.now_ms(), timeout_ms))
+
+    async def put_attributes(self, customer_id: str, attributes: Mapping[str, Attribute]) -> None:
+        """Take over declared attributes; of two values of one name the one with the later as_of holds."""
+        for name in attributes:
+            if name not in self.known_attributes:
+                near = nearest_name(name, self.known_attributes)
+                raise InvalidInput(
+                    name, "no such attribute is declared" + (f": did you mean {near}?" if near else "")
+                )
+
+        def plan(state: CustomerState) -> Commit | None:
+            newer = {
+                name: value
+                for name, value in attributes.items()
+                if name not in state.attributes or state.attributes[name].as_of_ms <= value.as_of_ms
+            }
+            return Commit(customer_id, state.version, attributes=newer) if newer else None
+
+        await change_customer(self.store, customer_id, plan)
+
+    async def features(
+        self, customer_id: str, names: Sequence[str] | None, at_ms: int | None, facility_id: str | None
+    ) -> dict[str, Any]:
+        """Features of a customer now or at an instant, as the next decision on a draw of nothing would see them.
+
+        NotFound for a customer without events and facilities, InvalidInput for an unknown name or facility.
+        """
+        policy = self.policy
+        state = await self.store.read(customer_id, None, TIMEOUT_S)
+        if state.version == 0:
+            raise NotFound(f"no customer {customer_id!r}")
+        wanted = list(policy.catalogue.specs) if names is None else list(names)
+        for name in wanted:
+            if name not in policy.catalogue.specs:
+                near = nearest_name(name, policy.catalogue.specs)
+                raise InvalidInput(
+                    "names", f"unknown feature {name!r}" + (f": did you mean {near}?" if near else "")
+                )
+        t_ms = self.now_ms() if at_ms is None else at_ms
+        values = compute_features(policy, state, customer_id, facility_id, wanted, t_ms)
+        return {
+            "customer_id": customer_id, "at": instant(t_ms), "policy_id": policy.id,
+            "features": {
+                name: {
+                    "value": value, "unit": spec.unit, "meaning": spec.meaning, "definition": spec.definition,
+                    "null_code": spec.null_code, "null_cause": spec.null_cause if value is None else None,
+                }
+                for name, value in zip(wanted, values, strict=True)
+                for spec in (policy.catalogue.specs[name],)
+            },
+        }  # fmt: skip
+
+    async def list_values(self, name: str) -> frozenset[str]:
+        """What stands on a list. NotFound for a list the policy does not declare."""
+        self._refuse_list(name)
+        _, lists = await self.store.read_lists(-1, TIMEOUT_S)
+        return (lists or {}).get(name, frozenset())
+
+    async def on_list(self, name: str, value: str) -> bool:
+        """Whether a value stands on a list."""
+        return value in await self.list_values(name)
+
+    async def change_list(self, name: str, value: str, present: bool) -> bool:
+        """Put a value on a list or take it off; whether that changed anything. Live everywhere within a second."""
+        self._refuse_list(name)
+        return await self.store.change_list(name, value, present, TIMEOUT_S)
+
+    def _refuse_list(self, name: str) -> None:
+        if name not in self.policy.list_names:
+            raise NotFound(f"no list {name!r} is declared: {', '.join(self.policy.list_names) or 'none'}")
+
+    async def policy_status(self) -> dict[str, Any]:
+        """What is active on each worker, and what this worker makes of the files on disk."""
+        policy, active = self.policy, self.active
+        workers = await self.store.workers(self.now_ms(), TIMEOUT_S)
+        return {
+            "id": policy.id, "label": policy.label, "worker_id": active.worker_id, "problem": active.problem or None,
+            "diagnostics": [d.as_json() for d in active.diagnostics],
+            "warnings": [d.as_json() for d in active.warnings],
+            "files": {name: document.sha256 for name, document in sorted(policy.documents.items())},
+            "scorecards": {s.scorecard.name: s.scorecard.version for s in policy.score_slots},
+            "lists": {name: len(policy.lists[name]) for name in policy.list_names},
+            "features_used": len(policy.plan.names), "rules": len(policy.rule_set.rules),
+            "workers": [
+                {
+                    "worker_id": w.worker_id, "policy_id": w.policy_id, "policy_label": w.policy_label,
+                    "seen_at": instant(w.seen_at_ms), "problem": w.problem or None,
+                }
+                for w in workers
+            ],
+        }  # fmt: skip
+
+    async def check_policy(self, files: Mapping[str, str]) -> list[Diagnostic]:
+        """Compile the rules folder with these files put in place, and return every finding; nothing changes."""
+        return await self.active.check(files)
+
+    async def reload_policy(self) -> dict[str, Any]:
+        """Reload from disk here and on every worker; what is active afterwards."""
+        await self.active.reload_everywhere()
+        return await self.policy_status()
+
+    async def problems(self) -> list[str]:
+        """Why the service is not ready; empty if it is."""
+        if self.active.policy is None:
+            return ["policy: none is loaded"]
+        try:
+            return [f"store: {problem}" for problem in await self.store.check()]
+        except StoreError as error:
+            return [f"store: {error.message}"]
+
+
+def refuse_facility(facility_id: str, state: CustomerState) -> None:
+    """Raise Conflict if a new facility cannot be told from one the customer has, or there would be too many."""
+    if any(facility_key(other) == facility_key(facility_id) for other in state.facilities):
+        raise Conflict(f"facility {facility_id!r} has the same 32-bit key as another of this customer")
+    if len(state.facilities) >= FACILITIES_PER_CUSTOMER_MAX:
+        raise Conflict(f"a customer has at most {FACILITIES_PER_CUSTOMER_MAX} facilities")
+
+
+def compute_features(
+    policy: Policy,
+    state: CustomerState,
+    customer_id: str,
+    facility_id: str | None,
+    names: Sequence[str],
+    t_ms: int,
+) -> list[float | None]:
+    """Values of features at an instant for a request of nothing on one facility (the only one if none is named)."""
+    facility = _facility_for(customer_id, state, facility_id, t_ms)
+    request = DrawdownRequest(
+        "", customer_id, facility.facility_id, 0, facility.currency, t_ms, None, None, None, None, None, None, None,
+        b"", b"",
+    )  # fmt: skip
+    plan = policy.for_names(names)
+    words = words_of(state.log)
+    first = policy.first_feature
+    numbers = policy.numbers.copy()
+    numbers.resize(first + len(plan.names), refcheck=False)
+    position = position_of(facility, words, t_ms, policy.reservation_timeout_ms)
+    row = policy.row.copy()
+    fill_inputs(request, state, policy, facility, position, words, t_ms, numbers, row)
+    plan.compute(words, row, numbers)
+    slots = {name: first + i for i, name in enumerate(plan.names)}
+    values = (float(numbers[slots[name]]) for name in names)
+    return [None if math.isnan(value) else value for value in values]
+
+
+def _facility_for(customer_id: str, state: CustomerState, facility_id: str | None, t_ms: int) -> Facility:
+    if facility_id is not None:
+        if facility_id not in state.facilities:
+            raise InvalidInput("facility_id", "not a facility of this customer")
+        return state.facilities[facility_id]
+    if state.facilities:
+        return state.facilities[min(state.facilities)]
+    return Facility("", customer_id, "", "CNY", 0, 0, t_ms, 0, "active", t_ms)

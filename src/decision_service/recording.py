@@ -1,0 +1,138 @@
+"""Recording events: each accepted event counts exactly once, in one atomic append per customer.
+
+An event is found again by its key in the log itself. The same id with the same content is a duplicate; with other
+content it is rejected, for one of the two is wrong and the log cannot tell which. A settlement must name a drawdown of
+this customer that the log still holds, and must not change its amount: core banking pays out exactly what was approved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from decision_service.core.event import DRAWDOWN, Event, unpack, words_of
+from decision_service.core.limits import RECORD_BYTES
+from decision_service.core.request import PostedEvent
+from decision_service.core.retention import trim
+from decision_service.core.state import CustomerState
+from decision_service.store import Commit
+
+
+@dataclass(frozen=True, slots=True)
+class EventOutcome:
+    """What became of one event; a rejected one names the field and the reason."""
+
+    status: Literal["accepted", "duplicate", "rejected"]
+    field: str | None = None
+    reason: str | None = None
+
+
+ACCEPTED = EventOutcome("accepted")
+DUPLICATE = EventOutcome("duplicate")
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much history a log keeps. Ages count back from the newest event, not from the clock, so that replayed
+    history is kept as it was."""
+
+    retention_ms: int
+    events_max: int
+    slack: int
+
+    def trimmed(self, log: bytes, records: bytes) -> bytes | None:
+        """The log to put in place of `log` before `records` are appended, or None."""
+        newest_ms = int(words_of(log)[1:, 0].max(initial=0))
+        for start in range(0, len(records), RECORD_BYTES):
+            newest_ms = max(newest_ms, int.from_bytes(records[start : start + 8], "little", signed=True))
+        return trim(
+            log, len(records) // RECORD_BYTES, newest_ms, self.retention_ms, self.events_max, self.slack
+        )
+
+
+class EventBatch:
+    """The events of one call that belong to one customer, judged against the state they meet."""
+
+    def __init__(self, customer_id: str, events: Sequence[PostedEvent], retention: Retention) -> None:
+        self.customer_id = customer_id
+        self.events = events
+        self.outcomes: dict[int, EventOutcome] = {}
+        self._retention = retention
+        self._sent: set[int] = set()  # keys of an attempt whose outcome was unknown or lost the race
+
+    def plan(self, state: CustomerState) -> Commit | None:
+        """What to append, given the customer's log; fills `outcomes`."""
+        known = _Known(state.log)
+        records, bodies = [], []
+        for posted in self.events:
+            outcome, record = self._judge(posted, known)
+            self.outcomes[posted.index] = outcome
+            if record is not None:
+                known.add(posted.event.key, record)
+                records.append(record)
+                bodies.append(
+                    {b"kind": b"event", b"customer": self.customer_id.encode(), b"event": posted.body}
+                )
+        self._sent |= {int.from_bytes(record[8:16], "little") for record in records}
+        if not records:
+            return None
+        added = b"".join(records)
+        return Commit(
+            self.customer_id, state.version, records=added, trimmed_log=self._retention.trimmed(state.log, added),
+            outbox=bodies,
+        )  # fmt: skip
+
+    def _judge(self, posted: PostedEvent, known: _Known) -> tuple[EventOutcome, bytes | None]:
+        event = posted.event
+        if event.kind == DRAWDOWN and event.settles:
+            drawdown = known.event(event.settles)
+            if drawdown is None or drawdown.kind != DRAWDOWN or drawdown.settles:
+                return _rejected(
+                    "decision_id", "no drawdown of this customer was decided under this id"
+                ), None
+            if event.amount_minor not in (0, drawdown.amount_minor):
+                return _rejected("amount", "a settlement books exactly what was approved"), None
+            event = _settlement(event, drawdown)
+        record = event.pack()
+        stored = known.record(event.key)
+        if stored is None:
+            return ACCEPTED, record
+        if stored != record:
+            return _rejected("event_id", "already used for an event with other content"), None
+        return (ACCEPTED if event.key in self._sent else DUPLICATE), None
+
+
+def _settlement(event: Event, drawdown: Event) -> Event:
+    """A settlement is of its drawdown's facility and amount, whether or not the caller repeats them."""
+    return replace(event, facility=drawdown.facility, amount_minor=drawdown.amount_minor)
+
+
+def _rejected(field: str, reason: str) -> EventOutcome:
+    return EventOutcome("rejected", field, reason)
+
+
+class _Known:
+    """The records of a log by key."""
+
+    def __init__(self, log: bytes) -> None:
+        keys = words_of(log)[1:, 1].view("u8").tolist()
+        self._at: Mapping[int, int] = {key: i + 1 for i, key in enumerate(keys)}
+        self._log = log
+        self._added: dict[int, bytes] = {}
+
+    def add(self, key: int, record: bytes) -> None:
+        """A record that is about to be appended."""
+        self._added[key] = record
+
+    def record(self, key: int) -> bytes | None:
+        """The record under a key."""
+        row = self._at.get(key)
+        if row is None:
+            return self._added.get(key)
+        return self._log[row * RECORD_BYTES : (row + 1) * RECORD_BYTES]
+
+    def event(self, key: int) -> Event | None:
+        """The event under a key."""
+        record = self.record(key)
+        return None if record is None else unpack(record)

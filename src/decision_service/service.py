@@ -1,0 +1,278 @@
+"""The service: read, decide, commit.
+
+    decide   turn -> [ read -> decide -> commit ] -> answer
+                       ^ the version moved: read again, decide again, inside the deadline
+
+No two changes of a customer ever miss each other: not of two requests, two workers or two hosts, for every commit is
+conditional on the version that was read. A commit whose reply was lost is asked for again by id, never decided again.
+An answer that cannot be made by the deadline is an error (503) and not a decision: nothing was, or may have been,
+committed, and asking again with the same request_id finds out.
+
+Instants of the loop's clock in seconds bound the work; instants in ms UTC come from `now_ms`, the clock of decisions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter
+from typing import Final
+
+import orjson
+
+from decision_service.active_policy import ActivePolicy
+from decision_service.answer import Answer, answer_bytes
+from decision_service.core.decide import current_facility, decide
+from decision_service.core.decision import Decision, LimitChange
+from decision_service.core.errors import (
+    Conflict,
+    DeadlineExceeded,
+    Draining,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    RequestIdReused,
+    StoreError,
+    VersionMoved,
+)
+from decision_service.core.event import (
+    APPROVED,
+    CHANNELS,
+    DRAWDOWN,
+    HELD,
+    LIMIT_CHANGE,
+    Event,
+    code_key,
+    counterparty_key,
+    device_key,
+    drawdown_key,
+    event_key,
+    facility_key,
+    words_of,
+)
+from decision_service.core.limits import COMMIT_ATTEMPTS_MAX
+from decision_service.core.money import EXPONENTS
+from decision_service.core.request import DrawdownRequest
+from decision_service.core.state import CustomerState
+from decision_service.customers import Customers, refuse_facility
+from decision_service.decision_log import answer_in, decode, encode, fingerprint_of
+from decision_service.recording import Retention
+from decision_service.store import Commit, Store
+from decision_service.store.keys import decision_id_of, partition_of_decision
+from decision_service.telemetry import Meters, Stage
+from decision_service.trace import render_trace
+from decision_service.turns import Turns
+
+READ_TIMEOUT_S: Final = 2.0  # of calls that no money waits for
+_SOONEST_S: Final = (
+    0.0005  # a store call gets at least this, so that a nearly spent budget still fails as a time-out
+)
+
+
+class DecisionService(Customers):
+    """The keeper of customers that also decides on their drawdowns."""
+
+    def __init__(
+        self, store: Store, active: ActivePolicy, meters: Meters, partitions: int, retention: Retention,
+        now_ms: Callable[[], int],
+    ) -> None:  # fmt: skip
+        super().__init__(store, active, retention, now_ms)
+        self.draining = False
+        self._meters = meters
+        self._partitions = partitions
+        self._turns = Turns()
+
+    async def decide(self, request: DrawdownRequest, budget_ms: int, arrived: float) -> Answer:
+        """The one decision on a request. `arrived` is the `perf_counter` instant the call came in.
+
+        InvalidInput, RequestIdReused, DeadlineExceeded, StoreError, Draining.
+        """
+        if self.draining:
+            raise Draining("shutting down: ask another worker")
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + budget_ms / 1000 - (perf_counter() - arrived)
+        decision_id = decision_id_of(request.customer_id, request.request_id, self._partitions)
+        try:
+            async with self._turns.turn(request.customer_id, deadline):
+                for _ in range(COMMIT_ATTEMPTS_MAX):
+                    state = await self._read(request.customer_id, decision_id, deadline - clock())
+                    if state.decision is not None:
+                        return self._replay(state.decision, request, decision_id)
+                    try:
+                        return await self._decide_once(
+                            request, state, decision_id, arrived, deadline - clock()
+                        )
+                    except VersionMoved:
+                        continue
+        except OutcomeUnknown as error:
+            return await self._ask_again(request, decision_id, deadline - clock(), error)
+        except StoreError as error:
+            self._meters.count_store_error(error.code)
+            raise
+        raise DeadlineExceeded("this customer is being changed by too many callers at once")
+
+    async def preview(self, request: DrawdownRequest, budget_ms: int, arrived: float) -> bytes:
+        """The answer the real call would give now, with its trace; records nothing."""
+        decision_id = decision_id_of(request.customer_id, request.request_id, self._partitions)
+        left_s = budget_ms / 1000 - (perf_counter() - arrived)
+        state = await self._read(request.customer_id, decision_id, left_s)
+        if state.decision is not None:
+            self._refuse_other_content(state.decision, request)
+            return await self._explained(state.decision)
+        _, frame = self._evaluate(request, state, decision_id, arrived)
+        return await self._explained(frame)
+
+    async def decision(self, decision_id: str) -> bytes:
+        """A stored decision with its full trace. NotFound."""
+        if partition_of_decision(decision_id) is None:
+            raise NotFound(f"no decision {decision_id!r}")
+        frame = await self.store.read_decision(decision_id, READ_TIMEOUT_S)
+        if frame is None:
+            raise NotFound(f"no decision {decision_id!r}")
+        return await self._explained(frame)
+
+    async def _read(self, customer_id: str, decision_id: str, left_s: float) -> CustomerState:
+        began = perf_counter()
+        if left_s <= 0:
+            raise DeadlineExceeded("the deadline passed before the customer could be read")
+        state = await self.store.read(customer_id, decision_id, max(left_s, _SOONEST_S))
+        self._meters.observe_stage(Stage.READ, perf_counter() - began)
+        return state
+
+    async def _decide_once(
+        self, request: DrawdownRequest, state: CustomerState, decision_id: str, arrived: float, left_s: float
+    ) -> Answer:
+        """Decide on what was read and commit it. VersionMoved if the customer changed meanwhile."""
+        self._refuse_spent(request, state, decision_id)
+        await self._own_facility(request, state, left_s)
+        decision, frame = self._evaluate(request, state, decision_id, arrived)
+        began = perf_counter()
+        left_s -= began - arrived
+        await self.store.commit(self._commit(request, state, decision, frame), max(left_s, _SOONEST_S))
+        self._meters.observe_stage(Stage.COMMIT, perf_counter() - began)
+        for reason in decision.reasons:
+            self._meters.count_reason(reason.code)
+        return Answer(answer_in(frame), False, decision_id, decision.decision, decision.rung)
+
+    def _evaluate(
+        self, request: DrawdownRequest, state: CustomerState, decision_id: str, arrived: float
+    ) -> tuple[Decision, bytes]:
+        """The pure decision with its stages timed, and the frame that records it."""
+        policy = self.policy
+        marks = [perf_counter()]
+        decision = decide(
+            request, state, policy, self.now_ms(), decision_id, lambda _stage: marks.append(perf_counter())
+        )
+        began, _, features, score, rules = marks
+        for stage, seconds in (
+            (Stage.FEATURES, features - began),
+            (Stage.SCORE, score - features),
+            (Stage.RULES, rules - score),
+        ):
+            self._meters.observe_stage(stage, seconds)
+        answer = answer_bytes(
+            decision, int((rules - arrived) * 1e6), policy.zone.offset_at(decision.decided_at_ms)
+        )
+        stages_us = {
+            "arrival_to_decide": round((began - arrived) * 1e6),
+            "features": round((features - began) * 1e6),
+            "score": round((score - features) * 1e6),
+            "rules": round((rules - score) * 1e6),
+        }
+        assert decision.trace is not None
+        frame = encode(decision, decision.trace, request, answer, stages_us)
+        self._meters.observe_stage(Stage.SERIALISE, perf_counter() - rules)
+        return decision, frame
+
+    def _commit(
+        self, request: DrawdownRequest, state: CustomerState, decision: Decision, frame: bytes
+    ) -> Commit:
+        """The one atomic change that a decision is: log record, facility snapshot, frame, outbox entry."""
+        t_ms = decision.decided_at_ms if request.occurred_at_ms is None else request.occurred_at_ms
+        records = drawdown_record(request, decision, t_ms)
+        if decision.limit_change is not None and decision.limit_change.kind != "draw_cap":
+            records += limit_record(decision, decision.limit_change, t_ms)
+        sent = request.facility
+        newer = sent is not None and current_facility(request, state) is sent
+        return Commit(
+            request.customer_id, state.version, records=records,
+            trimmed_log=self.retention.trimmed(state.log, records),
+            facilities={request.facility_id: sent} if sent is not None and newer else {},
+            decision=(decision.decision_id, frame),
+            outbox=({b"kind": b"decision", b"id": decision.decision_id.encode()},),
+        )  # fmt: skip
+
+    def _replay(self, frame: bytes, request: DrawdownRequest, decision_id: str) -> Answer:
+        """The stored answer, byte for byte. RequestIdReused if the content is another."""
+        self._refuse_other_content(frame, request)
+        answer = answer_in(frame)
+        head = orjson.loads(answer)
+        return Answer(answer, True, decision_id, head["decision"], head["rung"])
+
+    @staticmethod
+    def _refuse_other_content(frame: bytes, request: DrawdownRequest) -> None:
+        if fingerprint_of(frame) != request.fingerprint:
+            raise RequestIdReused(f"request_id {request.request_id!r} was already used with other content")
+
+    @staticmethod
+    def _refuse_spent(request: DrawdownRequest, state: CustomerState, decision_id: str) -> None:
+        """A request whose drawdown is in the log though its decision is gone is old, and is not decided twice."""
+        key = drawdown_key(decision_id)
+        signed = key - (1 << 64) if key >= 1 << 63 else key
+        if (words_of(state.log)[1:, 1] == signed).any():
+            raise Conflict(
+                f"request_id {request.request_id!r} was decided long ago; its answer is no longer kept"
+            )
+
+    async def _own_facility(self, request: DrawdownRequest, state: CustomerState, left_s: float) -> None:
+        """A facility first seen in a request is claimed for its customer before anything is lent on it."""
+        if request.facility is None or request.facility_id in state.facilities:
+            return
+        refuse_facility(request.facility_id, state)
+        owner = await self.store.claim_facility(
+            request.facility_id, request.customer_id, max(left_s, _SOONEST_S)
+        )
+        if owner != request.customer_id:
+            raise InvalidInput("facility_id", "belongs to another customer")
+
+    async def _ask_again(
+        self, request: DrawdownRequest, decision_id: str, left_s: float, lost: OutcomeUnknown
+    ) -> Answer:
+        """After a lost reply: the stored answer if the commit happened; else the outcome stays unknown."""
+        self._meters.count_store_error(lost.code)
+        if left_s > 0:
+            frame = await self.store.read_decision(decision_id, left_s)
+            if frame is not None:
+                return self._replay(frame, request, decision_id)
+        raise lost
+
+    async def _explained(self, frame: bytes) -> bytes:
+        """A frame as JSON: the answer's fields and the trace."""
+        taken = decode(frame)
+        description = await self.active.description(taken.rest["policy_id"])
+        return orjson.dumps({**orjson.loads(taken.answer), "trace": render_trace(taken, description)})
+
+
+def drawdown_record(request: DrawdownRequest, decision: Decision, t_ms: int) -> bytes:
+    """The log record of a decided drawdown: approved with what was approved, or held with what was asked for."""
+    approved = decision.approved_minor > 0
+    return Event(
+        key=drawdown_key(decision.decision_id), kind=DRAWDOWN, status=APPROVED if approved else HELD,
+        occurred_at_ms=t_ms,
+        amount_minor=decision.approved_minor if approved else request.amount_minor,
+        channel=CHANNELS[request.channel] if request.channel else 0,
+        facility=facility_key(request.facility_id),
+        device=device_key(request.device_id) if request.device_id else 0,
+        counterparty=counterparty_key(request.counterparty_id) if request.counterparty_id else 0,
+        code=code_key(request.purpose) if request.purpose else 0, geo=request.geo,
+    ).pack()  # fmt: skip
+
+
+def limit_record(decision: Decision, change: LimitChange, t_ms: int) -> bytes:
+    """The log record of a limit change this service asked for, so that its cooling-off starts with the decision."""
+    return Event(
+        key=event_key(f"limit\0{decision.decision_id}"), kind=LIMIT_CHANGE, status=APPROVED,
+        occurred_at_ms=t_ms, amount_minor=change.to_minor,
+        value=(change.to_minor - change.from_minor) / 10 ** EXPONENTS[decision.currency],
+        facility=facility_key(decision.facility_id),
+    ).pack()  # fmt: skip
