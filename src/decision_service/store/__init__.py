@@ -1,13 +1,14 @@
 """The store: one interface, two implementations (`memory`, `redis`), one contract-test suite over both.
 
-A store keeps, per customer, the packed event log, facilities and attributes under one *version* that every write
-moves; decisions; an outbox stream a partition; lists; and which customer a facility belongs to.
+A store keeps, per customer, the packed event log, facilities and attributes under one *version* that every
+write moves; decisions; an outbox stream a partition; lists; and which customer a facility belongs to.
 
 Promises, each checked by `tests/store/test_contract.py`:
   * `read` is one atomic round trip; what it returns is one state under one version.
-  * `commit` happens whole or not at all, only if the version is still the one read (else VersionMoved), and what it
-    acknowledges is as durable as the profile says.
-  * A method that cannot say whether it wrote raises OutcomeUnknown; one that knows it did not raises StoreUnavailable.
+  * `commit` happens whole or not at all, only if the version is still the one read (else VersionMoved), and
+    what it acknowledges is as durable as the profile says.
+  * A method that cannot say whether it wrote raises OutcomeUnknown; one that knows it did not raises
+    StoreUnavailable.
   * No method retries by itself.
 
 The layout of keys is drawn in `store/keys.py`.
@@ -17,21 +18,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from decision_service.core.facility import Attribute, Facility
+from decision_service.core.limits import SECOND_MS
+
 from decision_service.core.state import CustomerState
 
 __all__ = ["Commit", "CustomerState", "Store", "WorkerStatus"]
 
+WORKER_SILENT_MS: Final = 10 * SECOND_MS  # a worker not heard of for longer is forgotten
+
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One atomic change of one customer. Everything is optional; a commit with nothing in it still moves the version.
+    """One atomic change of one customer. Everything is optional; a commit with nothing in it still moves the
+    version.
 
-    `records` are packed events to append. `trimmed_log`, when given, replaces the whole log before the append (header
-    included): that is how retention works. `decision` is `(decision_id, frame)`. `outbox` are entries for the
-    partition's stream, each a mapping of field to bytes.
+    `records` are packed events to append. `trimmed_log`, when given, replaces the whole log before the append
+    (header included): that is how retention works. `decision` is `(decision_id, frame)`. `outbox` are entries
+    for the partition's stream, each a mapping of field to bytes.
     """
 
     customer_id: str
@@ -56,11 +62,12 @@ class WorkerStatus:
 
 
 class Store(Protocol):
-    """Everything the service asks of a store. `timeout_s` bounds a call; past it the outcome counts as unknown
-    for a write and the store as unavailable for a read."""
+    """Everything the service asks of a store. `timeout_s` bounds a call; past it the outcome counts as
+    unknown for a write and the store as unavailable for a read."""
 
     async def read(self, customer_id: str, decision_id: str | None, timeout_s: float) -> CustomerState:
-        """The customer's state and, if `decision_id` is given, the frame stored under it. StoreUnavailable."""
+        """The customer's state and, if `decision_id` is given, the frame stored under it.
+        StoreUnavailable."""
         ...
 
     async def commit(self, commit: Commit, timeout_s: float) -> int:
@@ -72,16 +79,15 @@ class Store(Protocol):
         ...
 
     async def claim_facility(self, facility_id: str, customer_id: str, timeout_s: float) -> str:
-        """Record, once and for all, whose facility this is; the owner (perhaps another customer) is returned."""
+        """Record, once and for all, whose facility this is; the owner (perhaps another customer) is
+        returned."""
         ...
 
     async def facility_owner(self, facility_id: str, timeout_s: float) -> str | None:
         """The customer a facility belongs to, or None."""
         ...
 
-    async def read_lists(
-        self, known_version: int, timeout_s: float
-    ) -> tuple[int, Mapping[str, frozenset[str]] | None]:
+    async def read_lists(self, known_version: int, timeout_s: float) -> tuple[int, Mapping[str, frozenset[str]] | None]:
         """`(version, lists)`; lists is None when the version is the one already known."""
         ...
 
@@ -114,7 +120,9 @@ class Store(Protocol):
         ...
 
     async def check(self) -> Sequence[str]:
-        """Why the store must not be used (evicting policy, no append-only file ...), empty if it is safe. StoreUnavailable."""
+        """Why the store must not be used (evicting policy, no append-only file ...), empty if it is safe.
+
+        StoreUnavailable if it cannot be asked."""
         ...
 
     async def close(self) -> None:

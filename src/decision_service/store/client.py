@@ -1,0 +1,195 @@
+"""Connecting: what a store URL means, and opening a connection with redis-py.
+
+    redis://[[user]:password@]host[:port][/db]        standalone
+    rediss://...                                      over TLS; ssl_ca_certs=... and the like as query
+    unix:///path/to/socket[?db=0]                     on this machine; what the embedded store uses
+    redis+sentinel://[[user]:password@]host:port,host:port/name[/db]
+                                                      the primary `name`; sentinel_username=, sentinel_password=
+    redis+cluster://[[user]:password@]host:port,...   any of the nodes; they tell of the others
+    rediss+sentinel://, rediss+cluster://             over TLS
+
+redis-py opens the connection: it resolves names, speaks TLS, authenticates, selects the database and asks the
+sentinels. It never retries, so a command is sent by us or not at all. Once open, its transport carries a
+`Lane`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, cast
+from urllib.parse import urlsplit
+
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from decision_service.core.errors import SettingInvalid, StoreUnavailable
+from decision_service.store.lane import Lane
+
+CONNECT_TIMEOUT_S: Final = 1.0
+PORT_DEFAULT: Final = 6379
+SENTINEL_PORT_DEFAULT: Final = 26379
+
+Address = tuple[str, int]  # host, port; ("", 0) where the options name a socket or a sentinel finds the address
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What a store URL says. `options` are redis-py connection arguments (credentials, TLS, db, path)."""
+
+    kind: Literal["standalone", "sentinel", "cluster"]
+    addresses: tuple[Address, ...]
+    tls: bool = False
+    primary_name: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+def parse_store_url(url: str) -> Endpoint:
+    """The endpoint a URL names. SettingInvalid for a URL that is none; the message never repeats a
+    password."""
+    scheme, _, topology = urlsplit(url).scheme.partition("+")
+    try:
+        if scheme not in ("redis", "rediss", "unix") or (topology and scheme == "unix"):
+            raise ValueError("unknown scheme")
+        if not topology:
+            return _standalone(url)
+        if topology == "sentinel":
+            return _sentinel(url, scheme)
+        if topology == "cluster":
+            return _cluster(url, scheme)
+        raise ValueError("unknown scheme")
+    except ValueError as error:
+        raise SettingInvalid("redis_url", f"not a store URL: {error}") from None
+
+
+def _standalone(url: str) -> Endpoint:
+    options = dict(parse_url(url))
+    sort = options.pop("connection_class", Connection)
+    address = (str(options.pop("host", "localhost")), int(cast(int, options.pop("port", PORT_DEFAULT))))
+    if sort is UnixDomainSocketConnection:
+        if not options.get("path"):
+            raise ValueError("no path to a socket")
+        address = ("", 0)
+    return Endpoint("standalone", (address,), sort is SSLConnection, "", options)
+
+
+def _many(url: str, scheme: str, port: int) -> tuple[tuple[Address, ...], list[str], dict[str, Any]]:
+    """Addresses, path segments and options of a URL with several hosts."""
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    plain = f"{scheme}://{credentials}{'@' if credentials else ''}host"
+    options = dict(parse_url(f"{plain}?{parts.query}"))
+    options.pop("connection_class", None)
+    options.pop("host", None)
+    addresses = tuple(_address(host, port) for host in hosts.split(",") if host)
+    if not addresses:
+        raise ValueError("no host")
+    return addresses, [part for part in parts.path.split("/") if part], options
+
+
+def _address(text: str, port: int) -> Address:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError("a host is missing")
+    return parts.hostname, parts.port or port
+
+
+def _sentinel(url: str, scheme: str) -> Endpoint:
+    addresses, path, options = _many(url, scheme, SENTINEL_PORT_DEFAULT)
+    if not 1 <= len(path) <= 2:
+        raise ValueError("expected redis+sentinel://host:port,.../primary-name/db")
+    if len(path) == 2:
+        options["db"] = int(path[1])
+    return Endpoint("sentinel", addresses, scheme == "rediss", path[0], options)
+
+
+def _cluster(url: str, scheme: str) -> Endpoint:
+    addresses, path, options = _many(url, scheme, PORT_DEFAULT)
+    if path not in ([], ["0"]):
+        raise ValueError("a cluster has only database 0")
+    return Endpoint("cluster", addresses, scheme == "rediss", "", options)
+
+
+async def open_lane(endpoint: Endpoint, address: Address, on_lost: Callable[[Lane], None]) -> Lane:
+    """Connect, authenticate and hand the connection to a new lane. StoreUnavailable if that fails in any
+    way."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            connection = _connection(endpoint, await _whereabouts(endpoint, address))
+            await connection.connect()
+            if endpoint.kind == "sentinel":
+                await _refuse_demoted(connection)
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreUnavailable(f"cannot connect to the store: {_reason(error)}") from None
+    lane = Lane(on_lost)
+    transport, release = _take_transport(connection)
+    lane.adopt(transport, release)
+    return lane
+
+
+def _reason(error: BaseException) -> str:
+    return str(error)[:200] or type(error).__name__
+
+
+def _connection(endpoint: Endpoint, address: Address) -> Any:
+    arguments: dict[str, Any] = {
+        **endpoint.options,
+        "retry": Retry(NoBackoff(), 0),  # the default repeats a lost write up to ten times
+        "socket_timeout": CONNECT_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "health_check_interval": 0,
+        "protocol": 2,  # no push messages: the n-th reply is for the n-th command
+    }
+    arguments = {k: v for k, v in arguments.items() if not k.startswith("sentinel_")}
+    if "path" in arguments:
+        return UnixDomainSocketConnection(**arguments)
+    host, port = address
+    sort = SSLConnection if endpoint.tls else Connection
+    return sort(host=host, port=port, socket_keepalive=True, **arguments)
+
+
+async def _whereabouts(endpoint: Endpoint, address: Address) -> Address:
+    """The address to connect to: for Sentinel, where the primary is now."""
+    if endpoint.kind != "sentinel":
+        return address
+    make: Any = Sentinel  # untyped
+    sentinel = make(
+        list(endpoint.addresses),
+        sentinel_kwargs={
+            "retry": Retry(NoBackoff(), 0),
+            "socket_timeout": CONNECT_TIMEOUT_S / 2,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S / 2,
+            "username": endpoint.options.get("sentinel_username"),
+            "password": endpoint.options.get("sentinel_password"),
+            "ssl": endpoint.tls,
+        },
+    )
+    try:
+        host, port = await sentinel.discover_master(endpoint.primary_name)
+        return str(host), int(port)
+    finally:
+        for client in sentinel.sentinels:
+            await client.aclose()
+
+
+async def _refuse_demoted(connection: Any) -> None:
+    """Sentinel may for a while still name the old primary: only one that says so itself is believed."""
+    await connection.send_command("ROLE")
+    role = await connection.read_response()
+    if role[0] not in (b"master", "master"):
+        await connection.disconnect()
+        raise StoreUnavailable("the primary that Sentinel names is a replica")
+
+
+def _take_transport(connection: Any) -> tuple[asyncio.Transport, Callable[[], None]]:
+    """The transport of an open redis-py connection, and what lets go of that connection.
+
+    The handshake is strictly question and answer, so its reader is empty: no byte is lost when the protocol
+    changes. The two private names are the only ones we use; `tests/store/test_store_lane.py` fails if they
+    ever go.
+    """
+    return connection._writer.transport, connection._close

@@ -1,0 +1,124 @@
+"""Keys: where everything lies in Redis, and how a decision got its id.
+
+`{p0042}` is the partition tag. A customer belongs to one partition for ever (CRC-32 of the id modulo the
+number of partitions, which a store keeps from its first start). Redis Cluster hashes only what stands between
+the first braces, so every key of a partition shares one slot and one script may touch several of them. The
+tag comes before anything a caller wrote: ids are arbitrary UTF-8 without NUL (braces, newlines, a leading
+brace) and cannot move a key.
+
+    per customer                              type    holds
+    ds:{p0042}:m:<customer_id>                hash    "v" version · "f:<facility_id>" · "a:<attribute name>"
+    ds:{p0042}:l:<customer_id>                string  the packed event log (`core/event.py`), header first
+    ds:{p0042}:d:<decision_id>                string  the decision frame; no expiry before the archive has it
+
+    per partition
+    ds:{p0042}:out                            stream  outbox; never capped, trimmed only by the archive
+    ds:{p0042}:o:<facility_id>                string  owner of a facility; partition of the *facility* id
+
+    per store
+    ds:{meta}                                 hash    "partitions", fixed at the first start
+    ds:{lists}:version · ds:{lists}:entries   string  counter · hash, field "<list name> NUL <value>"
+    ds:{reload}                               string  counter of requested reloads
+    ds:{policies}:<policy_id>                 string  description of a policy
+    ds:{workers}:status · ds:{workers}:seen   hash    by worker id · sorted set, ids by seen_at_ms
+
+A decision id is `d`, three hex digits of the partition, 32 hex digits of `decision_digest(customer_id,
+request_id)`. It follows from the request alone, so one key answers both "the decision with this id" and "the
+decision on this request", and a retry after a lost answer asks for the very key that the lost commit would
+have written.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+from zlib import crc32
+
+from redis.crc import key_slot
+
+from decision_service.core.event import decision_digest
+from decision_service.core.limits import PARTITIONS_MAX
+
+VERSION_FIELD: Final = b"v"
+FACILITY_FIELD: Final = b"f:"
+ATTRIBUTE_FIELD: Final = b"a:"
+
+META: Final = b"ds:{meta}"
+LISTS_VERSION: Final = b"ds:{lists}:version"
+LISTS_ENTRIES: Final = b"ds:{lists}:entries"
+RELOAD: Final = b"ds:{reload}"
+WORKERS_STATUS: Final = b"ds:{workers}:status"
+WORKERS_SEEN: Final = b"ds:{workers}:seen"
+
+_DECISION_ID: Final = re.compile(r"d([0-9a-f]{3})[0-9a-f]{32}", re.ASCII)
+assert PARTITIONS_MAX <= 16**3, "a partition must fit the three hex digits of a decision id"
+
+
+def partition_of(text: str, partitions: int) -> int:
+    """The partition an id belongs to, 0 to `partitions` - 1."""
+    return crc32(text.encode()) % partitions
+
+
+def decision_id_of(customer_id: str, request_id: str, partitions: int) -> str:
+    """The id of the decision on one request of one customer: the same in every worker and on every retry."""
+    return f"d{partition_of(customer_id, partitions):03x}{decision_digest(customer_id, request_id).hex()}"
+
+
+def partition_of_decision(decision_id: str) -> int | None:
+    """The partition a decision id names, or None if it is no decision id."""
+    found = _DECISION_ID.fullmatch(decision_id)
+    return int(found[1], 16) if found else None
+
+
+def check_decision_partition(decision_id: str, customer_id: str, partitions: int) -> None:
+    """Raise ValueError unless the decision id names the customer's partition (a mistake in the calling
+    code)."""
+    if partition_of_decision(decision_id) != partition_of(customer_id, partitions):
+        raise ValueError(f"{decision_id!r} is not the id of a decision on customer {customer_id!r}")
+
+
+@lru_cache(maxsize=PARTITIONS_MAX)
+def partition_prefix(partition: int) -> bytes:
+    """What every key of a partition begins with."""
+    return b"ds:{p%04d}:" % partition
+
+
+def meta_key(partition: int, customer_id: str) -> bytes:
+    """Hash of a customer's version, facilities and attributes."""
+    return partition_prefix(partition) + b"m:" + customer_id.encode()
+
+
+def log_key(partition: int, customer_id: str) -> bytes:
+    """The customer's packed event log."""
+    return partition_prefix(partition) + b"l:" + customer_id.encode()
+
+
+def decision_key(partition: int, decision_id: str) -> bytes:
+    """The frame of a decision."""
+    return partition_prefix(partition) + b"d:" + decision_id.encode()
+
+
+def outbox_key(partition: int) -> bytes:
+    """The partition's outbox stream."""
+    return partition_prefix(partition) + b"out"
+
+
+def owner_key(facility_id: str, partitions: int) -> bytes:
+    """Who owns a facility; in the partition of the facility id, for the customer is what it tells."""
+    return partition_prefix(partition_of(facility_id, partitions)) + b"o:" + facility_id.encode()
+
+
+def policy_key(policy_id: str) -> bytes:
+    """The description of a policy."""
+    return b"ds:{policies}:" + policy_id.encode()
+
+
+def slot_of(key: bytes) -> int:
+    """The cluster slot of one of our keys."""
+    return _slot_of_tag(key[: key.index(b"}") + 1])
+
+
+@lru_cache(maxsize=2 * PARTITIONS_MAX)
+def _slot_of_tag(tag: bytes) -> int:
+    return int(key_slot(tag))

@@ -1,0 +1,145 @@
+"""The store in this process's memory: the same promises as Redis but for durability. For tests and the
+command line.
+
+Every method runs without waiting, so each is atomic in its event loop. `outbox` holds the entries of a
+partition in the order they were committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from decision_service.core.errors import StoreUnavailable, VersionMoved
+from decision_service.core.event import EMPTY_LOG
+from decision_service.core.limits import PARTITIONS, RECORD_BYTES
+from decision_service.store import WORKER_SILENT_MS, Commit, CustomerState, WorkerStatus, keys
+from decision_service.store.records import encode_attribute
+
+
+class MemoryStore:
+    """`Store` in memory."""
+
+    def __init__(self, *, partitions: int = PARTITIONS) -> None:
+        self._partitions = partitions
+        self._customers: dict[str, CustomerState] = {}
+        self._decisions: dict[str, bytes] = {}
+        self._owners: dict[str, str] = {}
+        self._lists: dict[str, set[str]] = {}
+        self._lists_version = 0
+        self._reload = 0
+        self._policies: dict[str, bytes] = {}
+        self._workers: dict[str, WorkerStatus] = {}
+        self._outbox: dict[int, list[Mapping[bytes, bytes]]] = {}
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions customers are spread over."""
+        return self._partitions
+
+    def outbox(self, partition: int) -> Sequence[Mapping[bytes, bytes]]:
+        """The entries of a partition's stream, oldest first."""
+        return tuple(self._outbox.get(partition, ()))
+
+    async def read(self, customer_id: str, decision_id: str | None, timeout_s: float) -> CustomerState:
+        """See `Store.read`."""
+        state = self._customers.get(customer_id, CustomerState())
+        if decision_id is None:
+            return state
+        keys.check_decision_partition(decision_id, customer_id, self._partitions)
+        return replace(state, decision=self._decisions.get(decision_id))
+
+    async def commit(self, commit: Commit, timeout_s: float) -> int:
+        """See `Store.commit`."""
+        state = self._customers.get(commit.customer_id, CustomerState())
+        self._refuse(commit, state)
+        log = state.log if commit.trimmed_log is None else commit.trimmed_log
+        partition = keys.partition_of(commit.customer_id, self._partitions)
+        self._customers[commit.customer_id] = CustomerState(
+            state.version + 1,
+            log + commit.records,
+            {**state.facilities, **commit.facilities},
+            {**state.attributes, **commit.attributes},
+        )
+        if commit.decision is not None:
+            self._decisions[commit.decision[0]] = commit.decision[1]
+        if commit.outbox:
+            self._outbox.setdefault(partition, []).extend(dict(entry) for entry in commit.outbox)
+        return state.version + 1
+
+    def _refuse(self, commit: Commit, state: CustomerState) -> None:
+        """Raise for everything that a commit must not do, before anything changes."""
+        if commit.decision is not None:
+            keys.check_decision_partition(commit.decision[0], commit.customer_id, self._partitions)
+        for attribute in commit.attributes.values():
+            encode_attribute(attribute)
+        if state.version != commit.expected_version or (
+            commit.decision is not None and commit.decision[0] in self._decisions
+        ):
+            raise VersionMoved("the customer's state changed since it was read")
+        if len(commit.records) % RECORD_BYTES or len(commit.trimmed_log or EMPTY_LOG) % RECORD_BYTES:
+            raise StoreUnavailable("the store refused: a log is whole records of 64 bytes")
+
+    async def read_decision(self, decision_id: str, timeout_s: float) -> bytes | None:
+        """See `Store.read_decision`."""
+        return self._decisions.get(decision_id)
+
+    async def claim_facility(self, facility_id: str, customer_id: str, timeout_s: float) -> str:
+        """See `Store.claim_facility`."""
+        return self._owners.setdefault(facility_id, customer_id)
+
+    async def facility_owner(self, facility_id: str, timeout_s: float) -> str | None:
+        """See `Store.facility_owner`."""
+        return self._owners.get(facility_id)
+
+    async def read_lists(self, known_version: int, timeout_s: float) -> tuple[int, Mapping[str, frozenset[str]] | None]:
+        """See `Store.read_lists`."""
+        if known_version == self._lists_version:
+            return known_version, None
+        lists = {name: frozenset(values) for name, values in self._lists.items() if values}
+        return self._lists_version, lists
+
+    async def change_list(self, name: str, value: str, present: bool, timeout_s: float) -> bool:
+        """See `Store.change_list`."""
+        values = self._lists.setdefault(name, set())
+        if (value in values) == present:
+            return False
+        (values.add if present else values.remove)(value)
+        self._lists_version += 1
+        return True
+
+    async def publish_reload(self, timeout_s: float) -> int:
+        """See `Store.publish_reload`."""
+        self._reload += 1
+        return self._reload
+
+    async def read_reload(self, timeout_s: float) -> int:
+        """See `Store.read_reload`."""
+        return self._reload
+
+    async def save_policy(self, policy_id: str, document: bytes, timeout_s: float) -> None:
+        """See `Store.save_policy`."""
+        self._policies.setdefault(policy_id, document)
+
+    async def read_policy(self, policy_id: str, timeout_s: float) -> bytes | None:
+        """See `Store.read_policy`."""
+        return self._policies.get(policy_id)
+
+    async def announce_worker(self, status: WorkerStatus, timeout_s: float) -> None:
+        """See `Store.announce_worker`."""
+        silent_before_ms = status.seen_at_ms - WORKER_SILENT_MS
+        for worker_id in [w.worker_id for w in self._workers.values() if w.seen_at_ms < silent_before_ms]:
+            del self._workers[worker_id]
+        self._workers[status.worker_id] = status
+
+    async def workers(self, now_ms: int, timeout_s: float) -> Sequence[WorkerStatus]:
+        """See `Store.workers`."""
+        lately = (w for w in self._workers.values() if w.seen_at_ms >= now_ms - WORKER_SILENT_MS)
+        return sorted(lately, key=lambda w: w.worker_id)
+
+    async def check(self) -> Sequence[str]:
+        """See `Store.check`: nothing here outlives the process, and that is what it is for."""
+        return ()
+
+    async def close(self) -> None:
+        """See `Store.close`."""

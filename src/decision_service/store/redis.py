@@ -1,0 +1,303 @@
+"""The store on Redis or Valkey: standalone, Sentinel or Cluster. Keys are drawn in `keys.py`, scripts are in
+`scripts/`.
+
+Every method is one command, so it is atomic by itself, and is sent once. The only re-sends are those where
+the server said that nothing ran: an unknown script goes again with its source, a moved slot goes to its new
+node.
+
+The number of partitions is written into a store when it is first used and may never change, because a
+customer's keys could not be found again; it is checked before the first command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import orjson
+
+from decision_service.core.errors import OutcomeUnknown, StoreUnavailable, StoreUnsafe
+from decision_service.core.event import EMPTY_LOG
+from decision_service.core.facility import Attribute, Facility
+from decision_service.core.limits import PARTITIONS
+from decision_service.store import WORKER_SILENT_MS, Commit, CustomerState, WorkerStatus, keys, scripts
+from decision_service.store.lane import pack
+from decision_service.store.records import (
+    decode_attribute,
+    decode_facility,
+    encode_attribute,
+    encode_facility,
+)
+from decision_service.store.replies import ErrorReply, refuse_errors
+from decision_service.store.topology import Topology
+
+Profile = Literal["fast", "safe", "replicated"]
+VERSION_MIN: Final = (
+    7,
+    0,
+)  # of Redis; Valkey answers as Redis 7.2. Scripts need flags, SET needs NX with GET
+CHECK_TIMEOUT_S: Final = 2.0
+
+_CONFIGURATION: Final = pack(("CONFIG", "GET", "maxmemory-policy", "appendonly", "appendfsync"))
+_FACILITY_START: Final = len(keys.FACILITY_FIELD)
+_ATTRIBUTE_START: Final = len(keys.ATTRIBUTE_FIELD)
+_FACILITY_BYTE: Final = keys.FACILITY_FIELD[0]
+_ATTRIBUTE_BYTE: Final = keys.ATTRIBUTE_FIELD[0]
+
+
+class RedisStore:
+    """`Store` over a topology. `profile` says how durable the server must be configured for `check` to be
+    content."""
+
+    def __init__(self, topology: Topology, *, partitions: int = PARTITIONS, profile: Profile = "safe") -> None:
+        self._topology = topology
+        self._partitions = partitions
+        self._profile = profile
+        self._admitted = False
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions customers are spread over."""
+        return self._partitions
+
+    async def read(self, customer_id: str, decision_id: str | None, timeout_s: float) -> CustomerState:
+        """See `Store.read`."""
+        partition = keys.partition_of(customer_id, self._partitions)
+        names = [keys.meta_key(partition, customer_id), keys.log_key(partition, customer_id)]
+        if decision_id is not None:
+            keys.check_decision_partition(decision_id, customer_id, self._partitions)
+            names.append(keys.decision_key(partition, decision_id))
+        reply = await self._run(scripts.READ, names, (), timeout_s)
+        return _state(*reply)
+
+    async def commit(self, commit: Commit, timeout_s: float) -> int:
+        """See `Store.commit`."""
+        partition = keys.partition_of(commit.customer_id, self._partitions)
+        names = [
+            keys.meta_key(partition, commit.customer_id),
+            keys.log_key(partition, commit.customer_id),
+            keys.outbox_key(partition),
+        ]
+        if commit.decision is not None:
+            keys.check_decision_partition(commit.decision[0], commit.customer_id, self._partitions)
+            names.append(keys.decision_key(partition, commit.decision[0]))
+        version: int = await self._run(scripts.COMMIT, names, _commit_arguments(commit), timeout_s)
+        return version
+
+    async def read_decision(self, decision_id: str, timeout_s: float) -> bytes | None:
+        """See `Store.read_decision`."""
+        partition = keys.partition_of_decision(decision_id)
+        if partition is None or partition >= self._partitions:
+            return None
+        key = keys.decision_key(partition, decision_id)
+        frame: bytes | None = await self._call(key, ("GET", key), timeout_s, write=False)
+        return frame
+
+    async def claim_facility(self, facility_id: str, customer_id: str, timeout_s: float) -> str:
+        """See `Store.claim_facility`."""
+        key = keys.owner_key(facility_id, self._partitions)
+        command = ("SET", key, customer_id, "NX", "GET")
+        owner = await self._call(key, command, timeout_s, write=True)
+        return customer_id if owner is None else owner.decode()
+
+    async def facility_owner(self, facility_id: str, timeout_s: float) -> str | None:
+        """See `Store.facility_owner`."""
+        key = keys.owner_key(facility_id, self._partitions)
+        owner = await self._call(key, ("GET", key), timeout_s, write=False)
+        return None if owner is None else owner.decode()
+
+    async def read_lists(self, known_version: int, timeout_s: float) -> tuple[int, Mapping[str, frozenset[str]] | None]:
+        """See `Store.read_lists`."""
+        names = [keys.LISTS_VERSION, keys.LISTS_ENTRIES]
+        version, entries = await self._run(scripts.LISTS, names, (b"%d" % known_version,), timeout_s)
+        return int(version), None if entries is None else _lists(entries)
+
+    async def change_list(self, name: str, value: str, present: bool, timeout_s: float) -> bool:
+        """See `Store.change_list`."""
+        names = [keys.LISTS_VERSION, keys.LISTS_ENTRIES]
+        arguments = (f"{name}\0{value}".encode(), b"1" if present else b"0")
+        return bool(await self._run(scripts.CHANGE_LIST, names, arguments, timeout_s))
+
+    async def publish_reload(self, timeout_s: float) -> int:
+        """See `Store.publish_reload`."""
+        return int(await self._call(keys.RELOAD, ("INCR", keys.RELOAD), timeout_s, write=True))
+
+    async def read_reload(self, timeout_s: float) -> int:
+        """See `Store.read_reload`."""
+        return int(await self._call(keys.RELOAD, ("GET", keys.RELOAD), timeout_s, write=False) or 0)
+
+    async def save_policy(self, policy_id: str, document: bytes, timeout_s: float) -> None:
+        """See `Store.save_policy`."""
+        key = keys.policy_key(policy_id)
+        await self._call(key, ("SET", key, document, "NX"), timeout_s, write=True)
+
+    async def read_policy(self, policy_id: str, timeout_s: float) -> bytes | None:
+        """See `Store.read_policy`."""
+        key = keys.policy_key(policy_id)
+        document: bytes | None = await self._call(key, ("GET", key), timeout_s, write=False)
+        return document
+
+    async def announce_worker(self, status: WorkerStatus, timeout_s: float) -> None:
+        """See `Store.announce_worker`."""
+        told = (status.worker_id, status.policy_id, status.policy_label, status.seen_at_ms, status.problem)
+        arguments = (
+            status.worker_id.encode(),
+            orjson.dumps(told),
+            b"%d" % status.seen_at_ms,
+            b"%d" % (status.seen_at_ms - WORKER_SILENT_MS),
+        )
+        names = [keys.WORKERS_STATUS, keys.WORKERS_SEEN]
+        await self._run(scripts.ANNOUNCE, names, arguments, timeout_s)
+
+    async def workers(self, now_ms: int, timeout_s: float) -> Sequence[WorkerStatus]:
+        """See `Store.workers`."""
+        key = keys.WORKERS_STATUS
+        told = await self._call(key, ("HVALS", key), timeout_s, write=False)
+        heard = (WorkerStatus(*orjson.loads(one)) for one in told)
+        lately = (one for one in heard if one.seen_at_ms >= now_ms - WORKER_SILENT_MS)
+        return sorted(lately, key=lambda one: one.worker_id)
+
+    async def check(self) -> Sequence[str]:
+        """See `Store.check`. Asks every primary."""
+        problems: list[str] = []
+        try:
+            await self._admit(CHECK_TIMEOUT_S)
+        except StoreUnsafe as error:
+            problems.append(error.message)
+        for told in await self._topology.call_all(pack(("INFO",)), CHECK_TIMEOUT_S):
+            problems += _server_problems(refuse_errors(told, write=False))
+        for told in await self._topology.call_all(_CONFIGURATION, CHECK_TIMEOUT_S):
+            problems += _configuration_problems(told, self._profile)
+        return tuple(dict.fromkeys(problems))
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        await self._topology.close()
+
+    async def _call(self, key: bytes, command: tuple[Any, ...], timeout_s: float, *, write: bool) -> Any:
+        if not self._admitted:
+            timeout_s = await self._admit_within(timeout_s)
+        reply = await self._topology.call(keys.slot_of(key), pack(command), timeout_s, write=write)
+        return refuse_errors(reply, write=write)
+
+    async def _run(
+        self, script: scripts.Script, names: list[bytes], arguments: tuple[bytes, ...], timeout_s: float
+    ) -> Any:
+        if not self._admitted:
+            timeout_s = await self._admit_within(timeout_s)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        slot, write = keys.slot_of(names[0]), script.writes
+        command = pack((b"EVALSHA", script.sha, len(names), *names, *arguments))
+        reply = await self._topology.call(slot, command, timeout_s, write=write)
+        if isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT":
+            command = pack((b"EVAL", script.source, len(names), *names, *arguments))
+            reply = await self._topology.call(slot, command, until - loop.time(), write=write)
+        return refuse_errors(reply, write=write)
+
+    async def _admit_within(self, timeout_s: float) -> float:
+        """Admit, and say how much of the caller's time is left."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        await self._admit(timeout_s)
+        return until - loop.time()
+
+    async def _admit(self, timeout_s: float) -> None:
+        """Refuse a store that was started with another number of partitions."""
+        slot = keys.slot_of(keys.META)
+        try:
+            for command, write in (
+                (("HSETNX", keys.META, "partitions", self._partitions), True),
+                (("HGET", keys.META, "partitions"), False),
+            ):
+                reply = await self._topology.call(slot, pack(command), timeout_s, write=write)
+                refuse_errors(reply, write=write)
+        except OutcomeUnknown as error:  # of a step that may be repeated at will
+            raise StoreUnavailable(error.message) from None
+        if int(reply) != self._partitions:
+            raise StoreUnsafe(
+                f"this store was first started with {int(reply)} partitions and cannot be used with "
+                f"{self._partitions}: customers would not be found"
+            )
+        self._admitted = True
+
+
+def _state(meta: list[bytes], log: bytes | None, decision: bytes | None) -> CustomerState:
+    version = 0
+    facilities: dict[str, Facility] = {}
+    attributes: dict[str, Attribute] = {}
+    pairs = iter(meta)
+    for name, value in zip(pairs, pairs, strict=True):
+        if name == keys.VERSION_FIELD:
+            version = int(value)
+        elif name[0] == _FACILITY_BYTE:
+            facilities[name[_FACILITY_START:].decode()] = decode_facility(value)
+        elif name[0] == _ATTRIBUTE_BYTE:
+            attributes[name[_ATTRIBUTE_START:].decode()] = decode_attribute(value)
+    return CustomerState(version, EMPTY_LOG if log is None else log, facilities, attributes, decision)
+
+
+def _commit_arguments(commit: Commit) -> tuple[bytes, ...]:
+    """The ARGV of `scripts/commit.lua`."""
+    meta: list[bytes] = []
+    for facility_id, facility in commit.facilities.items():
+        meta += (keys.FACILITY_FIELD + facility_id.encode(), encode_facility(facility))
+    for name, attribute in commit.attributes.items():
+        meta += (keys.ATTRIBUTE_FIELD + name.encode(), encode_attribute(attribute))
+    outbox: list[bytes] = []
+    for entry in commit.outbox:
+        outbox.append(b"%d" % (2 * len(entry)))
+        for name_value in entry.items():
+            outbox += name_value
+    return (
+        b"%d" % commit.expected_version,
+        commit.trimmed_log or b"",
+        commit.records,
+        EMPTY_LOG,
+        b"" if commit.decision is None else commit.decision[1],
+        b"%d" % len(meta),
+        *meta,
+        *outbox,
+    )
+
+
+def _lists(entries: list[bytes]) -> dict[str, frozenset[str]]:
+    lists: dict[str, list[str]] = {}
+    for entry in entries:
+        name, _, value = entry.decode().partition("\0")
+        lists.setdefault(name, []).append(value)
+    return {name: frozenset(values) for name, values in lists.items()}
+
+
+def _server_problems(info: bytes) -> list[str]:
+    """What INFO says that rules a server out."""
+    told = dict(line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line)
+    problems = []
+    version = tuple(int(n) for n in re.findall(r"\d+", told.get("redis_version", "0.0"))[:2])
+    if version < VERSION_MIN:
+        needed = ".".join(map(str, VERSION_MIN))
+        problems.append(f"version {told.get('redis_version')} is older than {needed}")
+    if told.get("role") != "master":
+        problems.append("this is a replica: it takes no writes")
+    if told.get("loading") == "1":
+        problems.append("still loading its data")
+    return problems
+
+
+def _configuration_problems(reply: Any, profile: Profile) -> list[str]:
+    """What CONFIG says that a durability profile does not allow."""
+    if isinstance(reply, ErrorReply):
+        return [f"cannot see its configuration: {reply.text[:100]}"]
+    pairs = iter(reply)
+    told = {name.decode(): value.decode() for name, value in zip(pairs, pairs, strict=True)}
+    problems = []
+    if told.get("maxmemory-policy") != "noeviction":
+        problems.append(f"maxmemory-policy is {told.get('maxmemory-policy')}, it would evict: want noeviction")
+    if told.get("appendonly") != "yes":
+        problems.append("appendonly is off: a restart would lose everything")
+    wanted = ("always", "everysec") if profile == "fast" else ("always",)
+    if told.get("appendfsync") not in wanted:
+        problems.append(f"appendfsync is {told.get('appendfsync')}: profile {profile} wants {' or '.join(wanted)}")
+    return problems

@@ -1,0 +1,64 @@
+#!lua
+-- One atomic change of one customer, only if nothing changed since it was read.
+--
+-- KEYS   1 meta hash · 2 event log · 3 outbox stream · 4 decision frame (optional), all of one partition
+-- ARGV   1 expected version, decimal ("0" for a customer never heard of)
+--        2 log that replaces the stored one, header included, or ""
+--        3 records to append, or ""
+--        4 header of an empty log, used where none is stored yet
+--        5 decision frame, or ""
+--        6 n, then n arguments: field, value, field, value ... of the meta hash
+--        then for each outbox entry: m, then m arguments: field, value, field, value ...
+-- REPLY  the new version, or the error VERSION <current> and nothing written
+-- COST   O(arguments) + O(1) a command; an append costs the bytes appended, not the log
+--
+-- A script that fails half-way keeps what it wrote, so everything that can fail is asked first: the commands below
+-- the line cannot fail for the types and the memory checked above it (memory, disk and replicas are checked by the
+-- server before a script without flags starts). No number of ours passes through a Lua double: versions are compared
+-- as text and moved by HINCRBY, the rest is opaque bytes.
+
+local meta, log, outbox, frame = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+
+local version = redis.call('HGET', meta, 'v') or '0'
+if version ~= ARGV[1] then
+  return redis.error_reply('VERSION ' .. version)
+end
+if frame and redis.call('EXISTS', frame) == 1 then
+  return redis.error_reply('VERSION ' .. version .. ' decision exists')
+end
+local stored = redis.call('STRLEN', log)
+if stored % 64 ~= 0 or #ARGV[2] % 64 ~= 0 or #ARGV[3] % 64 ~= 0 then
+  return redis.error_reply('TORNLOG a log is whole records of 64 bytes')
+end
+redis.call('XLEN', outbox)
+
+---------------------------------------------------------------------------------------------------------------------
+
+local moved = redis.call('HINCRBY', meta, 'v', 1)
+
+if ARGV[2] ~= '' then
+  redis.call('SET', log, ARGV[2] .. ARGV[3])
+elseif ARGV[3] ~= '' then
+  if stored == 0 then
+    redis.call('SET', log, ARGV[4] .. ARGV[3])
+  else
+    redis.call('APPEND', log, ARGV[3])
+  end
+end
+
+local at = 7 + tonumber(ARGV[6])
+if at > 7 then
+  redis.call('HSET', meta, unpack(ARGV, 7, at - 1))
+end
+
+if frame then
+  redis.call('SET', frame, ARGV[5])
+end
+
+while at <= #ARGV do
+  local last = at + tonumber(ARGV[at])
+  redis.call('XADD', outbox, '*', unpack(ARGV, at + 1, last))
+  at = last + 1
+end
+
+return moved

@@ -1,0 +1,290 @@
+"""Topology: which lane a command takes, for one server and for a cluster.
+
+A `Road` is one server: a lane for reads and one for writes, so that a slow fsync never stands in front of a
+read, each opened when first needed. A failed road is tried again after a pause that doubles from PAUSE_MIN_S
+to PAUSE_MAX_S with jitter; until then callers are told StoreUnavailable at once instead of piling up.
+
+`Standalone` has one road (Sentinel too: each connection asks where the primary is). `Cluster` has one a node
+and the table slot -> node, learnt from CLUSTER SLOTS. MOVED, ASK and TRYAGAIN say that nothing ran, so the
+command is sent again, where the reply says, at most REDIRECTS_MAX times inside the caller's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from array import array
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from decision_service.core.errors import StoreUnavailable
+from decision_service.store.client import Address, Endpoint, open_lane
+from decision_service.store.lane import Lane, pack
+from decision_service.store.replies import ELSEWHERE, ErrorReply
+
+PAUSE_MIN_S: Final = 0.02
+PAUSE_MAX_S: Final = 1.0
+REDIRECTS_MAX: Final = 8
+TRYAGAIN_PAUSE_S: Final = 0.005
+SLOTS: Final = 16_384
+
+_ASKING: Final = pack(("ASKING",))
+_CLUSTER_SLOTS: Final = pack(("CLUSTER", "SLOTS"))
+
+
+class Topology(Protocol):
+    """Where commands go."""
+
+    async def call(self, slot: int, command: bytes, timeout_s: float, *, write: bool) -> Any:
+        """The reply to a packed command on keys of `slot`; error replies are values."""
+        ...
+
+    async def call_all(self, command: bytes, timeout_s: float) -> list[Any]:
+        """The replies of every primary to a reading command."""
+        ...
+
+    async def close(self) -> None:
+        """Close every lane."""
+        ...
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    """Take note of a failure that every waiting caller gave up on before it came."""
+    if not task.cancelled():
+        task.exception()
+
+
+class _Way:
+    """One lane of a road, opened when needed and opened again when lost."""
+
+    def __init__(self, open_: Callable[[Callable[[Lane], None]], Awaitable[Lane]]) -> None:
+        self._open = open_
+        self._lane: Lane | None = None
+        self._opening: asyncio.Task[Lane] | None = None
+        self._failures = 0
+        self._not_before = 0.0
+
+    @property
+    def lane(self) -> Lane | None:
+        """The lane if it is open."""
+        return self._lane
+
+    async def ready(self, timeout_s: float) -> Lane:
+        """The open lane, waiting at most `timeout_s` for it to open."""
+        if self._lane is not None:
+            return self._lane
+        if self._opening is None:
+            if asyncio.get_running_loop().time() < self._not_before:
+                raise StoreUnavailable("the store could not be reached a moment ago")
+            self._opening = asyncio.create_task(self._connect())
+            self._opening.add_done_callback(_heard)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(self._opening)
+        except TimeoutError:
+            raise StoreUnavailable("no connection to the store in time") from None
+
+    async def _connect(self) -> Lane:
+        try:
+            self._lane = await self._open(self._lost)
+            self._failures = 0
+            return self._lane
+        except StoreUnavailable:
+            self._pause()
+            raise
+        finally:
+            self._opening = None
+
+    def _pause(self) -> None:
+        pause_s = min(PAUSE_MAX_S, PAUSE_MIN_S * 2**self._failures) * random.uniform(0.5, 1.0)
+        self._failures = min(self._failures + 1, 16)
+        self._not_before = asyncio.get_running_loop().time() + pause_s
+
+    def _lost(self, lane: Lane) -> None:
+        if lane is self._lane:
+            self._lane = None
+
+    def renew(self) -> None:
+        """Open a new lane next time; the present one finishes what is under way."""
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.retire()
+
+    async def close(self) -> None:
+        """Close the lane, and stop opening one."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        if self._lane is not None:
+            self._lane.drop("the store is closed")
+
+
+class Road:
+    """One server: a way for reads and a way for writes."""
+
+    def __init__(self, endpoint: Endpoint, address: Address) -> None:
+        def open_(on_lost: Callable[[Lane], None]) -> Awaitable[Lane]:
+            return open_lane(endpoint, address, on_lost)
+
+        self._reads = _Way(open_)
+        self._writes = _Way(open_)
+
+    async def call(self, command: bytes, timeout_s: float, *, write: bool, preface: bytes = b"") -> Any:
+        """Send to this server and wait for the reply."""
+        way = self._writes if write else self._reads
+        lane = way.lane
+        if lane is None:
+            loop = asyncio.get_running_loop()
+            until = loop.time() + timeout_s
+            lane = await way.ready(timeout_s)
+            timeout_s = until - loop.time()
+        reply = await lane.call(command, timeout_s, write=write, preface=preface)
+        if isinstance(reply, ErrorReply) and reply.code in ELSEWHERE:
+            self.renew()
+        return reply
+
+    def renew(self) -> None:
+        """Connect anew: the server turned out not to be the primary."""
+        self._reads.renew()
+        self._writes.renew()
+
+    async def close(self) -> None:
+        """Close both ways."""
+        await self._reads.close()
+        await self._writes.close()
+
+
+class Standalone:
+    """One server, whether named or found by Sentinel."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._road = Road(endpoint, endpoint.addresses[0])
+
+    async def call(self, slot: int, command: bytes, timeout_s: float, *, write: bool) -> Any:
+        return await self._road.call(command, timeout_s, write=write)
+
+    async def call_all(self, command: bytes, timeout_s: float) -> list[Any]:
+        return [await self._road.call(command, timeout_s, write=False)]
+
+    async def close(self) -> None:
+        await self._road.close()
+
+
+class Cluster:
+    """The primaries of a cluster and the table of slots."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._roads: dict[Address, Road] = {}
+        self._addresses: list[Address] = []
+        self._table = array("h", [-1]) * SLOTS  # slot -> index into _addresses, -1 not covered
+        self._learnt = False
+        self._learning: asyncio.Task[None] | None = None
+
+    async def call(self, slot: int, command: bytes, timeout_s: float, *, write: bool) -> Any:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        if not self._learnt:
+            await self._learn(timeout_s)
+        address, preface, reply = self._address_of(slot), b"", None
+        for _ in range(REDIRECTS_MAX):
+            reply = await self._call_node(address, command, until - loop.time(), write, preface)
+            if not isinstance(reply, ErrorReply) or reply.code not in ("MOVED", "ASK", "TRYAGAIN"):
+                return reply
+            if reply.code == "TRYAGAIN":
+                await asyncio.sleep(TRYAGAIN_PAUSE_S)
+                continue
+            address = _redirect(reply, address)
+            preface = _ASKING if reply.code == "ASK" else b""
+            if reply.code == "MOVED":
+                self._moved(slot, address)
+        return reply
+
+    async def _call_node(self, address: Address, command: bytes, timeout_s: float, write: bool, preface: bytes) -> Any:
+        try:
+            reply = await self._road(address).call(command, timeout_s, write=write, preface=preface)
+        except StoreUnavailable:
+            self._learnt = False  # perhaps the node is gone and another took over
+            raise
+        if isinstance(reply, ErrorReply) and reply.code in ELSEWHERE:
+            self._learnt = False
+        return reply
+
+    async def call_all(self, command: bytes, timeout_s: float) -> list[Any]:
+        await self._learn(timeout_s)
+        primaries = [self._addresses[i] for i in sorted(set(self._table)) if i >= 0]
+        return [await self._road(a).call(command, timeout_s, write=False) for a in primaries]
+
+    def _road(self, address: Address) -> Road:
+        road = self._roads.get(address)
+        if road is None:
+            road = self._roads[address] = Road(self._endpoint, address)
+        return road
+
+    def _address_of(self, slot: int) -> Address:
+        index = self._table[slot]
+        if index < 0:
+            self._learnt = False
+            raise StoreUnavailable("no node of the cluster serves this slot")
+        return self._addresses[index]
+
+    def _index(self, address: Address) -> int:
+        if address not in self._addresses:
+            self._addresses.append(address)
+        return self._addresses.index(address)
+
+    def _moved(self, slot: int, address: Address) -> None:
+        self._table[slot] = self._index(address)
+        self._learnt = False  # where one slot went, others went too
+
+    async def _learn(self, timeout_s: float) -> None:
+        """Read the table of slots; callers that come meanwhile wait for the same reading."""
+        if self._learning is None:
+            self._learning = asyncio.create_task(self._read_table())
+            self._learning.add_done_callback(_heard)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(self._learning)
+        except TimeoutError:
+            raise StoreUnavailable("the cluster did not tell its slots in time") from None
+
+    async def _read_table(self) -> None:
+        try:
+            for address in dict.fromkeys([*self._addresses, *self._endpoint.addresses]):
+                try:
+                    reply = await self._road(address).call(_CLUSTER_SLOTS, PAUSE_MAX_S, write=False)
+                except StoreUnavailable:
+                    continue
+                if isinstance(reply, list) and reply:
+                    self._take_table(reply, address)
+                    return
+            raise StoreUnavailable("no node of the cluster tells its slots")
+        finally:
+            self._learning = None
+
+    def _take_table(self, ranges: list[Any], told_by: Address) -> None:
+        table = array("h", [-1]) * SLOTS
+        for first, last, primary, *_ in ranges:
+            host = primary[0].decode() if primary[0] else told_by[0]
+            index = self._index((host or told_by[0], int(primary[1])))
+            table[first : last + 1] = array("h", [index]) * (last + 1 - first)
+        self._table = table
+        self._learnt = True
+
+    async def close(self) -> None:
+        if self._learning is not None:
+            self._learning.cancel()
+            await asyncio.wait([self._learning])
+        for road in self._roads.values():
+            await road.close()
+
+
+def _redirect(reply: ErrorReply, asked: Address) -> Address:
+    """`MOVED 1234 host:port`; an empty host means the one that was asked."""
+    host, _, port = reply.text.split(" ")[2].rpartition(":")
+    return host or asked[0], int(port)
+
+
+def open_topology(endpoint: Endpoint) -> Topology:
+    """The topology for an endpoint; nothing is connected yet."""
+    return Cluster(endpoint) if endpoint.kind == "cluster" else Standalone(endpoint)
