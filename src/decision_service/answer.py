@@ -10,7 +10,7 @@ import orjson
 
 from decision_service.core.decision import Decision
 from decision_service.core.limits import DAY_MS
-from decision_service.core.money import EXPONENTS
+from decision_service.core.money import SCALES
 from decision_service.core.reasons import TEXTS
 
 
@@ -37,7 +37,7 @@ def day(ms: int, utc_offset_ms: int) -> str:
 
 def answer_of(decision: Decision, latency_us: int, utc_offset_ms: int = 0) -> dict[str, Any]:
     """The answer's fields in their documented order. `latency_us` is the time up to the commit."""
-    scale = 10 ** EXPONENTS[decision.currency]
+    scale = SCALES[decision.currency]
     change, reprice = decision.limit_change, decision.reprice
     return {
         "decision_id": decision.decision_id,

@@ -43,9 +43,7 @@ class FacilityView:
 class Customers:
     """Reads and changes of customers other than decisions."""
 
-    def __init__(
-        self, store: Store, active: ActivePolicy, retention: Retention, now_ms: Callable[[], int]
-    ) -> None:
+    def __init__(self, store: Store, active: ActivePolicy, retention: Retention, now_ms: Callable[[], int]) -> None:
         self.now_ms = now_ms
         self.active = active
         self.store = store
@@ -93,7 +91,12 @@ class Customers:
                 return None
             return Commit(
                 facility.customer_id, state.version, facilities={facility.facility_id: facility},
-                outbox=({b"kind": b"facility", b"customer": facility.customer_id.encode(), b"id": facility.facility_id.encode()},),
+                outbox=(
+                    {
+                        b"kind": b"facility", b"customer": facility.customer_id.encode(),
+                        b"id": facility.facility_id.encode(),
+                    },
+                ),
             )  # fmt: skip
 
         await change_customer(self.store, facility.customer_id, plan)
@@ -114,9 +117,7 @@ class Customers:
         for name in attributes:
             if name not in self.known_attributes:
                 near = nearest_name(name, self.known_attributes)
-                raise InvalidInput(
-                    name, "no such attribute is declared" + (f": did you mean {near}?" if near else "")
-                )
+                raise InvalidInput(name, "no such attribute is declared" + (f": did you mean {near}?" if near else ""))
 
         def plan(state: CustomerState) -> Commit | None:
             newer = {
@@ -143,9 +144,7 @@ class Customers:
         for name in wanted:
             if name not in policy.catalogue.specs:
                 near = nearest_name(name, policy.catalogue.specs)
-                raise InvalidInput(
-                    "names", f"unknown feature {name!r}" + (f": did you mean {near}?" if near else "")
-                )
+                raise InvalidInput("names", f"unknown feature {name!r}" + (f": did you mean {near}?" if near else ""))
         t_ms = self.now_ms() if at_ms is None else at_ms
         values = compute_features(policy, state, customer_id, facility_id, wanted, t_ms)
         return {

@@ -5,7 +5,8 @@ trace is rendered from. Sections follow a fixed header; numbers are not turned i
 200 values costs no more than a copy.
 
     header   4s  magic "DSF1" | u4 x 6 section lengths
-    sections fingerprint (16 bytes) | answer JSON | request body | numbers (float64, little-endian) | verdicts | rest JSON
+    sections fingerprint (16 bytes) | answer JSON | request body | numbers (float64, little-endian) | verdicts
+             | rest JSON
 
 `rest` holds what is small and irregular: customer, strings, cells, seq, version, scores, stage times in microseconds.
 """
@@ -13,6 +14,7 @@ trace is rendered from. Sections follow a fixed header; numbers are not turned i
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,7 +40,7 @@ class Frame:
 
 
 def encode(
-    decision: Decision, trace: Trace, request: DrawdownRequest, answer: bytes, stages_us: dict[str, float]
+    decision: Decision, trace: Trace, request: DrawdownRequest, answer: bytes, stages_us: Mapping[str, float]
 ) -> bytes:
     """The frame of one decision."""
     rest = orjson.dumps(

@@ -51,7 +51,7 @@ from decision_service.core.event import (
     words_of,
 )
 from decision_service.core.limits import COMMIT_ATTEMPTS_MAX
-from decision_service.core.money import EXPONENTS
+from decision_service.core.money import SCALES
 from decision_service.core.request import DrawdownRequest
 from decision_service.core.state import CustomerState
 from decision_service.customers import Customers, refuse_facility
@@ -273,6 +273,6 @@ def limit_record(decision: Decision, change: LimitChange, t_ms: int) -> bytes:
     return Event(
         key=event_key(f"limit\0{decision.decision_id}"), kind=LIMIT_CHANGE, status=APPROVED,
         occurred_at_ms=t_ms, amount_minor=change.to_minor,
-        value=(change.to_minor - change.from_minor) / 10 ** EXPONENTS[decision.currency],
+        value=(change.to_minor - change.from_minor) / SCALES[decision.currency],
         facility=facility_key(decision.facility_id),
     ).pack()  # fmt: skip

@@ -8,7 +8,7 @@ makes replay, backtest, preview and audit the same code as production. `t`, the 
 
     position (ledger) -> numbers (facility, attributes) -> features (one kernel call) -> scores -> rules -> merge
 
-`mark(stage)` is called as each of STAGES ends, so that a caller with a clock can time them; it cannot change the answer.
+`mark(stage)` is called as each of STAGES ends, so that a caller with a clock can time them; it changes no answer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from decision_service.core.inputs import RequestWords, fill_request_words
 from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.merge import Outcome, merge
-from decision_service.core.money import EXPONENTS
+from decision_service.core.money import SCALES
 from decision_service.core.policy import Numbers, Policy
 from decision_service.core.request import DrawdownRequest
 from decision_service.core.state import CustomerState
@@ -66,7 +66,7 @@ def decide(
         strings,
         policy.lists,
         t_ms,
-        10 ** EXPONENTS[request.currency],
+        SCALES[request.currency],
         facility.limit_minor,
         facility.apr_bps,
     )
@@ -100,7 +100,7 @@ def fill_inputs(
     """Fill the request row and the base and attribute slots of the numbers; the attributes a rule wants and lacks."""
     offset_ms = policy.zone.offset_at(t_ms)
     fill_request_words(row, request, facility, position, t_ms, offset_ms)
-    scale = 10 ** EXPONENTS[request.currency]
+    scale = SCALES[request.currency]
     limit, outstanding = _customer_totals(state, policy, facility, position, words, t_ms)
     numbers[:_NUMBERS] = (
         request.amount_minor / scale,

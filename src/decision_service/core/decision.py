@@ -12,11 +12,9 @@ Money in minor units, rates in basis points, instants in ms UTC.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from decision_service.core.facility import Position
 from decision_service.core.reasons import Reason
 
 HoldKind = Literal["step_up", "review", "block"]

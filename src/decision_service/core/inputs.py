@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from decision_service.core.event import CHANNELS, code_key, counterparty_key, device_key, facility_key
 from decision_service.core.facility import Facility, Position
-from decision_service.core.money import EXPONENTS
+from decision_service.core.money import SCALES
 from decision_service.core.request import DrawdownRequest
 
 ABSENT: Final = -(2**62)
@@ -62,7 +62,7 @@ def fill_request_words(
     row[:19] = (
         t_ms,
         request.amount_minor,
-        10 ** EXPONENTS[request.currency],
+        SCALES[request.currency],
         facility_key(request.facility_id),
         device_key(request.device_id) if request.device_id else 0,
         _signed(counterparty_key(request.counterparty_id)) if request.counterparty_id else 0,

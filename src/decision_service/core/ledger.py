@@ -36,7 +36,7 @@ END_OF_TIME: Final = 2**62
 _SCAN_PER_RECORD: Final = 8  # backward steps a record may cost before the keys are hashed once for all
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _hash_drawdowns(words: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], np.int64]:
     """Open addressing over the keys of all drawdowns: record index + 1, 0 where empty; and the mask."""
     n = words.shape[0] - 1
@@ -55,7 +55,7 @@ def _hash_drawdowns(words: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64]
     return table, mask
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def resolve(
     words: npt.NDArray[np.int64],
     cutoff_ms: int,
@@ -115,7 +115,7 @@ def resolve(
             settled_at_out[found] = at
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _position(
     words: npt.NDArray[np.int64], facility: int, snapshot: int, as_of_ms: int, t_ms: int, timeout_ms: int
 ) -> tuple[int, int]:

@@ -89,15 +89,13 @@ def merge(
     if reprice is not None and cap_bps is not None and reprice.to_bps > cap_bps:
         asked.append(Effect(Hold("review"), "guardrail:apr_cap", "RC36"))
         reprice = None
-    hold = _hold(asked)
+    hold: HoldKind | None = _hold(asked)
     frozen = any(isinstance(e.action, ChangeLimit) and e.action.kind == "freeze" for e in asked)
     cap = min((e.action.amount_minor for e in asked if isinstance(e.action, CapDraw)), default=amount_minor)
     approved = 0 if hold or frozen else max(0, min(amount_minor, cap))
     if not (hold or frozen) and approved == 0:  # a cap of nothing is no approval
         hold = "review"
-    change = _limit_change(
-        asked, amount_minor, approved, facility, position, guardrails, raise_allowed and not hold
-    )
+    change = _limit_change(asked, amount_minor, approved, facility, position, guardrails, raise_allowed and not hold)
     if hold:
         reprice = None
     return Outcome(
@@ -110,8 +108,8 @@ def merge(
 
 
 def _hold(asked: list[Effect]) -> HoldKind | None:
-    kinds = [e.action.kind for e in asked if isinstance(e.action, Hold)]
-    return max(kinds, key=HOLD_RANK.__getitem__) if kinds else None
+    kinds: list[HoldKind] = [e.action.kind for e in asked if isinstance(e.action, Hold)]
+    return max(kinds, key=lambda kind: HOLD_RANK[kind], default=None)
 
 
 def _reprice(asked: list[Effect], facility: Facility) -> Reprice | None:

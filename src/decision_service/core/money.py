@@ -22,6 +22,9 @@ EXPONENTS: Final[dict[str, int]] = (
     | dict.fromkeys("BHD IQD JOD KWD OMR TND".split(), 3)
 )
 
+SCALES: Final[dict[str, int]] = {code: 10**decimals for code, decimals in EXPONENTS.items()}
+"""Minor units in one major unit, by currency."""
+
 _DIGITS_MAX: Final = 40
 _EXACT: Final = Context(prec=2 * _DIGITS_MAX)  # the default context would round a 29th digit away unseen
 
@@ -60,4 +63,4 @@ def to_minor(amount: Decimal | int, currency: str, field: str, *, zero_allowed: 
 
 def to_major(minor: int, currency: str) -> float:
     """Minor units to the nearest double in major units, for answers and for rules: one division, at the end."""
-    return minor / 10 ** EXPONENTS[currency]
+    return minor / SCALES[currency]

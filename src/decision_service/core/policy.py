@@ -40,6 +40,7 @@ POLICY_FILE: Final = "policy.yaml"
 ATTRIBUTES_FILE: Final = "attributes.yaml"
 FEATURES_FOLDER: Final = "features/"
 DRAWDOWN_SCENE: Final = "drawdown"
+UNLABELLED: Final = "unlabelled"
 Lists = Mapping[str, frozenset[str]]
 Numbers = npt.NDArray[np.float64]
 
@@ -48,7 +49,7 @@ Numbers = npt.NDArray[np.float64]
 class Head:
     """What `policy.yaml` says: a label for people, the lists that exist, features to record though no rule asks."""
 
-    label: str = "unlabelled"
+    label: str = UNLABELLED
     lists: tuple[str, ...] = ()
     record: tuple[tuple[str, Place], ...] = ()
 
@@ -158,9 +159,7 @@ def compile_policy(
     catalogue = read_features(
         [d for name, d in sorted(documents.items()) if name.startswith(FEATURES_FOLDER)], base, findings
     )
-    vocabulary = base.with_names(
-        *catalogue.vocabulary_specs, *_score_names(scorecards), *_list_names(head.lists)
-    )
+    vocabulary = base.with_names(*catalogue.vocabulary_specs, *_score_names(scorecards), *_list_names(head.lists))
     spec = _read_drawdown_rules(documents, vocabulary, findings)
     needed = _needed(head, spec, scorecards, catalogue, findings)
     if findings.errors or spec is None:
@@ -267,9 +266,7 @@ def _assemble(
     string_names = (
         *(s.name for s in BASE_STRINGS), *(a.spec.name for a in textual), *(f"{c.name}.grade" for c in cards)
     )  # fmt: skip
-    layout = Layout(
-        {name: i for i, name in enumerate(number_names)}, {name: i for i, name in enumerate(string_names)}
-    )
+    layout = Layout({name: i for i, name in enumerate(number_names)}, {name: i for i, name in enumerate(string_names)})
     rule_set = compile_rule_set(spec, layout, findings)
     if findings.errors:
         raise PolicyRejected(findings.errors)
@@ -326,7 +323,7 @@ def _read_head(document: Document | None, findings: Findings) -> Head:
         findings.error(label.place, "`label` must be a text")
     lists = tuple(name for name, _ in _names_under(document.root, "lists", findings))
     record = tuple(_names_under(document.root, "record", findings))
-    return Head(label.text if isinstance(label, Scalar) else Head.label, lists, record)
+    return Head(label.text if isinstance(label, Scalar) else UNLABELLED, lists, record)
 
 
 def _names_under(root: Mapping_, key: str, findings: Findings) -> list[tuple[str, Place]]:

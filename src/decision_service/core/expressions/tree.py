@@ -4,7 +4,8 @@ Grammar (a subset of Python's; no attribute access beyond declared dotted names,
 
     condition := or/and/not over comparisons, `x in list`, a FLAG name, or a function that yields a condition
     comparison:= value (< <= > >= == !=) value, chains allowed (`2 <= local_hour < 5`)
-    value     := number | "string" | name | value (+ - * /) value | -value | value if condition else value | f(value, ...)
+    value     := number | "string" | name | value (+ - * /) value | -value | f(value, ...)
+               | value if condition else value
 
 Null: a number is NaN, a string None. A condition is true, false or unknown (Kleene). `kind` of every node is settled
 by the checker; `place` points at its first character. Chains and `!=` are desugared by the parser: `a < b < c` is

@@ -1,0 +1,62 @@
+"""Bootstrap: the one place that chooses concrete things and puts the service together from settings.
+
+Nothing connects at import. `running_service` is the life of one worker: open the store, load the policy (a policy that
+does not compile stops the start), warm the kernel, follow files and fleet, and release everything in reverse order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from decision_service.active_policy import ActivePolicy
+from decision_service.core.limits import DAY_MS, EVENTS_TRIM_SLACK
+from decision_service.recording import Retention
+from decision_service.service import DecisionService
+from decision_service.settings import Settings
+from decision_service.store import Store
+from decision_service.store.open import open_store
+from decision_service.telemetry import Meters
+from decision_service.warm import warm
+
+
+def wall_clock_ms() -> int:
+    """The server's clock: ms UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def store_of(settings: Settings) -> Store:
+    """The store the settings name; the embedded one if they name none. Call from the main thread."""
+    url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
+    profile = "fast" if settings.durability == "fast" else "safe"
+    return open_store(url, data_dir=settings.data_dir, partitions=settings.partitions, profile=profile)
+
+
+def retention_of(settings: Settings) -> Retention:
+    """How much history the settings keep."""
+    slack = min(EVENTS_TRIM_SLACK, settings.events_per_customer_max // 4)
+    return Retention(settings.retention_days * DAY_MS, settings.events_per_customer_max, slack)
+
+
+@asynccontextmanager
+async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[DecisionService]:
+    """A worker's service, ready to decide. PolicyRejected, ScorecardRejected, StoreUnsafe, SettingInvalid."""
+
+    def policy_changed(policy_id: str, label: str, ok: bool) -> None:
+        meters.count_reload(ok)
+        if ok:
+            meters.set_policy(policy_id, label)
+
+    store = store_of(settings)
+    active = ActivePolicy(
+        settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms, store, wall_clock_ms,
+        policy_changed,
+    )  # fmt: skip
+    try:
+        await active.start()
+        warm(active.policy)
+        yield DecisionService(store, active, meters, settings.partitions, retention_of(settings), wall_clock_ms)
+    finally:
+        await active.close()
+        await store.close()
