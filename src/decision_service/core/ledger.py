@@ -4,8 +4,8 @@ A drawdown's record never changes; what became of it is told by later *settlemen
 effective status of a drawdown is that of its settlement with the latest occurred_at (on a tie, the one recorded last),
 or its own while it has none, so settlements may arrive repeated and in any order.
 
-    outstanding = snapshot + drawdowns booked after as_of - drawdowns undone after as_of that were booked at as_of
-                           - repayments after as_of, never below 0
+    outstanding = snapshot + drawdowns booked now - drawdowns that were booked at as_of - repayments after as_of,
+                  never below 0
     reserved    = drawdowns approved, not settled, younger than the reservation time-out
     available   = limit - outstanding - reserved (negative when over the limit)
 
@@ -121,43 +121,25 @@ def _position(
 ) -> tuple[int, int]:
     """`(outstanding, reserved)` of one facility."""
     n = words.shape[0] - 1
-    status = np.empty(n, np.uint8)
-    settled_at = np.empty(n, np.int64)
+    status, before = np.empty(n, np.uint8), np.empty(n, np.uint8)
+    settled_at, before_at = np.empty(n, np.int64), np.empty(n, np.int64)
     resolve(words, END_OF_TIME, status, settled_at)
+    resolve(words, as_of_ms, before, before_at)
     outstanding = snapshot
     reserved = 0
-    undone = False
     for i in range(n):
         if words[i + 1, 6] & 0xFFFFFFFF != facility or status[i] == 0:
             continue
         kind = words[i + 1, 4] & 0xFF
         amount = words[i + 1, 2]
         if kind == DRAWDOWN:
-            if status[i] == BOOKED:
-                if settled_at[i] > as_of_ms:
-                    outstanding += amount
-            elif status[i] == APPROVED:
-                if t_ms - settled_at[i] < timeout_ms:
-                    reserved += amount
-            elif settled_at[i] > as_of_ms:
-                undone = True
+            outstanding += amount * (
+                np.int64(status[i] == BOOKED) - np.int64(before[i] == BOOKED and before_at[i] <= as_of_ms)
+            )
+            if status[i] == APPROVED and t_ms - settled_at[i] < timeout_ms:
+                reserved += amount
         elif kind == REPAYMENT and status[i] == BOOKED and words[i + 1, 0] > as_of_ms:
             outstanding -= amount
-    if undone:
-        before = np.empty(n, np.uint8)
-        before_at = np.empty(n, np.int64)
-        resolve(words, as_of_ms, before, before_at)
-        for i in range(n):
-            word = words[i + 1, 4]
-            if (
-                word & 0xFF == DRAWDOWN
-                and words[i + 1, 6] & 0xFFFFFFFF == facility
-                and before[i] == BOOKED
-                and before_at[i] <= as_of_ms
-                and status[i] != BOOKED
-                and settled_at[i] > as_of_ms
-            ):
-                outstanding -= words[i + 1, 2]
     return max(outstanding, 0), reserved
 
 
