@@ -22,7 +22,6 @@ from typing import Final, Protocol
 
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import SECOND_MS
-
 from decision_service.core.state import CustomerState
 
 __all__ = ["Commit", "CustomerState", "Store", "WorkerStatus"]

@@ -1,12 +1,14 @@
 """The store in this process's memory: the same promises as Redis but for durability. For tests and the
 command line.
 
-Every method runs without waiting, so each is atomic in its event loop. `outbox` holds the entries of a
-partition in the order they were committed.
+Reads and commits give way to other tasks once before they start, so that callers race as they do over a
+server; then every method runs without waiting, so each is atomic in its event loop. `outbox` holds the
+entries of a partition in the order they were committed.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -43,6 +45,7 @@ class MemoryStore:
 
     async def read(self, customer_id: str, decision_id: str | None, timeout_s: float) -> CustomerState:
         """See `Store.read`."""
+        await asyncio.sleep(0)
         state = self._customers.get(customer_id, CustomerState())
         if decision_id is None:
             return state
@@ -51,6 +54,7 @@ class MemoryStore:
 
     async def commit(self, commit: Commit, timeout_s: float) -> int:
         """See `Store.commit`."""
+        await asyncio.sleep(0)
         state = self._customers.get(commit.customer_id, CustomerState())
         self._refuse(commit, state)
         log = state.log if commit.trimmed_log is None else commit.trimmed_log
