@@ -75,8 +75,8 @@ def test_an_outcome_pays_out_nothing_beside_a_hold_and_never_more_than_asked(eff
     assert outcome.approved_minor <= 100_00
 
 
-@given(EFFECTS, ACTIONS)
-def test_one_more_hold_never_softens_the_outcome(effects: list[Effect], _: object) -> None:
+@given(EFFECTS)
+def test_a_block_cannot_be_softened(effects: list[Effect]) -> None:
     """Adding a block yields a block whatever else was asked for."""
     outcome = merge([*effects, Effect(Hold("block"), "rule:x", "RC01")], 100_00, LINE, POSITION, Rails(), 0, True)
     assert (outcome.decision, outcome.hold) == ("hold", "block")

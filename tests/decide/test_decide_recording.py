@@ -1,0 +1,101 @@
+"""Recording events: exactly once, with a clear word on each."""
+
+from __future__ import annotations
+
+from decision_service.core.event import (
+    APPROVED,
+    BOOKED,
+    DRAWDOWN,
+    EMPTY_LOG,
+    KINDS,
+    Event,
+    event_key,
+    facility_key,
+    read_header,
+    unpack,
+    words_of,
+)
+from decision_service.core.limits import DAY_MS
+from decision_service.core.request import PostedEvent
+from decision_service.core.state import CustomerState
+from decision_service.recording import EventBatch, EventOutcome, Retention
+
+KEEP_ALL = Retention(400 * DAY_MS, 4_096, 256)
+
+
+def posted(index: int, event_id: str, *, at: int = 1_000, amount: int = 5_00, **more: object) -> PostedEvent:
+    """A posted repayment, or what `more` makes of it."""
+    settles = int(more.pop("settles", 0))  # type: ignore[call-overload]
+    kind = KINDS["drawdown"] if settles else KINDS["repayment"]
+    event = Event(event_key(event_id), kind, BOOKED, at, amount_minor=amount, settles=settles)
+    return PostedEvent(index, event_id, "c-1", "d1" if settles else None, event, b"{}")
+
+
+def apply(
+    state: CustomerState, *events: PostedEvent, retention: Retention = KEEP_ALL
+) -> tuple[EventBatch, CustomerState]:
+    """Judge a batch against a state; the batch and the state after its commit."""
+    batch = EventBatch("c-1", events, retention)
+    commit = batch.plan(state)
+    if commit is None:
+        return batch, state
+    log = (state.log if commit.trimmed_log is None else commit.trimmed_log) + commit.records
+    return batch, CustomerState(state.version + 1, log)
+
+
+def test_an_event_counts_once_however_often_it_is_sent() -> None:
+    """The second sending of an event, in the same call or a later one, is a duplicate and appends nothing."""
+    first, state = apply(CustomerState(), posted(0, "e-1"), posted(1, "e-1"))
+    assert [o.status for o in first.outcomes.values()] == ["accepted", "duplicate"]
+    second, after = apply(state, posted(0, "e-1"))
+    assert second.outcomes[0].status == "duplicate"
+    assert after is state
+
+
+def test_an_event_id_cannot_name_two_events() -> None:
+    """The same id with another amount is rejected, and names the field."""
+    _, state = apply(CustomerState(), posted(0, "e-1"))
+    batch, _ = apply(state, posted(0, "e-1", amount=6_00))
+    assert batch.outcomes[0] == EventOutcome("rejected", "event_id", "already used for an event with other content")
+
+
+def test_events_of_a_lost_attempt_come_back_as_accepted() -> None:
+    """A batch planned again after its first commit turned out to have happened tells its events as accepted."""
+    batch = EventBatch("c-1", [posted(0, "e-1")], KEEP_ALL)
+    commit = batch.plan(CustomerState())
+    assert commit is not None
+    assert batch.plan(CustomerState(1, EMPTY_LOG + commit.records)) is None
+    assert batch.outcomes[0].status == "accepted"
+
+
+def test_a_settlement_must_name_a_drawdown_of_this_customer() -> None:
+    """A booking of an unknown decision is rejected at decision_id."""
+    batch, _ = apply(CustomerState(), posted(0, "e-1", settles=77, amount=0))
+    assert (batch.outcomes[0].status, batch.outcomes[0].field) == ("rejected", "decision_id")
+
+
+def test_a_settlement_takes_facility_and_amount_from_its_drawdown() -> None:
+    """A booking without amount is of the approved amount; one with another amount is rejected."""
+    drawdown = Event(77, DRAWDOWN, APPROVED, 500, amount_minor=9_00, facility=facility_key("f-1"))
+    state = CustomerState(1, EMPTY_LOG + drawdown.pack())
+    batch, after = apply(state, posted(0, "e-1", settles=77, amount=0), posted(1, "e-2", settles=77, amount=8_00))
+    assert [o.status for o in batch.outcomes.values()] == ["accepted", "rejected"]
+    assert batch.outcomes[1].field == "amount"
+    booked = unpack(after.log[-64:])
+    assert (booked.amount_minor, booked.facility, booked.settles) == (9_00, facility_key("f-1"), 77)
+
+
+def test_a_full_log_is_trimmed_from_the_front_and_says_so() -> None:
+    """Beyond the cap the oldest records go, sequence numbers stay, and the header tells through when history is gone."""
+    small = Retention(400 * DAY_MS, 8, 2)
+    _, state = apply(CustomerState(), *(posted(i, f"e-{i}", at=1_000 + i) for i in range(8)), retention=small)
+    _, after = apply(state, posted(0, "e-8", at=2_000), retention=small)
+    base_seq, through_ms = read_header(after.log)
+    assert base_seq + len(words_of(after.log)) - 1 == 9
+    assert through_ms == 1_000 + base_seq - 1
+
+
+def test_replayed_history_is_kept_as_it_was() -> None:
+    """Retention counts back from the newest event, so events of long ago are not trimmed by today's clock."""
+    _, state = apply(CustomerState(), posted(0, "e-1", at=1_000), posted(1, "e-2", at=1_000 + 399 * DAY_MS))
+    assert len(words_of(state.log)) == 3
