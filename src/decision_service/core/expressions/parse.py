@@ -77,9 +77,7 @@ def parse_number(text: str, place: Place, vocabulary: Vocabulary, findings: Find
     return _expect(tree, _NUMERIC, "a number", len(text), findings)
 
 
-def _expect(
-    tree: Tree | None, kinds: tuple[Kind, ...], expected: str, length: int, findings: Findings
-) -> Tree | None:
+def _expect(tree: Tree | None, kinds: tuple[Kind, ...], expected: str, length: int, findings: Findings) -> Tree | None:
     if tree is not None and tree.kind not in kinds:
         findings.error(tree.place, f"this is {_SAYS[tree.kind]}", expected=expected, length=length)
         return None
@@ -107,9 +105,7 @@ def _shifted(body: ast.expr, columns: int) -> ast.expr:
     return body
 
 
-def _report_syntax(
-    message: str, offset: int, end: int, place: Place, tokens: list[Token], findings: Findings
-) -> None:
+def _report_syntax(message: str, offset: int, end: int, place: Place, tokens: list[Token], findings: Findings) -> None:
     token = next((t for t in tokens if t.offset <= offset < t.offset + len(t.text)), None)
     if "never closed" in message or "unmatched" in message or "does not match" in message:
         findings.error(place.moved(offset), message.replace("'", "`"), expected="brackets in pairs")
@@ -132,9 +128,7 @@ def _within_caps(body: ast.expr, place: Place, findings: Findings) -> bool:
     count, level = 0, [body]
     for _ in range(EXPRESSION_DEPTH_MAX):
         count += len(level)
-        level = [
-            child for node in level for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)
-        ]
+        level = [child for node in level for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
         if not level or count > EXPRESSION_NODES_MAX:
             break
     if count > EXPRESSION_NODES_MAX:
@@ -216,22 +210,14 @@ class _Checker:
                 value = float(node.value)
             except OverflowError:
                 value = math.inf
-            return (
-                Number(value, self._at(node))
-                if math.isfinite(value)
-                else self._error(node, "too large a number")
-            )
+            return Number(value, self._at(node)) if math.isfinite(value) else self._error(node, "too large a number")
         return self._error(node, "this is not part of the language")
 
     def _name(self, node: ast.Name | ast.Attribute) -> Tree | None:
         dotted = _dotted(node)
         spec = self._vocabulary.get(dotted) if dotted is not None else None
         if spec is not None:
-            return (
-                self._constant(spec, self._at(node))
-                if spec.constant is not None
-                else Name(spec, self._at(node))
-            )
+            return self._constant(spec, self._at(node)) if spec.constant is not None else Name(spec, self._at(node))
         if dotted is None:
             return self._error(node, "only declared names may have a dot", "a name such as `facility.limit`")
         if dotted in FUNCTIONS:
@@ -279,9 +265,7 @@ class _Checker:
 
     def _folded(self, node: ast.BinOp, op: ArithmeticOp, left: float, right: float) -> Tree | None:
         value = {"+": left + right, "-": left - right, "*": left * right, "/": left / (right or 1.0)}[op]
-        return (
-            Number(value, self._at(node)) if math.isfinite(value) else self._error(node, "too large a number")
-        )
+        return Number(value, self._at(node)) if math.isfinite(value) else self._error(node, "too large a number")
 
     def _comparisons(self, node: ast.Compare) -> Tree | None:
         operands = [node.left, *node.comparators]
@@ -298,9 +282,7 @@ class _Checker:
             inside = self._inside(left, right)
             return Not(inside, inside.place) if inside is not None and isinstance(op, ast.NotIn) else inside
         compared = self._compared(op, left, right)
-        return (
-            Not(compared, compared.place) if compared is not None and isinstance(op, ast.NotEq) else compared
-        )
+        return Not(compared, compared.place) if compared is not None and isinstance(op, ast.NotEq) else compared
 
     def _compared(self, op: ast.cmpop, left: ast.expr, right: ast.expr) -> Tree | None:
         symbol = _COMPARE.get(type(op))
@@ -365,9 +347,7 @@ class _Checker:
         function = FUNCTIONS.get(name or "")
         if function is None:
             known = nearest_name(name or "", FUNCTIONS)
-            return self._error(
-                node.func, f"unknown function `{name}`", f"one of {', '.join(FUNCTIONS)}", known
-            )
+            return self._error(node.func, f"unknown function `{name}`", f"one of {', '.join(FUNCTIONS)}", known)
         if node.keywords or any(isinstance(argument, ast.Starred) for argument in node.args):
             return self._error(node, "arguments are given by position", function.signature)
         count = len(node.args)

@@ -18,8 +18,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import CodeType
-from typing import Final
+from typing import Any, Final
 
 from decision_service.core.expressions.tree import (
     And,
@@ -38,7 +37,7 @@ from decision_service.core.expressions.tree import (
     String,
     Tree,
 )
-from decision_service.core.vocabulary import Kind, Layout
+from decision_service.core.vocabulary import Kind, Layout, NameSpec
 
 Strings = Sequence[str | None]
 Lists = Mapping[str, frozenset[str]]
@@ -107,9 +106,7 @@ def _log(x: float) -> float:
 
 
 def _exp(x: float) -> float:
-    return (
-        math.exp(x) if x < 709.782712893384 else _NAN
-    )  # the largest double whose exp is finite lies just below
+    return math.exp(x) if x < 709.782712893384 else _NAN  # the largest double whose exp is finite lies just below
 
 
 def _coalesce(*values: float) -> float:
@@ -152,6 +149,13 @@ def call(function: ast.expr, *arguments: ast.expr) -> ast.expr:
 def item(container: str, index: int) -> ast.expr:
     """`container[index]`."""
     return ast.Subscript(load(container), constant(index), ast.Load(), **_LINE)
+
+
+def read_item(name: NameSpec, layout: Layout) -> ast.expr:
+    """The value of a name: `v[i]` or `s[j]`."""
+    if name.kind is Kind.STRING:
+        return item("s", layout.strings[name.name])
+    return item("v", layout.numbers[name.name])
 
 
 def compare(left: ast.expr, op: type[ast.cmpop], right: ast.expr) -> ast.expr:
@@ -232,11 +236,7 @@ class ScalarCompiler:
 
     def _read(self, name: Name) -> ast.expr:
         local = self._local_names.get(name.spec.name)
-        if local is not None:
-            return load(local)
-        if name.kind is Kind.STRING:
-            return item("s", self._layout.strings[name.spec.name])
-        return item("v", self._layout.numbers[name.spec.name])
+        return read_item(name.spec, self._layout) if local is None else load(local)
 
     def _quotient(self, tree: Arithmetic) -> ast.expr:
         first, again = self._bind(self.value_of(tree.right))
@@ -272,9 +272,7 @@ class ScalarCompiler:
             case Call(function="is_null"):
                 return self._is_null(tree.arguments[0], null=True)
             case Call(function="at_least"):
-                return compare(
-                    self._count([self.true_of(c) for c in tree.arguments[1:]]), ast.GtE, self._k(tree)
-                )
+                return compare(self._count([self.true_of(c) for c in tree.arguments[1:]]), ast.GtE, self._k(tree))
         return compare(self.value_of(tree), ast.Eq, constant(1.0))
 
     def false_of(self, tree: Tree) -> ast.expr:
@@ -302,11 +300,7 @@ class ScalarCompiler:
 
     def _compare_true(self, tree: Compare) -> ast.expr:
         left, right = self.value_of(tree.left), self.value_of(tree.right)
-        if (
-            tree.left.kind is not Kind.STRING
-            or isinstance(tree.left, String)
-            or isinstance(tree.right, String)
-        ):
+        if tree.left.kind is not Kind.STRING or isinstance(tree.left, String) or isinstance(tree.right, String):
             return compare(left, _COMPARE[tree.op], right)
         first, again = self._bind(left)
         return all_of([compare(first, ast.IsNot, constant(None)), compare(again, ast.Eq, right)])
@@ -359,19 +353,27 @@ def _is_read(value: ast.expr) -> bool:
     return isinstance(value, ast.Subscript)
 
 
-def _function(body: ast.expr, namespace: dict[str, object]) -> Callable[..., object]:
-    """`lambda v, s, lists: body`."""
-    names = [ast.arg(name, None, None, **_LINE) for name in ("v", "s", "lists")]
+def python_function(
+    parameters: Sequence[str], body: list[ast.stmt], namespace: dict[str, object]
+) -> Callable[..., Any]:
+    """A function of our own nodes, never of text; its globals are `namespace` and nothing else."""
+    names = [ast.arg(name, None, None, **_LINE) for name in parameters]
     arguments = ast.arguments([], names, None, [], [], None, [])
-    code: CodeType = compile(ast.Expression(ast.Lambda(arguments, body, **_LINE)), "<policy>", "eval")
-    made: Callable[..., object] = eval(code, namespace)  # built from our own nodes, never from text
+    definition = ast.FunctionDef("generated", arguments, body, [], None, None, **_LINE)
+    code = compile(ast.Module([definition], []), "<policy>", "exec")
+    exec(code, namespace)
+    made: Callable[..., Any] = namespace["generated"]  # type: ignore[assignment]
     return made
+
+
+def _returning(body: ast.expr, namespace: dict[str, object]) -> Callable[..., Any]:
+    return python_function(("v", "s", "lists"), [ast.Return(body, **_LINE)], namespace)
 
 
 def compile_value(tree: Tree, layout: Layout) -> ValueFunction:
     """`f(numbers, strings, lists)`: the value of a number or string tree; NaN or None is null."""
     compiler = ScalarCompiler(layout)
-    return _function(compiler.value_of(tree), compiler.namespace)  # type: ignore[return-value]
+    return _returning(compiler.value_of(tree), compiler.namespace)
 
 
 def compile_condition(tree: Tree, layout: Layout) -> ConditionFunction:
@@ -379,4 +381,4 @@ def compile_condition(tree: Tree, layout: Layout) -> ConditionFunction:
     compiler = ScalarCompiler(layout)
     otherwise = if_else(compiler.false_of(tree), constant(False), constant(None))
     body = if_else(compiler.true_of(tree), constant(True), otherwise)
-    return _function(body, compiler.namespace)  # type: ignore[return-value]
+    return _returning(body, compiler.namespace)

@@ -81,9 +81,7 @@ def _problem(token: Token, before: Token | None) -> tuple[str, str] | None:
     if token.sort == "name" and (text in _FOREIGN_WORDS or text in _PYTHON_WORDS):
         return f"`{text}` is not part of the language", _FOREIGN_WORDS.get(text, "")
     if token.sort == "string" and before is not None and before.sort in ("string", "name"):
-        if before.sort == "string" or (
-            before.text not in WORDS and before.offset + len(before.text) == token.offset
-        ):
+        if before.sort == "string" or (before.text not in WORDS and before.offset + len(before.text) == token.offset):
             return "a string directly behind another word", "an operator between them"
         return None
     if token.sort == "number" and text[0] == "0" and text[1:2].isdigit():

@@ -1,0 +1,46 @@
+"""The names a tree reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from decision_service.core.expressions.tree import (
+    And,
+    Arithmetic,
+    Call,
+    Compare,
+    IfElse,
+    In,
+    Name,
+    Negative,
+    Not,
+    Or,
+    Tree,
+)
+from decision_service.core.vocabulary import NameSpec
+
+
+def names_in(tree: Tree) -> Iterator[NameSpec]:
+    """Every name below `tree`, lists included, in reading order and with repetitions; constants are folded away."""
+    if isinstance(tree, Name):
+        yield tree.spec
+    for child in children(tree):
+        yield from names_in(child)
+
+
+def children(tree: Tree) -> tuple[Tree, ...]:
+    """The nodes directly below a node."""
+    match tree:
+        case Negative(operand=operand) | Not(operand=operand):
+            return (operand,)
+        case Arithmetic(left=left, right=right) | Compare(left=left, right=right):
+            return (left, right)
+        case In(item=item, container=container):
+            return (item, container)
+        case And(operands=operands) | Or(operands=operands):
+            return operands
+        case IfElse(condition=condition, then=then, otherwise=otherwise):
+            return (condition, then, otherwise)
+        case Call(arguments=arguments):
+            return arguments
+    return ()

@@ -1,0 +1,75 @@
+"""Declared attributes: outside values with a source and a time to live, read like any other name.
+
+    attributes:
+      ext_inq_cnt_30d: {type: number, unit: n, source: bureau, ttl: 45d, meaning: "hard inquiries in 30 days"}
+
+`type` is number, flag (0 or 1) or string. A value older than its `ttl`, or absent, is null.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from decision_service.core.limits import STRING_VALUE_CHARS_MAX
+from decision_service.core.rules.constants import UNITS
+from decision_service.core.rules.fields import check_keys, duration_ms, identifier, mapping, one_of, scalar
+from decision_service.core.source import Document, Findings, Mapping_, Node, Scalar
+from decision_service.core.vocabulary import Kind, NameSpec
+
+_KEYS: Final = ("type", "unit", "source", "ttl", "meaning", "meaning_zh")
+_KINDS: Final = {"number": Kind.NUMBER, "flag": Kind.FLAG, "string": Kind.STRING}
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeSpec:
+    """One declared attribute."""
+
+    spec: NameSpec
+    source: str
+    ttl_ms: int
+    meaning_zh: str = ""
+
+    def problem_with(self, value: object) -> str:
+        """Why a value does not fit the declared type, or the empty string. A number must be finite."""
+        match self.spec.kind:
+            case Kind.STRING:
+                fits = isinstance(value, str) and 0 < len(value) <= STRING_VALUE_CHARS_MAX
+                return "" if fits else f"must be a text of 1 to {STRING_VALUE_CHARS_MAX} characters"
+            case Kind.FLAG:
+                return "" if value in (0, 1) and isinstance(value, (int, float)) else "must be 0 or 1"
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return "" if number and float(value) - float(value) == 0 else "must be a finite number"  # type: ignore[arg-type]
+
+
+def read_attributes(document: Document, findings: Findings) -> dict[str, AttributeSpec]:
+    """The declared attributes by name; what is wrong is left out and reported."""
+    check_keys(document.root, ("attributes",), ("attributes",), "the attributes file", findings)
+    node = document.root.get("attributes")
+    block = None if node is None else mapping(node, "`attributes`", node.place, findings)
+    specs = [_read(key, value, findings) for key, value in (block.items if block is not None else ())]
+    return {spec.spec.name: spec for spec in specs if spec is not None}
+
+
+def _read(key: Scalar, node: Node, findings: Findings) -> AttributeSpec | None:
+    name = identifier(key, "an attribute", findings)
+    block = mapping(node, f"attribute `{key.text}`", key.place, findings)
+    required = ("type", "source", "ttl", "meaning")
+    if name is None or block is None or not check_keys(block, _KEYS, required, f"attribute `{name}`", findings):
+        return None
+    kind = one_of(_must(block, "type"), _KINDS, "type", findings)
+    source = identifier(_must(block, "source"), "`source`", findings)
+    ttl_ms = duration_ms(_must(block, "ttl"), "`ttl`", findings)
+    meaning = scalar(_must(block, "meaning"), "`meaning`", findings)
+    unit_node, chinese = block.get("unit"), block.get("meaning_zh")
+    unit = "" if unit_node is None else one_of(unit_node, UNITS, "unit", findings)
+    if kind is None or source is None or ttl_ms is None or meaning is None or unit is None:
+        return None
+    spec = NameSpec(name, _KINDS[kind], unit, True, meaning.text)
+    return AttributeSpec(spec, source, ttl_ms, chinese.text if isinstance(chinese, Scalar) else "")
+
+
+def _must(block: Mapping_, key: str) -> Node:
+    node = block.get(key)
+    assert node is not None, "check_keys saw to it"
+    return node
