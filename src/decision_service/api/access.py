@@ -1,0 +1,76 @@
+"""Access: who is calling, and may they at all.
+
+With keys or a key set configured, `Authorization: Bearer <API key or JWT>` says who. Without, only callers on
+this machine are served: the peer must be a loopback address, and the Host header must name one, or a web page
+could talk to the service through its visitor's browser (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+from time import monotonic
+from typing import Final
+
+from decision_service.api.keys import SCOPES, KeyFile, Principal
+from decision_service.api.refusals import Forbidden, Unauthenticated
+from decision_service.api.tokens import TokenKeys
+from decision_service.settings import LOOPBACK_HOSTS, Settings
+
+LOCAL: Final = Principal("local", frozenset(SCOPES))
+_BEARER: Final = b"bearer "
+
+
+class Access:
+    """What is asked before anything else."""
+
+    def __init__(self, keys: KeyFile | None = None, tokens: TokenKeys | None = None) -> None:
+        self._keys = keys
+        self._tokens = tokens
+        self.authenticated = keys is not None or tokens is not None
+
+    async def principal(self, headers: dict[bytes, bytes], peer: str | None) -> Principal:
+        """Who calls. Raises Unauthenticated, or Forbidden for a caller from elsewhere."""
+        if not self.authenticated:
+            if not is_loopback(peer or "") or not names_loopback(headers.get(b"host", b"")):
+                raise Forbidden("without authentication only this machine is served")
+            return LOCAL
+        credentials = headers.get(b"authorization", b"")
+        if credentials[:7].lower() != _BEARER:
+            raise Unauthenticated("an Authorization header with a Bearer key or token is needed")
+        token = credentials[7:].strip()
+        principal = self._keys.principal(token, monotonic()) if self._keys is not None else None
+        if principal is None and self._tokens is not None:
+            principal = await self._tokens.principal(token)
+        if principal is None:
+            raise Unauthenticated("the key or token does not hold")
+        return principal
+
+
+def open_access(settings: Settings) -> Access:
+    """Read keys and key set as the settings say. Raises SettingInvalid."""
+    keys = None if settings.keys_file is None else KeyFile(settings.keys_file)
+    tokens = None
+    if settings.jwks is not None:
+        tokens = TokenKeys(settings.jwks, settings.jwt_issuer or "", settings.jwt_audience or "")
+    return Access(keys, tokens)
+
+
+@lru_cache(maxsize=1_024)
+def is_loopback(host: str) -> bool:
+    """Whether an address is of this machine."""
+    if host in LOOPBACK_HOSTS:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=1_024)
+def names_loopback(host_header: bytes) -> bool:
+    """Whether a Host header names this machine."""
+    text = host_header.decode("latin-1")
+    if text.startswith("["):
+        return is_loopback(text[1:].partition("]")[0])
+    return is_loopback(text.partition(":")[0])

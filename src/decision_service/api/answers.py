@@ -1,0 +1,272 @@
+"""The shapes of answers, for the documentation: handlers write their JSON directly."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Answered(BaseModel):
+    """Closed: what is not here is not answered."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Diagnostic(Answered):
+    """One finding about a policy file, as a compiler would put it."""
+
+    file: str
+    line: int
+    column: int
+    severity: Literal["error", "warning"]
+    message: str
+    text: str
+    expected: str | None
+    nearest: str | None
+
+
+class Problem(BaseModel):
+    """RFC 9457. `type` ends in a stable code; `field` is a dotted path where a field is to blame."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+    diagnostics: list[Diagnostic] | None = None
+    problems: list[str] | None = None
+
+
+class HoldAnswer(Answered):
+    """Do not pay out now."""
+
+    kind: Literal["step_up", "review", "block"]
+    expires_at: str | None
+
+
+class RepriceAnswer(Answered):
+    """The price of new draws; 0.18 is 18 % a year."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    from_: float = Field(alias="from")
+    to: float
+    delta_bps: int
+    scope: Literal["new_draws"]
+
+
+class LimitChangeAnswer(Answered):
+    """What happens to the limit, or (`draw_cap`) to this draw only; major units."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    kind: Literal["freeze", "cut", "raise", "draw_cap"]
+    from_: float = Field(alias="from")
+    to: float
+    effective_date: str
+
+
+class AlertAnswer(Answered):
+    """A warning raised beside the outcome."""
+
+    tier: Literal["blue", "yellow", "orange", "red"]
+    indicator: str
+
+
+class OfferAnswer(Answered):
+    """Something marketing may offer."""
+
+    name: str
+
+
+class ReasonAnswer(Answered):
+    """A coded cause and what gave it."""
+
+    code: str
+    text: str
+    source: str
+
+
+class ScoreAnswer(Answered):
+    """A scorecard's verdict; null if it could not score."""
+
+    points: int | None
+    pd: float | None
+    grade: str | None
+
+
+class PolicyName(Answered):
+    """Which policy decided."""
+
+    id: str
+    label: str
+
+
+class DecisionAnswer(Answered):
+    """The decision. Pay out exactly `approved_amount`."""
+
+    decision_id: str
+    request_id: str
+    customer_id: str
+    facility_id: str
+    decision: Literal["approve", "hold", "reprice", "limit_change"]
+    approved_amount: float
+    currency: str
+    hold: HoldAnswer | None
+    reprice: RepriceAnswer | None
+    limit_change: LimitChangeAnswer | None
+    alerts: list[AlertAnswer]
+    offers: list[OfferAnswer]
+    tags: list[str]
+    reasons: list[ReasonAnswer]
+    scores: dict[str, ScoreAnswer]
+    policy: PolicyName
+    rung: Literal["full", "no_links", "no_score", "static"]
+    missing: list[str]
+    decided_at: str
+    latency_ms: float
+
+
+class ExplainedDecision(DecisionAnswer):
+    """The decision with its full trace."""
+
+    trace: dict[str, Any] = Field(
+        description="The request, every input and feature, every rule's verdict with the values it saw, "
+        "matrix cells, scorecards, policy id, log sequence number and stage timings."
+    )
+
+
+class EventAnswer(Answered):
+    """What became of one event; a rejected one names field and reason."""
+
+    index: int
+    event_id: str | None
+    status: Literal["accepted", "duplicate", "rejected"]
+    field: str | None = None
+    reason: str | None = None
+
+
+class EventsAnswer(Answered):
+    """What became of each event, in the order sent."""
+
+    accepted: int
+    duplicate: int
+    rejected: int
+    events: list[EventAnswer]
+
+
+class PositionAnswer(Answered):
+    """What holds now, derived from the snapshot and the event log; major units."""
+
+    outstanding: float
+    reserved: float
+    available: float
+
+
+class FacilityAnswer(Answered):
+    """The latest snapshot, and the position derived from it."""
+
+    facility_id: str
+    customer_id: str
+    product: str
+    currency: str
+    limit: float
+    outstanding: float
+    as_of: str
+    apr: float
+    status: Literal["active", "frozen", "closed"]
+    granted_at: str
+    expires_at: str | None
+    reviewed_at: str | None
+    next_due_at: str | None
+    next_due_amount: float | None
+    days_past_due: int | None
+    position: PositionAnswer
+
+
+class AttributesAnswer(Answered):
+    """Which attributes were taken over."""
+
+    customer_id: str
+    names: list[str]
+
+
+class FeatureAnswer(Answered):
+    """A feature's value with its definition; a null one says why."""
+
+    value: float | None
+    unit: str
+    meaning: str
+    definition: str
+    null_code: str
+    null_cause: str | None
+
+
+class FeaturesAnswer(Answered):
+    """Features of a customer at an instant."""
+
+    customer_id: str
+    at: str
+    policy_id: str
+    features: dict[str, FeatureAnswer]
+
+
+class ListedAnswer(Answered):
+    """Whether a value stands on a list."""
+
+    list: str
+    value: str
+    present: bool
+
+
+class ListChangeAnswer(ListedAnswer):
+    """How a value stands on a list now, and whether that is new."""
+
+    changed: bool
+
+
+class WorkerAnswer(Answered):
+    """What one worker runs."""
+
+    worker_id: str
+    policy_id: str
+    policy_label: str
+    seen_at: str
+    problem: str | None
+
+
+class PolicyAnswer(Answered):
+    """The policy in force here, what the files on disk look like, and what every worker runs."""
+
+    id: str
+    label: str
+    worker_id: str
+    problem: str | None
+    diagnostics: list[Diagnostic]
+    warnings: list[Diagnostic]
+    files: dict[str, str]
+    scorecards: dict[str, str]
+    lists: dict[str, int]
+    features_used: int
+    rules: int
+    workers: list[WorkerAnswer]
+
+
+class CheckAnswer(Answered):
+    """Whether a candidate compiles, and every finding."""
+
+    ok: bool
+    diagnostics: list[Diagnostic]
+
+
+class AliveAnswer(Answered):
+    """The process runs."""
+
+    status: Literal["alive"]
+
+
+class ReadyAnswer(Answered):
+    """The service may be used."""
+
+    status: Literal["ready"]

@@ -1,0 +1,199 @@
+"""FastAPI: routing, the OpenAPI document and the docs page, all made from the table of routes.
+
+Handlers check their bodies themselves (`parse`), so FastAPI sees requests without parameters and its own
+validation never runs; the document describes the bodies all the same. The docs page works offline: its assets
+come from the installed `fastapi-offline` package.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib.resources import files
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import compile_path
+from starlette.staticfiles import StaticFiles
+
+import decision_service
+from decision_service.api import answers
+from decision_service.api.call import Call, Reply
+from decision_service.api.handlers import Desk
+from decision_service.api.keys import Principal
+from decision_service.api.problems import TABLE, internal_problem, problem_of
+from decision_service.api.refusals import ClientGone, Forbidden, MethodNotAllowed, RouteUnknown
+from decision_service.api.routes import ROUTES, Route
+from decision_service.core.errors import DecisionServiceError
+from decision_service.core.limits import ID_CHARS_MAX
+
+LOG = logging.getLogger("decision_service.api")
+SCHEMAS: Final = "#/components/schemas/"
+PATH_ID: Final = {"type": "string", "minLength": 1, "maxLength": ID_CHARS_MAX, "pattern": r"^[^\x00]+$"}
+_PATTERNS: Final = tuple((route.method, compile_path(route.path)[0]) for route in ROUTES)
+_REPLAYED: Final = {"description": "`true` on a repeat of a request_id.", "schema": {"type": "string"}}
+
+
+async def run(route: Route, desk: Desk, call: Call) -> Reply:
+    """A call from scope check to reply; errors become problems here. Raises ClientGone."""
+    try:
+        if route.scope is not None and not call.principal.may(route.scope):
+            raise Forbidden(f"the scope {route.scope!r} is needed")
+        return await route.handler(desk, call)
+    except DecisionServiceError as error:
+        return problem_reply(error)
+    except ClientGone:
+        raise
+    except Exception as error:
+        log_crash(error)
+        status, body, headers = internal_problem()
+        return Reply(status, body, tuple(headers[1:]), headers[0][1])
+
+
+def problem_reply(error: DecisionServiceError) -> Reply:
+    """The reply that tells of an error."""
+    status, body, headers = problem_of(error)
+    if status == 500:
+        log_crash(error)
+    return Reply(status, body, tuple(headers[1:]), headers[0][1])
+
+
+def log_crash(error: BaseException) -> None:
+    """Log what crashed and where. Never the message: it may quote what a customer sent."""
+    last = error.__traceback__
+    places = []
+    while last is not None:
+        places.append(f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}")
+        last = last.tb_next
+    LOG.error("crashed: %s at %s", type(error).__name__, " > ".join(places[-12:]))
+
+
+def create_app(desk_of: Any) -> FastAPI:
+    """The FastAPI application. `desk_of()` is the desk of the running worker."""
+    app = FastAPI(title="decision-service", version=_version(), docs_url=None, redoc_url=None, redirect_slashes=False)
+    for route in ROUTES:
+        app.add_api_route(
+            route.path, _endpoint(route, desk_of), methods=[route.method], name=route.handler.__name__,
+            summary=route.summary, tags=[route.tag], response_model=None, responses=_responses(route),
+            openapi_extra=_operation(route),
+        )  # fmt: skip
+    app.mount("/docs/assets", StaticFiles(directory=str(files("fastapi_offline") / "static")))
+    app.add_api_route("/docs", _docs, include_in_schema=False)
+    app.add_exception_handler(HTTPException, _unmatched)
+    app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
+    return app
+
+
+def _endpoint(route: Route, desk_of: Any) -> Any:
+    async def endpoint(request: Request) -> Response:
+        scope = request.scope
+        scope["route_label"] = route.label
+        principal: Principal = scope["principal"]
+        call = Call(
+            principal, dict(scope["headers"]), request.receive, scope.get("arrived") or perf_counter(),
+            request.path_params, scope["query_string"],
+        )  # fmt: skip
+        reply = await run(route, desk_of(), call)
+        response = Response(reply.body, reply.status, media_type=reply.content_type.decode())
+        for name, value in reply.headers:
+            response.headers[name.decode()] = value.decode()
+        return response
+
+    return endpoint
+
+
+async def _docs(request: Request) -> HTMLResponse:
+    request.scope["route_label"] = "GET /docs"
+    return get_swagger_ui_html(
+        openapi_url="/openapi.json", title="decision-service",
+        swagger_js_url="/docs/assets/swagger-ui-bundle.js", swagger_css_url="/docs/assets/swagger-ui.css",
+        swagger_favicon_url="/docs/assets/favicon.png",
+    )  # fmt: skip
+
+
+async def _unmatched(request: Request, error: Exception) -> Response:
+    """404 and 405 of the router as problems."""
+    path = request.scope["path"]
+    allowed = sorted(method for method, pattern in _PATTERNS if pattern.match(path))
+    if not allowed and isinstance(error, HTTPException) and error.status_code == 405:
+        allowed = ["GET"]  # the docs and their assets
+    status, body, headers = problem_of(
+        MethodNotAllowed(allowed) if allowed else RouteUnknown("nothing lives under this path")
+    )
+    return Response(body, status, {name.decode(): value.decode() for name, value in headers})
+
+
+# --- the OpenAPI document
+# -------------------------------------------------------------------------------------
+
+
+def openapi_of(app: FastAPI) -> dict[str, Any]:
+    """The document, made once."""
+    if app.openapi_schema is not None:
+        return app.openapi_schema
+    document = get_openapi(
+        title=app.title, version=app.version, routes=app.routes,
+        description="In-loan risk decisions for revolving credit. Errors are RFC 9457 problem documents.",
+    )  # fmt: skip
+    components = document.setdefault("components", {})
+    models = [(route.body, "validation") for route in ROUTES if route.body is not None]
+    models += [(answers.Problem, "serialization")]
+    _, definitions = models_json_schema(models, ref_template=SCHEMAS + "{model}")  # type: ignore[arg-type]
+    components.setdefault("schemas", {}).update(definitions["$defs"])
+    components["schemas"]["AttributesBody"] |= {"minProperties": 1, "maxProperties": 256}
+    components["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key or a JWT."}
+    }
+    app.openapi_schema = document
+    return document
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    names = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": dict(PATH_ID)} for name in names
+    ]
+    parameters += [
+        {"name": q.name, "in": "query", "required": False, "schema": q.schema, "description": q.description}
+        for q in route.query
+    ]
+    operation: dict[str, Any] = {"parameters": parameters} if parameters else {}
+    if route.scope is not None:
+        operation["security"] = [{}, {"bearer": []}]
+        operation["description"] = f"Needs the scope `{route.scope}`."
+    if route.body is not None:
+        content: dict[str, Any] = {"schema": {"$ref": SCHEMAS + route.body.__name__}}
+        if route.example is not None:
+            content["example"] = route.example
+        operation["requestBody"] = {"required": True, "content": {"application/json": content}}
+    return operation
+
+
+def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
+    titles: dict[int, list[str]] = {}
+    for rule in TABLE.values():
+        if rule.title not in titles.setdefault(rule.status, []):
+            titles[rule.status].append(rule.title)
+    problem = {"application/problem+json": {"schema": {"$ref": SCHEMAS + "Problem"}}}
+    responses: dict[int | str, dict[str, Any]] = {
+        status: {"description": "; ".join(titles[status]), "content": problem} for status in route.problems
+    }
+    answer: dict[str, Any] = {"description": "Done"}
+    if route.answer is None:
+        answer["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    else:
+        answer["model"] = route.answer
+    if route.answer_example is not None:
+        answer["content"] = {"application/json": {"example": route.answer_example}}
+        answer["headers"] = {"Idempotency-Replayed": _REPLAYED}
+    return {200: answer, **responses}
+
+
+def _version() -> str:
+    return getattr(decision_service, "__version__", "0.1.0")

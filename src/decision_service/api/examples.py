@@ -1,0 +1,73 @@
+"""Examples shown in the OpenAPI document; a test posts each of them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+DECISION: Final[dict[str, Any]] = {
+    "request_id": "dd-20261121-000017",
+    "customer_id": "c-1001",
+    "facility_id": "f-1001",
+    "amount": 4990.00,
+    "currency": "CNY",
+    "channel": "app",
+    "device_id": "d-77",
+    "counterparty_id": "m-310",
+    "purpose": "consumption",
+    "geo": {"lat": 31.23, "lon": 121.47, "accuracy_m": 20},
+    "term_months": 12,
+    "deadline_ms": 50,
+}
+DECISION_ANSWER: Final[dict[str, Any]] = {
+    "decision_id": "0017b0a3f2c94d1e8a6b5c4d3e2f1a0b9c8d",
+    "request_id": "dd-20261121-000017",
+    "customer_id": "c-1001",
+    "facility_id": "f-1001",
+    "decision": "hold",
+    "approved_amount": 0.0,
+    "currency": "CNY",
+    "hold": {"kind": "step_up", "expires_at": "2026-11-21T03:12:09.000Z"},
+    "reprice": None,
+    "limit_change": None,
+    "alerts": [{"tier": "yellow", "indicator": "odd_hour_draw"}],
+    "offers": [],
+    "tags": [],
+    "reasons": [{"code": "RC10", "text": "Unusual hour for this customer", "source": "rule:odd_hour_large"}],
+    "scores": {"behaviour": {"points": 612, "pd": 0.0135, "grade": "C"}},
+    "policy": {"id": "9f2c51d07a3b", "label": "2026.11.1"},
+    "rung": "full",
+    "missing": [],
+    "decided_at": "2026-11-20T19:12:09.000Z",
+    "latency_ms": 1.8,
+}
+FACILITY: Final[dict[str, Any]] = {
+    "customer_id": "c-1001",
+    "product": "revolving",
+    "currency": "CNY",
+    "limit": 50000,
+    "outstanding": "12000.00",
+    "as_of": "2026-11-20T18:00:00+08:00",
+    "apr": 0.18,
+    "status": "active",
+    "granted_at": "2025-03-01T00:00:00+08:00",
+    "expires_at": "2028-03-01T00:00:00+08:00",
+    "next_due_at": "2026-12-05T00:00:00+08:00",
+    "next_due_amount": 1250.5,
+    "days_past_due": 0,
+}
+EVENTS: Final[dict[str, Any]] = {
+    "events": [
+        {
+            "event_id": "rp-88",
+            "customer_id": "c-1001",
+            "facility_id": "f-1001",
+            "kind": "repayment",
+            "amount": 1250.50,
+            "currency": "CNY",
+            "occurred_at": "2026-11-05T09:30:00+08:00",
+            "channel": "app",
+        }
+    ]
+}
+ATTRIBUTES: Final[dict[str, Any]] = {"bureau_inquiries_30d": {"value": 2, "as_of": "2026-11-20T18:00:00+08:00"}}
+POLICY_FILES: Final[dict[str, Any]] = {"files": {"drawdown.yaml": "rule_set: drawdown\nscene: drawdown\n"}}

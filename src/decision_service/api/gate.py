@@ -1,0 +1,203 @@
+"""The gate: the outermost ASGI application, through which every request passes.
+
+    in-flight cap -> who calls -> rate limit -> POST /v1/decisions straight to its handler
+                                             -> everything else to FastAPI
+    and back: one count by route and status
+
+A decision costs microseconds where FastAPI's routing and middleware cost a hundred; so the one hot call is
+recognised here. Paths are matched as they were sent, still percent-encoded: an id may contain `%2F`, and is
+decoded strictly by its handler.
+
+The gate also owns the lifespan: it opens the worker's desk at start-up and closes it after the last request.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from time import perf_counter
+from typing import Any, Final
+
+from decision_service.api.access import Access
+from decision_service.api.app import create_app, log_crash, problem_reply, run
+from decision_service.api.call import Call, Receive, Reply
+from decision_service.api.handlers import Desk
+from decision_service.api.keys import SCOPES, Principal
+from decision_service.api.rate import RateLimit
+from decision_service.api.refusals import ClientGone, NotReady, RateLimited, TooBusy
+from decision_service.api.routes import DECIDE_PATH, OPEN_PATHS, OPEN_PREFIX, ROUTES
+from decision_service.core.errors import DecisionServiceError, Draining
+from decision_service.settings import Settings
+from decision_service.telemetry import Meters
+
+LOG = logging.getLogger("decision_service.api")
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = tuple[tuple[bytes, bytes], ...]
+DECIDE: Final = next(r for r in ROUTES if r.path == DECIDE_PATH and r.method == "POST")
+ANYBODY: Final = Principal("anybody", frozenset())
+
+
+class Gate:
+    """One worker's ASGI application."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        access: Access,
+        meters: Meters,
+        open_desk: Callable[[], AbstractAsyncContextManager[Desk]],
+    ) -> None:
+        """`open_desk` is entered at start-up; `startup_error` keeps what it raised."""
+        self.startup_error: BaseException | None = None
+        self._settings = settings
+        self._access = access
+        self._meters = meters
+        self._open_desk = open_desk
+        self._desk: Desk | None = None
+        self._app = create_app(self._running_desk)
+        self._in_flight = 0
+        self._in_flight_max = settings.requests_in_flight_max
+        limited = settings.rate_limit_per_s > 0 and access.authenticated
+        self._rate = RateLimit(settings.rate_limit_per_s, settings.rate_limit_burst) if limited else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    @property
+    def desk(self) -> Desk | None:
+        """The running worker's desk, None outside the lifespan."""
+        return self._desk
+
+    def drain(self) -> None:
+        """Take no new requests; what is in flight finishes."""
+        if self._desk is not None:
+            self._desk.draining = True
+
+    def _running_desk(self) -> Desk:
+        if self._desk is None:
+            raise NotReady(["starting"])
+        return self._desk
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        arrived = perf_counter()
+        self._in_flight += 1
+        self._meters.move_in_flight(1)
+        try:
+            if scope.get("raw_path"):
+                scope["path"] = scope["raw_path"].decode("latin-1")
+            path = scope["path"]
+            if path == DECIDE_PATH and scope["method"] == "POST":
+                await self._decide(scope, receive, send, arrived)
+            else:
+                await self._other(scope, receive, send, arrived)
+        except ClientGone:
+            pass
+        finally:
+            self._in_flight -= 1
+            self._meters.move_in_flight(-1)
+
+    async def _decide(self, scope: Scope, receive: Receive, send: Send, arrived: float) -> None:
+        headers = dict(scope["headers"])
+        more: Headers = ()
+        try:
+            principal, more = await self._admit(scope, headers, arrived)
+            desk = self._running_desk()
+        except DecisionServiceError as error:
+            reply = problem_reply(error)
+        else:
+            reply = await run(DECIDE, desk, Call(principal, headers, receive, arrived))
+        self._meters.count_request(DECIDE.label, reply.status)
+        await _send_reply(send, reply, more)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send, arrived: float) -> None:
+        path = scope["path"]
+        more: Headers = ()
+        try:
+            principal = ANYBODY
+            if path not in OPEN_PATHS and not path.startswith(OPEN_PREFIX):
+                principal, more = await self._admit(scope, dict(scope["headers"]), arrived)
+            elif self._in_flight > self._in_flight_max and path != "/livez":
+                raise TooBusy("too many requests in flight")
+            if path != "/livez":
+                self._running_desk()
+        except DecisionServiceError as error:
+            reply = problem_reply(error)
+            self._meters.count_request("other", reply.status)
+            await _send_reply(send, reply, more)
+            return
+        scope["principal"] = principal
+        scope["arrived"] = arrived
+        status = 500
+
+        async def counting_send(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *more]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counting_send)
+        finally:
+            self._meters.count_request(scope.get("route_label", "other"), status)
+
+    async def _admit(self, scope: Scope, headers: dict[bytes, bytes], now_s: float) -> tuple[Principal, Headers]:
+        """Who calls, and the rate-limit headers of the answer. Raises what refuses the call."""
+        if self._in_flight > self._in_flight_max:
+            raise TooBusy("too many requests in flight: try again")
+        client = scope.get("client")
+        principal = await self._access.principal(headers, client[0] if client else None)
+        if self._desk is not None and self._desk.draining:
+            raise Draining("the service is shutting down: ask another worker")
+        if self._rate is None:
+            return principal, ()
+        let_in, left, seconds = self._rate.take(principal.name, now_s)
+        if not let_in:
+            self._meters.count_rate_limited()
+            raise RateLimited(seconds)
+        return principal, (
+            (b"ratelimit-limit", str(self._rate.burst).encode()),
+            (b"ratelimit-remaining", str(left).encode()),
+            (b"ratelimit-reset", str(seconds).encode()),
+        )
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with self._open_desk() as desk:
+                self._desk = desk
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                self._desk = None
+        except DecisionServiceError as error:
+            self.startup_error = error
+            LOG.error("%s", error.message)
+            await send({"type": "lifespan.startup.failed", "message": error.code})
+        except Exception as error:
+            self.startup_error = error
+            log_crash(error)
+            await send({"type": "lifespan.startup.failed", "message": type(error).__name__})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _send_reply(send: Send, reply: Reply, more: Headers) -> None:
+    headers = [
+        (b"content-type", reply.content_type),
+        (b"content-length", str(len(reply.body)).encode()),
+        *reply.headers,
+        *more,
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+assert set(SCOPES) >= {r.scope for r in ROUTES if r.scope is not None}

@@ -1,0 +1,266 @@
+"""The handlers: one function a call of the contract, from a `Call` to a `Reply`. Errors are raised, not
+answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from decision_service.api.call import Call, Reply, json_reply, read_body
+from decision_service.api.instants import format_instant, parse_instant
+from decision_service.api.parse import (
+    Clock,
+    parse_attributes,
+    parse_decision,
+    parse_event,
+    parse_facility,
+    parse_policy_files,
+    read_events,
+)
+from decision_service.api.refusals import NotReady
+from decision_service.core.errors import InvalidInput, PolicyRejected, ScorecardRejected
+from decision_service.core.money import to_major
+from decision_service.core.request import DrawdownRequest
+from decision_service.core.source import nearest_name
+from decision_service.settings import Settings
+from decision_service.telemetry import Meters, Stage, exposition
+
+if TYPE_CHECKING:
+    from decision_service.core.rules.attributes import AttributeSpec
+    from decision_service.customers import Customers, FacilityView
+    from decision_service.recording import EventOutcome
+    from decision_service.service import DecisionService
+
+REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
+EVENTS_AT_ONCE: Final = 64  # events parsed before other requests get a turn: about 2 ms
+
+
+@dataclass(slots=True)
+class Desk:
+    """Everything the handlers work with; made when a worker starts."""
+
+    decisions: DecisionService
+    customers: Customers
+    settings: Settings
+    meters: Meters
+    now_ms: Callable[[], int]
+    draining: bool = False
+
+    def clock(self) -> Clock:
+        """Now, with the bounds on callers' instants."""
+        return Clock(self.now_ms(), self.settings.clock_ahead_max_ms, self.settings.request_age_max_ms)
+
+
+async def decide(desk: Desk, call: Call) -> Reply:
+    """POST /v1/decisions."""
+    request, budget_ms = await _drawdown(desk, call)
+    answer = await desk.decisions.decide(request, budget_ms, call.arrived)
+    desk.meters.count_decision(answer.outcome, answer.rung, answer.replayed)
+    desk.meters.observe_stage(Stage.TOTAL, perf_counter() - call.arrived)
+    return Reply(200, answer.body, REPLAYED if answer.replayed else ())
+
+
+async def preview(desk: Desk, call: Call) -> Reply:
+    """POST /v1/decisions/preview."""
+    request, budget_ms = await _drawdown(desk, call)
+    return Reply(200, await desk.decisions.preview(request, budget_ms, call.arrived))
+
+
+async def _drawdown(desk: Desk, call: Call) -> tuple[DrawdownRequest, int]:
+    body = await read_body(call, desk.settings.decision_body_bytes_max)
+    began = perf_counter()
+    request, deadline_ms = parse_decision(body, desk.clock())
+    _check_idempotency_key(call.headers, request.request_id)
+    if request.attributes:
+        check_attributes(request.attributes, desk.customers.known_attributes, "attributes.")
+    desk.meters.observe_stage(Stage.PARSE, perf_counter() - began)
+    return request, deadline_ms or desk.settings.deadline_ms_default
+
+
+def _check_idempotency_key(headers: Mapping[bytes, bytes], request_id: str) -> None:
+    key = headers.get(b"idempotency-key")
+    if key is not None and key.strip().strip(b'"') != request_id.encode().strip().strip(b'"'):
+        raise InvalidInput("Idempotency-Key", "must equal request_id")
+
+
+def check_attributes(values: Mapping[str, float | str], known: Mapping[str, AttributeSpec], path: str) -> None:
+    """Raise InvalidInput for a name that is not declared or a value of another type."""
+    for name, value in values.items():
+        spec = known.get(name)
+        if spec is None:
+            near = nearest_name(name, known)
+            hint = f": did you mean {near}?" if near else ""
+            raise InvalidInput(path + name, "no such attribute is declared" + hint)
+        problem = spec.problem_with(value)
+        if problem:
+            raise InvalidInput(path + name, problem)
+
+
+async def get_decision(desk: Desk, call: Call) -> Reply:
+    """GET /v1/decisions/{decision_id}."""
+    return Reply(200, await desk.decisions.decision(call.path_id("decision_id")))
+
+
+async def post_events(desk: Desk, call: Call) -> Reply:
+    """POST /v1/events."""
+    sent = read_events(await read_body(call, desk.settings.body_bytes_max))
+    clock = desk.clock()
+    posted, answers = [], [{"index": i, "event_id": _sent_id(value)} for i, value in enumerate(sent)]
+    for index, value in enumerate(sent):
+        if index % EVENTS_AT_ONCE == EVENTS_AT_ONCE - 1:
+            await asyncio.sleep(0)
+        try:
+            posted.append(parse_event(value, index, clock))
+        except InvalidInput as error:
+            answers[index] |= {"status": "rejected", "field": error.field, "reason": error.message}
+    for index, outcome in (await desk.customers.record_events(posted)).items():
+        answers[index] |= _outcome(outcome, index)
+    counts = [answer["status"] for answer in answers]
+    totals = {status: counts.count(status) for status in ("accepted", "duplicate", "rejected")}
+    return json_reply({**totals, "events": answers})
+
+
+def _sent_id(value: object) -> Any:
+    event_id = value.get("event_id") if isinstance(value, dict) else None
+    return event_id if isinstance(event_id, str) else None
+
+
+def _outcome(outcome: EventOutcome, index: int) -> dict[str, Any]:
+    if outcome.status != "rejected":
+        return {"status": outcome.status}
+    return {"status": "rejected", "field": f"events.{index}.{outcome.field}", "reason": outcome.reason}
+
+
+async def put_facility(desk: Desk, call: Call) -> Reply:
+    """PUT /v1/facilities/{facility_id}."""
+    facility_id = call.path_id("facility_id")
+    body = await read_body(call, desk.settings.body_bytes_max)
+    facility = parse_facility(body, facility_id, desk.clock())
+    return json_reply(facility_json(await desk.customers.put_facility(facility)))
+
+
+async def get_facility(desk: Desk, call: Call) -> Reply:
+    """GET /v1/facilities/{facility_id}."""
+    return json_reply(facility_json(await desk.customers.facility(call.path_id("facility_id"))))
+
+
+def facility_json(view: FacilityView) -> dict[str, Any]:
+    """A facility as the snapshot was given, and under `position` what holds now."""
+    facility, position = view.facility, view.position
+
+    def money(minor: int | None) -> float | None:
+        return None if minor is None else to_major(minor, facility.currency)
+
+    def instant(ms: int | None) -> str | None:
+        return None if ms is None else format_instant(ms)
+
+    return {
+        "facility_id": facility.facility_id,
+        "customer_id": facility.customer_id,
+        "product": facility.product,
+        "currency": facility.currency,
+        "limit": money(facility.limit_minor),
+        "outstanding": money(facility.outstanding_minor),
+        "as_of": instant(facility.as_of_ms),
+        "apr": facility.apr_bps / 10_000,
+        "status": facility.status,
+        "granted_at": instant(facility.granted_at_ms),
+        "expires_at": instant(facility.expires_at_ms),
+        "reviewed_at": instant(facility.reviewed_at_ms),
+        "next_due_at": instant(facility.next_due_at_ms),
+        "next_due_amount": money(facility.next_due_minor),
+        "days_past_due": facility.days_past_due,
+        "position": {
+            "outstanding": money(position.outstanding_minor),
+            "reserved": money(position.reserved_minor),
+            "available": money(position.available_minor),
+        },
+    }
+
+
+async def put_attributes(desk: Desk, call: Call) -> Reply:
+    """PUT /v1/customers/{customer_id}/attributes."""
+    customer_id = call.path_id("customer_id")
+    attributes = parse_attributes(await read_body(call, desk.settings.body_bytes_max), desk.clock())
+    check_attributes({n: a.value for n, a in attributes.items()}, desk.customers.known_attributes, "")
+    await desk.customers.put_attributes(customer_id, attributes)
+    return json_reply({"customer_id": customer_id, "names": sorted(attributes)})
+
+
+async def get_features(desk: Desk, call: Call) -> Reply:
+    """GET /v1/customers/{customer_id}/features."""
+    customer_id = call.path_id("customer_id")
+    query = call.query_values("names", "at", "facility_id")
+    names = [name for name in query["names"].split(",") if name] if "names" in query else None
+    try:
+        at_ms = parse_instant(query["at"]) if "at" in query else None
+    except ValueError as error:
+        raise InvalidInput("at", str(error)) from None
+    desk.clock().check(at_ms, "at")
+    return json_reply(await desk.customers.features(customer_id, names, at_ms, query.get("facility_id")))
+
+
+async def get_listed(desk: Desk, call: Call) -> Reply:
+    """GET /v1/lists/{list}/{value}."""
+    name, value = call.path_id("list"), call.path_id("value")
+    return json_reply({"list": name, "value": value, "present": await desk.customers.on_list(name, value)})
+
+
+async def put_listed(desk: Desk, call: Call) -> Reply:
+    """PUT /v1/lists/{list}/{value}."""
+    return await _change_list(desk, call, present=True)
+
+
+async def delete_listed(desk: Desk, call: Call) -> Reply:
+    """DELETE /v1/lists/{list}/{value}."""
+    return await _change_list(desk, call, present=False)
+
+
+async def _change_list(desk: Desk, call: Call, *, present: bool) -> Reply:
+    name, value = call.path_id("list"), call.path_id("value")
+    changed = await desk.customers.change_list(name, value, present)
+    return json_reply({"list": name, "value": value, "present": present, "changed": changed})
+
+
+async def get_policy(desk: Desk, call: Call) -> Reply:
+    """GET /v1/policy."""
+    return json_reply(await desk.customers.policy_status())
+
+
+async def check_policy(desk: Desk, call: Call) -> Reply:
+    """POST /v1/policy/check."""
+    files = parse_policy_files(await read_body(call, desk.settings.body_bytes_max))
+    findings = await desk.customers.check_policy(files)
+    ok = all(finding.severity != "error" for finding in findings)
+    return json_reply({"ok": ok, "diagnostics": [finding.as_json() for finding in findings]})
+
+
+async def reload_policy(desk: Desk, call: Call) -> Reply:
+    """POST /v1/policy/reload."""
+    status = await desk.customers.reload_policy()
+    if status["problem"]:
+        diagnostics = desk.customers.active.diagnostics
+        raise PolicyRejected(diagnostics) if diagnostics else ScorecardRejected("policy", status["problem"])
+    return json_reply(status)
+
+
+async def livez(desk: Desk, call: Call) -> Reply:
+    """GET /livez."""
+    return json_reply({"status": "alive"})
+
+
+async def readyz(desk: Desk, call: Call) -> Reply:
+    """GET /readyz."""
+    problems = ["shutting down"] if desk.draining else await desk.customers.problems()
+    if problems:
+        raise NotReady(problems)
+    return json_reply({"status": "ready"})
+
+
+async def metrics(desk: Desk, call: Call) -> Reply:
+    """GET /metrics."""
+    page = await asyncio.to_thread(exposition.render, desk.meters)
+    return Reply(200, page, content_type=exposition.CONTENT_TYPE.encode())

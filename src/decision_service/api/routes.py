@@ -1,0 +1,154 @@
+"""The table of calls: what each is for, the scope it takes, its bodies, and every status it can answer with.
+
+FastAPI's routes, the OpenAPI document, the metrics' labels and the `Allow` header all come from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import BaseModel
+
+from decision_service.api import answers, bodies, examples, handlers
+from decision_service.api.call import Call, Reply
+from decision_service.api.handlers import Desk
+
+Handler = Callable[[Desk, Call], Awaitable[Reply]]
+DECIDE_PATH: Final = "/v1/decisions"
+_ACCESS: Final = (401, 403, 429)
+_BODY: Final = (400, 408, 413, 415, 422)
+_FAILING: Final = (500, 503)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query parameter."""
+
+    name: str
+    schema: dict[str, object]
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One call of the contract. `scope` None means that anybody may ask. `problems` are its error
+    statuses."""
+
+    method: str
+    path: str
+    scope: str | None
+    handler: Handler
+    tag: str
+    summary: str
+    answer: type[BaseModel] | None
+    problems: tuple[int, ...]
+    body: type[BaseModel] | None = None
+    example: object = None
+    answer_example: object = None
+    query: tuple[Query, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Method and template, as metrics show it."""
+        return f"{self.method} {self.path}"
+
+
+def _reading(*also: int) -> tuple[int, ...]:
+    return tuple(sorted({*_ACCESS, *_FAILING, 422, *also}))
+
+
+def _writing(*also: int) -> tuple[int, ...]:
+    return tuple(sorted({*_ACCESS, *_BODY, *_FAILING, *also}))
+
+
+_FEATURE_QUERY: Final = (
+    Query("names", {"type": "string"}, "Comma-separated feature names; all by default."),
+    Query("at", {"type": "string", "format": "date-time"}, "An instant in the past; now by default."),
+    Query("facility_id", {"type": "string", "minLength": 1, "maxLength": 128}, "For features of a facility."),
+)
+
+ROUTES: Final[tuple[Route, ...]] = (
+    Route(
+        "POST", DECIDE_PATH, "decide", handlers.decide, "decisions",
+        "Decide a drawdown: approve, hold, reprice or limit change", answers.DecisionAnswer, _writing(409),
+        bodies.DecisionBody, examples.DECISION, examples.DECISION_ANSWER,
+    ),
+    Route(
+        "POST", "/v1/decisions/preview", "decide", handlers.preview, "decisions",
+        "The answer a drawdown would get now, with its trace; records nothing", answers.ExplainedDecision,
+        _writing(409), bodies.DecisionBody, examples.DECISION,
+    ),
+    Route(
+        "GET", "/v1/decisions/{decision_id}", "read", handlers.get_decision, "decisions",
+        "A decision with its full trace", answers.ExplainedDecision, _reading(404),
+    ),
+    Route(
+        "POST", "/v1/events", "events", handlers.post_events, "customers",
+        "Record up to 1,000 events; each is accepted, a duplicate, or rejected with its field and reason",
+        answers.EventsAnswer, _writing(409), bodies.EventsBody, examples.EVENTS,
+    ),
+    Route(
+        "PUT", "/v1/facilities/{facility_id}", "events", handlers.put_facility, "customers",
+        "Take over core banking's snapshot of a credit line", answers.FacilityAnswer, _writing(404, 409),
+        bodies.FacilityBody, examples.FACILITY,
+    ),
+    Route(
+        "GET", "/v1/facilities/{facility_id}", "read", handlers.get_facility, "customers",
+        "A credit line with its derived outstanding, reserved and available", answers.FacilityAnswer,
+        _reading(404),
+    ),
+    Route(
+        "PUT", "/v1/customers/{customer_id}/attributes", "events", handlers.put_attributes, "customers",
+        "Take over declared outside values", answers.AttributesAnswer, _writing(409),
+        bodies.AttributesBody, examples.ATTRIBUTES,
+    ),
+    Route(
+        "GET", "/v1/customers/{customer_id}/features", "read", handlers.get_features, "customers",
+        "Features now or at an instant, with definition and null cause", answers.FeaturesAnswer,
+        _reading(404), query=_FEATURE_QUERY,
+    ),
+    Route(
+        "GET", "/v1/lists/{list}/{value}", "read", handlers.get_listed, "policy",
+        "Whether a value stands on a list", answers.ListedAnswer, _reading(404),
+    ),
+    Route(
+        "PUT", "/v1/lists/{list}/{value}", "rules", handlers.put_listed, "policy",
+        "Put a value on a list; live in all workers within a second", answers.ListChangeAnswer, _reading(404),
+    ),
+    Route(
+        "DELETE", "/v1/lists/{list}/{value}", "rules", handlers.delete_listed, "policy",
+        "Take a value off a list; live in all workers within a second", answers.ListChangeAnswer,
+        _reading(404),
+    ),
+    Route(
+        "GET", "/v1/policy", "read", handlers.get_policy, "policy",
+        "What is active here and on every worker", answers.PolicyAnswer, _reading(),
+    ),
+    Route(
+        "POST", "/v1/policy/check", "rules", handlers.check_policy, "policy",
+        "Compile a candidate and return its diagnostics; nothing changes", answers.CheckAnswer, _writing(),
+        bodies.PolicyFilesBody, examples.POLICY_FILES,
+    ),
+    Route(
+        "POST", "/v1/policy/reload", "rules", handlers.reload_policy, "policy",
+        "Reload from disk on every worker", answers.PolicyAnswer, _reading(),
+    ),
+    Route(
+        "GET", "/livez", None, handlers.livez, "operation", "Whether the process runs", answers.AliveAnswer,
+        (500, 503)
+    ),
+    Route(
+        "GET", "/readyz", None, handlers.readyz, "operation", "Whether the service may be used",
+        answers.ReadyAnswer, (500, 503),
+    ),
+    Route(
+        "GET", "/metrics", "read", handlers.metrics, "operation", "Prometheus metrics of all workers here",
+        None, _reading(),
+    ),
+)  # fmt: skip
+
+OPEN_PATHS: Final = frozenset({route.path for route in ROUTES if route.scope is None} | {"/docs", "/openapi.json"})
+OPEN_PREFIX: Final = "/docs/"
+LABELS: Final = (*(route.label for route in ROUTES), "GET /docs", "GET /openapi.json")
