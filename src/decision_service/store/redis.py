@@ -162,14 +162,14 @@ class RedisStore:
     async def check(self) -> Sequence[str]:
         """See `Store.check`. Asks every primary."""
         problems: list[str] = []
-        try:
-            await self._admit(CHECK_TIMEOUT_S)
-        except StoreUnsafe as error:
-            problems.append(error.message)
         for told in await self._topology.call_all(pack(("INFO",)), CHECK_TIMEOUT_S):
             problems += _server_problems(refuse_errors(told, write=False))
         for told in await self._topology.call_all(_CONFIGURATION, CHECK_TIMEOUT_S):
             problems += _configuration_problems(told, self._profile)
+        try:
+            await self._admit(CHECK_TIMEOUT_S)
+        except (StoreUnsafe, StoreUnavailable) as error:
+            problems.append(error.message)
         return tuple(dict.fromkeys(problems))
 
     async def close(self) -> None:
@@ -205,23 +205,25 @@ class RedisStore:
         return until - loop.time()
 
     async def _admit(self, timeout_s: float) -> None:
-        """Refuse a store that was started with another number of partitions."""
-        slot = keys.slot_of(keys.META)
-        try:
-            for command, write in (
-                (("HSETNX", keys.META, "partitions", self._partitions), True),
-                (("HGET", keys.META, "partitions"), False),
-            ):
-                reply = await self._topology.call(slot, pack(command), timeout_s, write=write)
-                refuse_errors(reply, write=write)
-        except OutcomeUnknown as error:  # of a step that may be repeated at will
-            raise StoreUnavailable(error.message) from None
-        if int(reply) != self._partitions:
+        """Refuse a store that was started with another number of partitions; start one that is new."""
+        found = await self._ask(("HGET", keys.META, "partitions"), timeout_s, write=False)
+        if found is None:
+            await self._ask(("HSETNX", keys.META, "partitions", self._partitions), timeout_s, write=True)
+            found = await self._ask(("HGET", keys.META, "partitions"), timeout_s, write=False)
+        if int(found) != self._partitions:
             raise StoreUnsafe(
-                f"this store was first started with {int(reply)} partitions and cannot be used with "
+                f"this store was first started with {int(found)} partitions and cannot be used with "
                 f"{self._partitions}: customers would not be found"
             )
         self._admitted = True
+
+    async def _ask(self, command: tuple[Any, ...], timeout_s: float, *, write: bool) -> Any:
+        """One step of admission. It may be repeated at will, so a lost reply is no unknown outcome."""
+        try:
+            reply = await self._topology.call(keys.slot_of(keys.META), pack(command), timeout_s, write=write)
+            return refuse_errors(reply, write=write)
+        except OutcomeUnknown as error:
+            raise StoreUnavailable(error.message) from None
 
 
 def _state(meta: list[bytes], log: bytes | None, decision: bytes | None) -> CustomerState:
