@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from decision_service.active_policy import ActivePolicy
 from decision_service.core.limits import DAY_MS, EVENTS_TRIM_SLACK
+from decision_service.customers import Customers
 from decision_service.recording import Retention
 from decision_service.service import DecisionService
 from decision_service.settings import Settings
@@ -29,8 +31,9 @@ def wall_clock_ms() -> int:
 def store_of(settings: Settings) -> Store:
     """The store the settings name; the embedded one if they name none. Call from the main thread."""
     url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
-    profile = "fast" if settings.durability == "fast" else "safe"
-    return open_store(url, data_dir=settings.data_dir, partitions=settings.partitions, profile=profile)
+    return open_store(
+        url, data_dir=settings.data_dir, partitions=settings.partitions, profile=settings.durability
+    )
 
 
 def retention_of(settings: Settings) -> Retention:
@@ -39,8 +42,16 @@ def retention_of(settings: Settings) -> Retention:
     return Retention(settings.retention_days * DAY_MS, settings.events_per_customer_max, slack)
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a started worker answers with."""
+
+    decisions: DecisionService
+    customers: Customers
+
+
 @asynccontextmanager
-async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[DecisionService]:
+async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[Running]:
     """A worker's service, ready to decide. PolicyRejected, ScorecardRejected, StoreUnsafe, SettingInvalid."""
 
     def policy_changed(policy_id: str, label: str, ok: bool) -> None:
@@ -56,7 +67,11 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[D
     try:
         await active.start()
         warm(active.policy)
-        yield DecisionService(store, active, meters, settings.partitions, retention_of(settings), wall_clock_ms)
+        retention = retention_of(settings)
+        yield Running(
+            DecisionService(store, active, meters, settings.partitions, retention, wall_clock_ms),
+            Customers(store, active, retention, wall_clock_ms),
+        )
     finally:
         await active.close()
         await store.close()

@@ -27,7 +27,7 @@ from decision_service.api.keys import SCOPES, Principal
 from decision_service.api.rate import RateLimit
 from decision_service.api.refusals import ClientGone, NotReady, RateLimited, TooBusy
 from decision_service.api.routes import DECIDE_PATH, OPEN_PATHS, OPEN_PREFIX, ROUTES
-from decision_service.core.errors import DecisionServiceError, Draining
+from decision_service.core.errors import DecisionServiceError
 from decision_service.settings import Settings
 from decision_service.telemetry import Meters
 
@@ -51,7 +51,7 @@ class Gate:
     ) -> None:
         """`open_desk` is entered at start-up; `startup_error` keeps what it raised."""
         self.startup_error: BaseException | None = None
-        self._settings = settings
+        self.settings = settings
         self._access = access
         self._meters = meters
         self._open_desk = open_desk
@@ -75,11 +75,6 @@ class Gate:
     def desk(self) -> Desk | None:
         """The running worker's desk, None outside the lifespan."""
         return self._desk
-
-    def drain(self) -> None:
-        """Take no new requests; what is in flight finishes."""
-        if self._desk is not None:
-            self._desk.draining = True
 
     def _running_desk(self) -> Desk:
         if self._desk is None:
@@ -155,8 +150,6 @@ class Gate:
             raise TooBusy("too many requests in flight: try again")
         client = scope.get("client")
         principal = await self._access.principal(headers, client[0] if client else None)
-        if self._desk is not None and self._desk.draining:
-            raise Draining("the service is shutting down: ask another worker")
         if self._rate is None:
             return principal, ()
         let_in, left, seconds = self._rate.take(principal.name, now_s)

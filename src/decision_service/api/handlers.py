@@ -47,7 +47,6 @@ class Desk:
     settings: Settings
     meters: Meters
     now_ms: Callable[[], int]
-    draining: bool = False
 
     def clock(self) -> Clock:
         """Now, with the bounds on callers' instants."""
@@ -254,7 +253,7 @@ async def livez(desk: Desk, call: Call) -> Reply:
 
 async def readyz(desk: Desk, call: Call) -> Reply:
     """GET /readyz."""
-    problems = ["shutting down"] if desk.draining else await desk.customers.problems()
+    problems = await desk.customers.problems()
     if problems:
         raise NotReady(problems)
     return json_reply({"status": "ready"})

@@ -107,9 +107,7 @@ def fold_retired(directory: Path, layout: Layout) -> None:
         if not dead:
             return
         retired = directory / f"{layout.digest}.{RETIRED_PID}.cells"
-        read = [
-            r for r in (_read(path, layout) for path in (retired, *(p for p, _ in dead))) if r is not None
-        ]
+        read = [r for r in (_read(path, layout) for path in (retired, *(p for p, _ in dead))) if r is not None]
         total = np.sum([cells for cells, _ in read], axis=0) if read else np.zeros(len(layout.names))
         total[: layout.gauges] = 0.0
         partial = retired.with_suffix(".partial")

@@ -68,9 +68,7 @@ class MeterCollector(Collector):
     def _cell(self, totals: Totals, group: str) -> float:
         return float(totals.cells[self._meters.start[group]])
 
-    def _named(
-        self, totals: Totals, group: str, text: str, label: str, name: str = ""
-    ) -> CounterMetricFamily:
+    def _named(self, totals: Totals, group: str, text: str, label: str, name: str = "") -> CounterMetricFamily:
         prefix = group + " "
         names = [(n.removeprefix(prefix),) for n in self._meters.layout.names if n.startswith(prefix)]
         return self._labelled(totals, group, text, (label,), names, name)
@@ -96,9 +94,7 @@ class MeterCollector(Collector):
         return family
 
     def _stages(self, totals: Totals) -> HistogramMetricFamily:
-        family = HistogramMetricFamily(
-            PREFIX + "stage_seconds", "Time of a decision by stage", labels=("stage",)
-        )
+        family = HistogramMetricFamily(PREFIX + "stage_seconds", "Time of a decision by stage", labels=("stage",))
         bounds = [*(str(bound) for bound in BOUNDS_S), "+Inf"]
         for i, stage in enumerate(STAGES):
             counts, total = self._meters.histogram(totals, i)

@@ -85,16 +85,11 @@ class Meters:
         self._file = CellFile(directory, self.layout)
         self._cells = self._file.cells
         self._decisions = {
-            labels: self.start["decisions"] + i
-            for i, labels in enumerate(product(OUTCOMES, RUNGS, (False, True)))
+            labels: self.start["decisions"] + i for i, labels in enumerate(product(OUTCOMES, RUNGS, (False, True)))
         }
         self._reasons = {code: self.start["reasons"] + i for i, code in enumerate(self._reason_codes)}
-        self._store_errors = {
-            code: self.start["store_errors"] + i for i, code in enumerate(self._error_codes)
-        }
-        self._routes = {
-            route: self.start["requests"] + i * len(STATUSES) for i, route in enumerate(self.routes)
-        }
+        self._store_errors = {code: self.start["store_errors"] + i for i, code in enumerate(self._error_codes)}
+        self._routes = {route: self.start["requests"] + i * len(STATUSES) for i, route in enumerate(self.routes)}
         self._statuses = {status: i for i, status in enumerate(STATUSES)}
         self._stages = tuple(self.start["stages"] + i * _HISTOGRAM_CELLS for i in range(len(STAGES)))
 

@@ -1,0 +1,90 @@
+"""The command line: `decision-service <command> ...`, one module a command.
+
+A command's module exposes `add_arguments(parser)` and `run(args) -> int`; it is imported only when it is the one that
+was asked for, so that `--help` is instant. Data goes to standard output, talk to standard error.
+
+Exit status: 0 done · 1 done, and the answer is no · 2 wrong usage or setting · 3 the store · 4 a policy or scorecard
+that must not be used · 5 wrong input · 6 not found or in conflict · 7 the service could not answer · 70 a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+
+from decision_service.core import errors
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "serve": ("serve", "run the service"),
+    "demo": ("demo", "run the service with a generated portfolio and a few explained drawdowns"),
+    "replay": ("replay", "send a file of timed events through a running service"),
+    "keys": ("keys", "make API keys"),
+}
+"""Command to (module below this package, one line)."""
+
+EXIT_STATUS: Final[dict[type[errors.DecisionServiceError], int]] = {
+    errors.DecisionServiceError: 70,
+    errors.InvalidInput: 5,
+    errors.NotFound: 6,
+    errors.Conflict: 6,
+    errors.RequestIdReused: 6,
+    errors.PolicyRejected: 4,
+    errors.ScorecardRejected: 4,
+    errors.StoreError: 3,
+    errors.VersionMoved: 7,
+    errors.DeadlineExceeded: 7,
+    errors.Draining: 7,
+    errors.SettingInvalid: 2,
+}
+USAGE: Final = 2
+
+
+def exit_status(error: errors.DecisionServiceError) -> int:
+    """The exit status an operating error ends with: its own class's, else its nearest ancestor's."""
+    return next(EXIT_STATUS[kind] for kind in type(error).__mro__ if kind in EXIT_STATUS)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if given else USAGE
+    if given[0] not in COMMANDS:
+        print(f"decision-service: no command {given[0]!r}\n\n{usage()}", file=sys.stderr)
+        return USAGE
+    module_name, line = COMMANDS[given[0]]
+    module = importlib.import_module(f"decision_service.cli.{module_name}")
+    parser = argparse.ArgumentParser(prog=f"decision-service {given[0]}", description=line.capitalize() + ".")
+    module.add_arguments(parser)
+    args = parser.parse_args(given[1:])
+    try:
+        status: int = module.run(args)
+    except errors.DecisionServiceError as error:
+        _tell(error, as_json=getattr(args, "json", False))
+        return exit_status(error)
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def usage() -> str:
+    """What `--help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {line}" for name, (_, line) in COMMANDS.items()]
+    return "\n".join(["usage: decision-service <command> [options]", "", *lines, "", "<command> --help tells more."])
+
+
+def _tell(error: errors.DecisionServiceError, *, as_json: bool) -> None:
+    if not as_json:
+        print(f"decision-service: {error.message}", file=sys.stderr)
+        return
+    line = {"error": error.code, "message": error.message}
+    if isinstance(error, errors.PolicyRejected):
+        line["diagnostics"] = [diagnostic.as_json() for diagnostic in error.diagnostics]  # type: ignore[assignment]
+    print(orjson.dumps(line).decode(), file=sys.stderr)

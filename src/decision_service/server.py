@@ -1,0 +1,276 @@
+"""Running the service: one socket, one or many workers, an embedded store if none is named, and orderly ends.
+
+    parent   checks the settings, opens the socket, starts the embedded store, keeps the workers alive, passes SIGHUP
+             on to them, and stops everything on SIGTERM or SIGINT: workers first, the store last
+    worker   uvicorn with uvloop and httptools around the `Gate`; SIGHUP reloads the policy
+
+With one worker the parent is the worker. Workers read their settings from the environment that the parent leaves them.
+SIGTERM drains: no connection is accepted any more, what is in flight finishes within `drain_timeout_ms`, the exit
+status is 0. A worker whose parent is gone stops by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from decision_service.api.access import open_access
+from decision_service.api.connection import GuardedConnection
+from decision_service.api.gate import Gate
+from decision_service.api.handlers import Desk
+from decision_service.api.routes import LABELS
+from decision_service.bootstrap import running_service
+from decision_service.core.errors import SettingInvalid
+from decision_service.settings import Settings, load_settings
+from decision_service.store.embedded import EmbeddedServer
+from decision_service.telemetry import Meters
+from decision_service.telemetry.logs import start_logging
+
+LOG = logging.getLogger("decision_service.server")
+PARENT_VARIABLE: Final = "DS_PARENT_PID"
+READY_TIMEOUT_S: Final = 120.0
+PARENT_POLL_S: Final = 1.0
+SUPERVISE_S: Final = 0.25
+STARTUP_FAILED: Final = 3
+BACKLOG: Final = 2_048
+
+
+def serve(settings: Settings, say: Callable[[str], None]) -> int:
+    """Serve until a signal says stop; the exit status. `say` prints the one line that tells the address.
+
+    Raises SettingInvalid, StoreError, PolicyRejected, ScorecardRejected if it cannot start.
+    """
+    open_access(settings)  # wrong keys must stop the parent, not one worker after the other
+    listener = start_logging(settings.log_level, settings.log_json)
+    try:
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(open_socket(settings))]
+            runtime_dir = settings.runtime_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            runtime_dir.mkdir(parents=True, exist_ok=True)
+            url = settings.store_url or stack.enter_context(embedded_store(settings))
+            said = address_line(settings, sockets[0])
+            own = load_settings(**{**settings.model_dump(), "redis_url": url, "runtime_dir": runtime_dir})
+            if settings.workers == 1:
+                return _serve_here(own, sockets, lambda: say(said))
+            return _serve_many(own, sockets, lambda: say(said))
+    finally:
+        listener.stop()
+
+
+def open_socket(settings: Settings) -> socket.socket:
+    """The listening socket. SettingInvalid if the address cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        listening.close()
+        raise SettingInvalid(
+            "DECISION_SERVICE_PORT", f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+        ) from None
+    listening.listen(BACKLOG)
+    listening.set_inheritable(True)
+    return listening
+
+
+@contextlib.contextmanager
+def embedded_store(settings: Settings) -> Iterator[str]:
+    """The URL of a private store that lives as long as the block."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    fsync = "everysec" if settings.durability == "fast" else "always"
+    with EmbeddedServer(settings.data_dir, fsync=fsync) as server:  # type: ignore[arg-type]
+        yield server.url
+
+
+def address_line(settings: Settings, listening: socket.socket) -> str:
+    """The one line a person reads."""
+    port = listening.getsockname()[1]
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    store = "embedded store in " + str(settings.data_dir) if settings.redis_url is None else "external store"
+    workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+    return f"serving on http://{host}:{port} ({workers}, {store}); docs on http://{host}:{port}/docs"
+
+
+# --- one worker -------------------------------------------------------------------------------------------------
+
+
+def gate_of(settings: Settings) -> Gate:
+    """A worker's ASGI application."""
+    assert settings.runtime_dir is not None
+    meters = Meters(settings.runtime_dir, LABELS)
+
+    @contextlib.asynccontextmanager
+    async def open_desk() -> AsyncIterator[Desk]:
+        async with running_service(settings, meters) as running:
+            desk = Desk(running.decisions, running.customers, settings, meters, running.decisions.now_ms)
+            with _reloading_on_hangup(desk), _stopping_with_parent():
+                yield desk
+
+    return Gate(settings, open_access(settings), meters, open_desk)
+
+
+def worker_gate() -> Gate:
+    """The application of a worker process, from its environment (uvicorn calls this)."""
+    settings = load_settings()
+    start_logging(settings.log_level, settings.log_json)
+    return gate_of(settings)
+
+
+@contextlib.contextmanager
+def _reloading_on_hangup(desk: Desk) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    running: set[asyncio.Task[Any]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(desk.customers.active.reload())
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def _stopping_with_parent() -> Iterator[None]:
+    """A worker that outlives its parent would keep the port: it ends itself."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent is None:
+        yield
+        return
+
+    def watch() -> None:
+        if os.getppid() != int(parent):
+            signal.raise_signal(signal.SIGTERM)
+            return
+        handles[0] = loop.call_later(PARENT_POLL_S, watch)
+
+    loop = asyncio.get_running_loop()
+    handles: list[asyncio.Handle] = [loop.call_soon(watch)]
+    try:
+        yield
+    finally:
+        handles[0].cancel()
+
+
+class SpeakingServer(uvicorn.Server):
+    """uvicorn's server, telling when it is up."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._tell_started()
+
+
+def _config(app: Any, settings: Settings, *, factory: bool) -> uvicorn.Config:
+    return uvicorn.Config(
+        app, factory=factory, loop="uvloop", http=GuardedConnection, ws="none", interface="asgi3", lifespan="on",
+        log_config=None, access_log=False, server_header=False, proxy_headers=False, backlog=BACKLOG,
+        workers=settings.workers, timeout_keep_alive=settings.keep_alive_ms // 1000,
+        timeout_graceful_shutdown=max(1, settings.drain_timeout_ms // 1000),
+    )  # fmt: skip
+
+
+def _serve_here(settings: Settings, sockets: list[socket.socket], started: Callable[[], None]) -> int:
+    gate = gate_of(settings)
+    server = SpeakingServer(_config(gate, settings, factory=False), started)
+    with _signals_obeyed_once(server):
+        try:
+            server.run(sockets)
+        except SystemExit:
+            if gate.startup_error is not None:
+                raise gate.startup_error from None
+            raise
+    return 0
+
+
+@contextlib.contextmanager
+def _signals_obeyed_once(server: uvicorn.Server) -> Iterator[None]:
+    """uvicorn raises the signal that stopped it once more when it is done, which would end the process before the
+    store is stopped; a signal that comes before uvicorn listens to any stops it as well."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        server.should_exit = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- many workers -----------------------------------------------------------------------------------------------
+
+
+class Workers(Multiprocess):
+    """uvicorn's supervisor; a hangup reloads the policy instead of restarting everything."""
+
+    stopped = False  # whether a signal asked for the end
+
+    def handle_term(self) -> None:
+        """Stop."""
+        self.stopped = True
+        super().handle_term()
+
+    def handle_int(self) -> None:
+        """Stop."""
+        self.stopped = True
+        super().handle_int()
+
+    def handle_hup(self) -> None:
+        """Pass the signal on."""
+        for process in self.processes:
+            if process.pid is not None:
+                os.kill(process.pid, signal.SIGHUP)
+
+
+def _serve_many(settings: Settings, sockets: list[socket.socket], started: Callable[[], None]) -> int:
+    os.environ.update(settings.environment())
+    os.environ[PARENT_VARIABLE] = str(os.getpid())
+    config = _config("decision_service.server:worker_gate", settings, factory=True)
+    workers = Workers(config, sockets)
+    workers.init_processes()
+    failed = not _all_ready(workers)
+    if not failed:
+        started()
+        while not workers.should_exit.wait(SUPERVISE_S):
+            workers.handle_signals()
+            workers.keep_subprocess_alive()
+    workers.terminate_all()
+    workers.join_all()
+    return 0 if workers.stopped else STARTUP_FAILED
+
+
+def _all_ready(workers: Workers) -> bool:
+    """Wait until every worker serves; False if one ends before, or a signal says stop."""
+    waiting = list(workers.processes)
+    until = time.monotonic() + READY_TIMEOUT_S
+    while waiting and time.monotonic() < until:
+        workers.handle_signals()
+        if workers.should_exit.is_set() or not all(process.process.is_alive() for process in waiting):
+            return False
+        waiting = [process for process in waiting if not process.is_ready(timeout=SUPERVISE_S)]
+    return not waiting
