@@ -32,9 +32,9 @@ WRAPPED = {
     "yaml": {"policy_files", "scorecard_files", "train", "settings"},
     "fastapi": {"api"},
     "starlette": {"api"},
-    "uvicorn": {"cli", "serve", "bootstrap"},
-    "polars": {"train", "replay", "portfolio", "cli"},
-    "pyarrow": {"train", "replay", "portfolio", "cli"},
+    "uvicorn": {"server", "api"},
+    "polars": {"train", "replay_file", "replay_table"},
+    "pyarrow": {"train", "replay_file", "replay_table"},
     "sklearn": {"train"},
     "pandas": set(),
 }
@@ -43,7 +43,7 @@ BEYOND_CORE = {
     "secrets", "select", "shutil", "signal", "socket", "sqlite3", "ssl", "subprocess", "tempfile",
     "threading", "time", "urllib", "uuid", "warnings",
 }  # fmt: skip
-IMPURE_CALLS = {"open", "print", "input", "breakpoint", "exec"}
+IMPURE_CALLS = {"open", "print", "input", "breakpoint"}
 IMPURE_ATTRIBUTES = {"now", "utcnow", "today", "fromfile", "memmap", "random", "read_text", "write_text"}
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "processor", "misc"}
 
