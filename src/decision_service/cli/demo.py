@@ -30,7 +30,7 @@ from decision_service.settings import PORT_DEFAULT, environment_name
 
 READY_TIMEOUT_S: Final = 120.0  # the first start on a machine compiles the kernels
 STOP_TIMEOUT_S: Final = 30.0
-FAILED: Final = 1
+FAILED: Final = 7
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """`decision-service replay FILE`: send a file of timed events through a running service as drawdowns.
 
 The answers go to `--out`; a summary goes to standard output, progress to standard error. Exit status 0 if
-every row was decided, 1 if the service refused some (the table says why), 3 if the service stayed away or
+every row was decided, 1 if the service refused some (the table says why), 7 if the service stayed away or
 refused a facility.
 """
 
@@ -25,7 +25,7 @@ from decision_service.replay_file import Columns, count_rows, read_drawdowns, re
 from decision_service.replay_table import Table, open_table
 from decision_service.settings import PORT_DEFAULT
 
-UNREACHABLE = 3
+UNREACHABLE = 7
 PLACES_FILE = "card_terminals.parquet"  # beside the default data set's transactions
 
 
