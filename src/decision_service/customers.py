@@ -19,6 +19,7 @@ from decision_service.core.decide import fill_inputs
 from decision_service.core.errors import Conflict, Draining, InvalidInput, NotFound, StoreError
 from decision_service.core.event import facility_key, words_of
 from decision_service.core.facility import Attribute, Facility, Position
+from decision_service.core.features.nulls import NullRule
 from decision_service.core.ledger import position_of
 from decision_service.core.limits import FACILITIES_PER_CUSTOMER_MAX
 from decision_service.core.policy import Policy
@@ -140,10 +141,10 @@ class Customers:
         state = await self.store.read(customer_id, None, TIMEOUT_S)
         if state.version == 0:
             raise NotFound(f"no customer {customer_id!r}")
-        wanted = list(policy.catalogue.specs) if names is None else list(names)
+        wanted = list(policy.catalogue.by_name) if names is None else list(names)
         for name in wanted:
-            if name not in policy.catalogue.specs:
-                near = nearest_name(name, policy.catalogue.specs)
+            if name not in policy.catalogue.by_name:
+                near = nearest_name(name, policy.catalogue.by_name)
                 raise InvalidInput("names", f"unknown feature {name!r}" + (f": did you mean {near}?" if near else ""))
         t_ms = self.now_ms() if at_ms is None else at_ms
         values = compute_features(policy, state, customer_id, facility_id, wanted, t_ms)
@@ -151,11 +152,11 @@ class Customers:
             "customer_id": customer_id, "at": instant(t_ms), "policy_id": policy.id,
             "features": {
                 name: {
-                    "value": value, "unit": spec.unit, "meaning": spec.meaning, "definition": spec.definition,
-                    "null_code": spec.null_code, "null_cause": spec.null_cause if value is None else None,
+                    "value": value, "unit": spec.unit, "meaning": spec.meaning_en, "definition": spec.definition,
+                    "null_code": spec.null.text, "null_cause": null_cause(spec.null) if value is None else None,
                 }
                 for name, value in zip(wanted, values, strict=True)
-                for spec in (policy.catalogue.specs[name],)
+                for spec in (policy.catalogue.by_name[name],)
             },
         }  # fmt: skip
 
@@ -252,6 +253,20 @@ def compute_features(
     slots = {name: first + i for i, name in enumerate(plan.names)}
     values = (float(numbers[slots[name]]) for name in names)
     return [None if math.isnan(value) else value for value in values]
+
+
+def null_cause(null: NullRule) -> str:
+    """Why a feature with these null codes can be unknown, in words."""
+    causes = []
+    if null.min_n:
+        causes.append(f"fewer than {null.min_n} observations")
+    if null.surge:
+        causes.append("nothing to divide by")
+    if null.age_days is not None:
+        causes.append("the facility is younger than the window" if null.age_days == 0 else "the facility is too young")
+    if "X" in null.codes or not causes:
+        causes.append("an input is missing")
+    return " or ".join(causes)
 
 
 def _facility_for(customer_id: str, state: CustomerState, facility_id: str | None, t_ms: int) -> Facility:

@@ -64,7 +64,7 @@ def decide(
     evaluation = policy.rule_set.evaluate(
         values,
         strings,
-        policy.lists,
+        policy.rule_lists,
         t_ms,
         SCALES[request.currency],
         facility.limit_minor,

@@ -94,6 +94,7 @@ class Policy:
     score_slots: tuple[ScoreSlots, ...]
     rule_set: RuleSet
     lists: Lists
+    rule_lists: Lists  # the same under the names rules use: `list.block`
     list_names: tuple[str, ...]
     content: bytes  # digest of everything but the lists
     documents: Mapping[str, Document]
@@ -103,7 +104,8 @@ class Policy:
     def with_lists(self, lists: Lists) -> Policy:
         """The same policy with other list contents, under the id those give it."""
         known = {name: lists.get(name, frozenset()) for name in self.list_names}
-        return replace(self, lists=known, id=_policy_id(self.content, known))
+        named = {f"list.{name}": values for name, values in known.items()}
+        return replace(self, lists=known, rule_lists=named, id=_policy_id(self.content, known))
 
     def for_names(self, names: Iterable[str]) -> FeaturePlan:
         """A plan that computes other features of the same catalogue (for looking at one customer)."""
@@ -122,8 +124,8 @@ class Policy:
             "numbers": self.number_names,
             "strings": self.string_names,
             "features": {
-                name: {"unit": spec.unit, "meaning": spec.meaning}
-                for name, spec in self.catalogue.specs.items()
+                name: {"unit": spec.unit, "meaning": spec.meaning_en}
+                for name, spec in self.catalogue.by_name.items()
                 if name in self.layout.numbers
             },
             "rules": [rule.describe() for rule in self.rule_set.rules],
@@ -160,7 +162,7 @@ def compile_policy(
         [d for name, d in sorted(documents.items()) if name.startswith(FEATURES_FOLDER)], base, findings
     )
     vocabulary = base.with_names(*catalogue.vocabulary_specs, *_score_names(scorecards), *_list_names(head.lists))
-    spec = _read_drawdown_rules(documents, vocabulary, findings)
+    spec = _read_drawdown_rules(documents, vocabulary, zone, findings)
     needed = _needed(head, spec, scorecards, catalogue, findings)
     if findings.errors or spec is None:
         raise PolicyRejected(findings.errors)
@@ -196,14 +198,14 @@ def _list_names(lists: Iterable[str]) -> list[NameSpec]:
 
 
 def _read_drawdown_rules(
-    documents: Mapping[str, Document], vocabulary: Vocabulary, findings: Findings
+    documents: Mapping[str, Document], vocabulary: Vocabulary, zone: Zone, findings: Findings
 ) -> RuleSetSpec | None:
     special = (POLICY_FILE, ATTRIBUTES_FILE)
     specs = [
         spec
         for name, document in sorted(documents.items())
         if name not in special and not name.startswith(FEATURES_FOLDER)
-        if (spec := read_rule_set(document, vocabulary, findings)) is not None
+        if (spec := read_rule_set(document, vocabulary, findings, zone)) is not None
     ]
     scenes = [spec for spec in specs if spec.scene == DRAWDOWN_SCENE]
     for extra in scenes[1:]:
@@ -230,25 +232,25 @@ def _needed(
     findings: Findings,
 ) -> list[str]:
     for name, place in head.record:
-        if name not in catalogue.specs:
+        if name not in catalogue.by_name:
             findings.error(
                 place,
                 f"unknown feature `{name}`",
-                nearest=nearest_name(name, catalogue.specs),
+                nearest=nearest_name(name, catalogue.by_name),
                 length=len(name),
             )
     for card in scorecards.values():
         for name in card.names:
-            if name not in catalogue.specs and name not in {s.name for s in BASE_NUMBERS}:
+            if name not in catalogue.by_name and name not in {s.name for s in BASE_NUMBERS}:
                 findings.error(
                     Place(f"{card.name}/{card.version}/manifest.yaml", 1, 1),
                     f"scorecard `{card.name}` wants the unknown feature `{name}`",
-                    nearest=nearest_name(name, catalogue.specs),
+                    nearest=nearest_name(name, catalogue.by_name),
                 )
     wanted = {name for name, _ in head.record} | {n for card in scorecards.values() for n in card.names}
     if spec is not None:
         wanted |= set(spec.names_used)
-    return sorted(wanted & set(catalogue.specs))
+    return sorted(wanted & set(catalogue.by_name))
 
 
 def _assemble(
@@ -276,7 +278,7 @@ def _assemble(
         number_names=number_names, string_names=string_names, attributes=dict(attributes),
         attribute_slots=tuple(_attribute_slot(a, layout, spec.names_used) for a in attributes.values()),
         catalogue=catalogue, plan=plan, score_slots=tuple(_score_slots(c, layout) for c in cards),
-        rule_set=rule_set, lists={}, list_names=head.lists, content=content, documents=dict(documents),
+        rule_set=rule_set, lists={}, rule_lists={}, list_names=head.lists, content=content, documents=dict(documents),
         numbers=np.full(len(number_names), np.nan), row=np.zeros(REQUEST_WORDS, np.int64),
     )  # fmt: skip
     return policy.with_lists(lists or {})

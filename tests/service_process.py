@@ -1,0 +1,100 @@
+"""The real service for tests: `decision-service serve` in a process of its own, on a free loopback port."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from valkey_server import free_port
+
+ROOT = Path(__file__).parent.parent
+READY_S = 180.0  # a fresh machine compiles the kernel first
+STOP_S = 30.0
+
+
+class ServiceProcess:
+    """One `serve`; `start` again after `kill` continues on the same port and data."""
+
+    def __init__(
+        self, directory: Path, *, store_url: str | None = None, workers: int = 1, rules: Path | None = None,
+        models: Path | None = None, **settings: Any,
+    ) -> None:  # fmt: skip
+        self.directory = directory
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._arguments = [
+            "serve", "--host", "127.0.0.1", "--port", str(self.port), "--workers", str(workers),
+            "--data-dir", str(directory / "data"), "--rules", str(rules or ROOT / "rules"),
+            "--models", str(models or ROOT / "models"),
+            *([] if store_url is None else ["--redis-url", store_url]),
+        ]  # fmt: skip
+        self._environment = {f"DECISION_SERVICE_{name.upper()}": str(value) for name, value in settings.items()}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> ServiceProcess:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> ServiceProcess:
+        """Start and wait until it is ready."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "service.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "decision_service", *self._arguments], stdout=log, stderr=log,
+                env={**os.environ, **self._environment}, start_new_session=True,
+            )  # fmt: skip
+        self.wait_ready()
+        return self
+
+    def wait_ready(self) -> None:
+        """Wait until /readyz says so. AssertionError with the log if the process ends or never gets there."""
+        until = time.monotonic() + READY_S
+        while time.monotonic() < until:
+            assert self.process is not None
+            assert self.process.poll() is None, f"the service ended: {self.log()}"
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"not ready: {self.log()}")
+
+    def log(self) -> str:
+        """The end of what it said."""
+        return (self.directory / "service.log").read_text(errors="replace")[-3_000:]
+
+    def worker_pids(self) -> list[int]:
+        """Process ids that answer requests: the children, or the process itself with one worker."""
+        assert self.process is not None
+        children = subprocess.run(
+            ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=False
+        ).stdout.splitlines()
+        found = [int(line.split()[0]) for line in children if "valkey" not in line and "resource_tracker" not in line]
+        return found or [self.process.pid]
+
+    def kill(self) -> None:
+        """kill -9 of the whole process group that this object started."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(STOP_S)
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit status."""
+        if self.process is None or self.process.poll() is not None:
+            return 0 if self.process is None else self.process.returncode
+        self.process.terminate()
+        try:
+            return self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
