@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy
@@ -52,22 +53,36 @@ class ValkeyCluster:
                 client.flushall()
 
 
-@pytest.fixture(scope="session")
-def _shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
-    nodes = []
-    for number in range(3):
-        bus_port = free_port()
-        node = ValkeyServer(
-            tmp_path_factory.mktemp(f"node{number}"),
-            *("--cluster-enabled", "yes", "--cluster-port", str(bus_port), "--cluster-node-timeout", "2000"),
-        )
-        node.bus_port = bus_port
-        nodes.append(node)
+@contextlib.contextmanager
+def running_cluster(directory: Path, *arguments: str) -> Iterator[ValkeyCluster]:
+    """Three primaries that found one another, stopped at the end."""
     with contextlib.ExitStack() as stack:
-        for node in nodes:
-            stack.callback(node.start().stop)
+        nodes = []
+        for number in range(3):
+            bus_port = free_port()
+            node = ValkeyServer(
+                directory / f"node{number}",
+                *("--cluster-enabled", "yes", "--cluster-port", str(bus_port), *arguments),
+            )
+            node.bus_port = bus_port
+            stack.callback(node.stop)
+            nodes.append(node.start())
         cluster = ValkeyCluster(nodes)
         cluster.form()
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def _shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyCluster]:
+    with running_cluster(tmp_path_factory.mktemp("cluster"), "--cluster-node-timeout", "2000") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster_private(tmp_path: Path) -> Iterator[ValkeyCluster]:
+    """A cluster of the test's own that serves the slots it has when some are gone."""
+    partial = ("--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no")
+    with running_cluster(tmp_path, *partial) as cluster:
         yield cluster
 
 

@@ -6,7 +6,7 @@ to PAUSE_MAX_S with jitter; until then callers are told StoreUnavailable at once
 
 `Standalone` has one road (Sentinel too: each connection asks where the primary is). `Cluster` has one a node
 and the table slot -> node, learnt from CLUSTER SLOTS. MOVED, ASK and TRYAGAIN say that nothing ran, so the
-command is sent again, where the reply says, at most REDIRECTS_MAX times inside the caller's time.
+command is sent again, where the reply says (at most REDIRECTS_MAX times) or a little later, inside the caller's time.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ PAUSE_MIN_S: Final = 0.02
 PAUSE_MAX_S: Final = 1.0
 REDIRECTS_MAX: Final = 8
 TRYAGAIN_PAUSE_S: Final = 0.005
+TRYAGAIN_SPARE_S: Final = 2 * TRYAGAIN_PAUSE_S  # with less time left a last try could end as an unknown outcome
 SLOTS: Final = 16_384
 
 _ASKING: Final = pack(("ASKING",))
@@ -186,19 +187,20 @@ class Cluster:
         until = loop.time() + timeout_s
         if not self._learnt:
             await self._learn(timeout_s)
-        address, preface, reply = self._address_of(slot), b"", None
-        for _ in range(REDIRECTS_MAX):
+        address, preface, redirects = self._address_of(slot), b"", 0
+        while True:
             reply = await self._call_node(address, command, until - loop.time(), write, preface)
-            if not isinstance(reply, ErrorReply) or reply.code not in ("MOVED", "ASK", "TRYAGAIN"):
-                return reply
-            if reply.code == "TRYAGAIN":
+            code = reply.code if isinstance(reply, ErrorReply) else ""
+            if code == "TRYAGAIN" and loop.time() + TRYAGAIN_SPARE_S < until:
                 await asyncio.sleep(TRYAGAIN_PAUSE_S)
-                continue
-            address = _redirect(reply, address)
-            preface = _ASKING if reply.code == "ASK" else b""
-            if reply.code == "MOVED":
-                self._moved(slot, address)
-        return reply
+            elif code in ("MOVED", "ASK") and redirects < REDIRECTS_MAX:
+                redirects += 1
+                address = _redirect(reply, address)
+                preface = _ASKING if code == "ASK" else b""
+                if code == "MOVED":
+                    self._moved(slot, address)
+            else:
+                return reply
 
     async def _call_node(self, address: Address, command: bytes, timeout_s: float, write: bool, preface: bytes) -> Any:
         try:
