@@ -61,12 +61,17 @@ def load_scorecards(models_dir: Path) -> dict[str, Scorecard]:
     """The active version of every scorecard below `models_dir`. Raises ScorecardRejected for the first bad
     one.
     """
-    if not models_dir.is_dir():
-        return {}
-    directories = [path for path in sorted(models_dir.iterdir()) if _is_scorecard(path)]
+    directories = scorecard_directories(models_dir)
     if len(directories) > SCORECARDS_MAX:
         raise ScorecardRejected(str(models_dir), f"{len(directories)} scorecards, at most {SCORECARDS_MAX}")
     return {path.name: load_scorecard(active_version(path)) for path in directories}
+
+
+def scorecard_directories(models_dir: Path) -> list[Path]:
+    """The directories below `models_dir` that hold versions of a scorecard, by name; none if there is no such one."""
+    if not models_dir.is_dir():
+        return []
+    return [path for path in sorted(models_dir.iterdir()) if _is_scorecard(path)]
 
 
 def load_scorecard(directory: Path, *, p99_us_max: float = GOLDEN_P99_US_MAX) -> Scorecard:
@@ -97,9 +102,7 @@ def active_version(directory: Path) -> Path:
 
 def versions(directory: Path) -> list[Path]:
     """The version directories of a scorecard, highest last."""
-    found = (
-        path for path in directory.iterdir() if path.is_dir() and re.fullmatch(VERSION_PATTERN, path.name)
-    )
+    found = (path for path in directory.iterdir() if path.is_dir() and re.fullmatch(VERSION_PATTERN, path.name))
     return sorted(found, key=_version_order)
 
 
@@ -126,9 +129,7 @@ def _read_regular(path: Path, bytes_max: int) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise ScorecardRejected(str(path), "is not a regular file")
         if not 0 < status.st_size <= bytes_max:
-            raise ScorecardRejected(
-                str(path), f"holds {status.st_size:,} bytes; 1 to {bytes_max:,} are allowed"
-            )
+            raise ScorecardRejected(str(path), f"holds {status.st_size:,} bytes; 1 to {bytes_max:,} are allowed")
         return file.read(bytes_max + 1)
 
 
@@ -227,9 +228,7 @@ def _json_row(row: GoldenRow) -> list[float | None]:
 
 def _check_golden(path: Path, i: int, golden: GoldenRow, margin: float, manifest: Manifest) -> None:
     if not abs(margin - golden.margin) <= TOLERANCE:
-        raise ScorecardRejected(
-            str(path), f"golden row {i} scores {margin!r}, the manifest says {golden.margin!r}"
-        )
+        raise ScorecardRejected(str(path), f"golden row {i} scores {margin!r}, the manifest says {golden.margin!r}")
     pd = manifest.calibration.pd(margin)
     points = manifest.scaling.points(pd)
     if not abs(pd - golden.pd) <= TOLERANCE or points != golden.points:

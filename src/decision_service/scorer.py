@@ -112,11 +112,7 @@ class LightGbmScorer:
     def __init__(self, model_text: bytes, n_features: int) -> None:
         booster = ctypes.c_void_p()
         iterations = ctypes.c_int()
-        _check(
-            _loading().LGBM_BoosterLoadModelFromString(
-                model_text, ctypes.byref(iterations), ctypes.byref(booster)
-            )
-        )
+        _check(_loading().LGBM_BoosterLoadModelFromString(model_text, ctypes.byref(iterations), ctypes.byref(booster)))
         self._free = [weakref.finalize(self, _free_booster, booster.value or 0)]
         self._require(booster, n_features)
         config = ctypes.c_void_p()
@@ -148,9 +144,7 @@ class LightGbmScorer:
         self._row = np.empty(n_features, np.float64)
         self._infinite_flags = bytearray(n_features)
         self._infinite = np.frombuffer(self._infinite_flags, np.bool_)
-        self._result = np.zeros(
-            2, np.float64
-        )  # the margin, and the number of results as LightGBM counts them
+        self._result = np.zeros(2, np.float64)  # the margin, and the number of results as LightGBM counts them
         out = self._result.ctypes.data
         self._arguments = (config, self._row.ctypes.data, out + 8, out)
         self._predict = _scoring().LGBM_BoosterPredictForMatSingleRowFast

@@ -75,9 +75,7 @@ def test_a_crash_while_loading_is_a_message(small_model: Trained) -> None:
         trial(Path("model.txt"), torn, 5, golden)
 
 
-def test_gutted_trees_with_a_fitting_checksum_are_refused(
-    version_directory: Path, reseal: Callable[[], None]
-) -> None:
+def test_gutted_trees_with_a_fitting_checksum_are_refused(version_directory: Path, reseal: Callable[[], None]) -> None:
     """G03: a model whose trees are torn but whose end is in place gets as far as the trial, and no further."""
     model = version_directory / "model.txt"
     text = model.read_bytes()
@@ -191,9 +189,7 @@ def test_a_smuggled_pickle_is_refused_and_never_run(
 @pytest.mark.parametrize(
     "content", [b'{"tree": 1}', b"\x00\x01", b"PMML", b"tree\nversion=v4\nend of trees\n\0", b"tree\n" * 9]
 )
-def test_other_formats_are_refused(
-    version_directory: Path, content: bytes, reseal: Callable[[], None]
-) -> None:
+def test_other_formats_are_refused(version_directory: Path, content: bytes, reseal: Callable[[], None]) -> None:
     """G10: nothing that merely looks like a model is given to LightGBM."""
     (version_directory / "model.txt").write_bytes(content)
     reseal()

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from scorecard_maker import Trained
 
 from decision_service.scorer import LightGbmScorer, ModelNotLoadable
-from scorecard_maker import Trained
 
 
 def test_margins_equal_lightgbms_own_on_every_row(small_model: Trained) -> None:

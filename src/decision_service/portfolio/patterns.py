@@ -95,7 +95,7 @@ def _business(people: Population, i: int, days: int) -> None:
 def _short_of_money(people: Population, i: int, days: int) -> None:
     _calm(people, i, days)
     people.risk[i], people.stress_from_day[i], people.stress_until_day[i] = 1.2, days - 70, NEVER
-    people.draws_per_day[i], people.ticket[i], people.pays_in_full[i] = 0.25, 0.012, 0.05
+    people.draws_per_day[i], people.ticket[i], people.pays_in_full[i] = 0.25, 0.006, 0.05
     people.limit_fen[i], people.pays_until_day[i] = 80_000 * YUAN, days
 
 
@@ -113,7 +113,7 @@ def _leaving(people: Population, i: int, days: int) -> None:
 def _risky(people: Population, i: int, days: int) -> None:
     _calm(people, i, days)
     people.risk[i], people.stress_from_day[i], people.stress_until_day[i] = 2.2, days - 120, NEVER
-    people.draws_per_day[i], people.ticket[i], people.pays_in_full[i] = 0.3, 0.02, 0.0
+    people.draws_per_day[i], people.ticket[i], people.pays_in_full[i] = 0.3, 0.007, 0.0
     people.opening_use[i], people.pays_until_day[i] = 0.5, days - 70
 
 

@@ -90,7 +90,7 @@ def draw_population(n: int, days: int, rng: np.random.Generator) -> Population:
         logins_per_day=np.clip(rng.lognormal(-1.8, 0.6, n), 0.02, 1.5),
         purchases_per_day=np.clip(rng.lognormal(-2.3, 0.7, n), 0.01, 0.8),
         pays_in_full=rng.beta(1.2 - 0.3 * np.tanh(risk), 2.0 + 0.5 * np.tanh(risk)),
-        income_fen=np.round(np.clip(rng.lognormal(9.0, 0.45, n), 3_000, 90_000), -2) * float(YUAN),
+        income_fen=_income_fen(n, rng),
         hour=rng.normal(15.0, 2.5, n),
         granted_day=granted,
         quits_day=np.full(n, float(NEVER)),
@@ -106,6 +106,13 @@ def draw_population(n: int, days: int, rng: np.random.Generator) -> Population:
     )
 
 
+def _income_fen(n: int, rng: np.random.Generator) -> Floats:
+    """A month's income in whole hundreds of yuan; the median is about 8,100."""
+    yuan: Floats = np.round(np.clip(rng.lognormal(9.0, 0.45, n), 3_000.0, 90_000.0), -2).astype(np.float64)
+    return yuan * YUAN
+
+
 def _zipf(n: int, exponent: float) -> Floats:
-    weights: Floats = np.arange(1, n + 1, dtype=np.float64) ** -exponent
-    return np.divide(weights, weights.sum())
+    ranks: Floats = np.arange(1, n + 1).astype(np.float64)
+    weights = ranks**-exponent
+    return weights / float(weights.sum())

@@ -177,7 +177,8 @@ class Simulation:
     def _draws(self, day: int, stress: Floats, open_: Mask, paid: Mask) -> None:
         people = self.population
         active = open_ & (day < people.quits_day) & (self._state.dpd < 60)
-        rate = people.draws_per_day * (1.0 + 1.4 * stress) * np.where(day % 7 >= 5, 1.25, 1.0)
+        room = np.clip((self._state.limit - self._state.outstanding) / (0.05 * self._state.limit), 0.08, 1.0)
+        rate = people.draws_per_day * room * (1.0 + 1.4 * stress) * np.where(day % 7 >= 5, 1.25, 1.0)
         redraw = paid & (self.rng.random(len(people)) < 0.04 + 0.5 * stress)
         count = np.minimum(self.rng.poisson(rate) + redraw, _DRAWS_PER_DAY_MAX) * active
         hours = np.sort(self._hours(np.repeat(np.arange(len(people)), _DRAWS_PER_DAY_MAX), stress).reshape(-1, 4))

@@ -136,9 +136,7 @@ def _feature(section: Section) -> ScorecardFeature:
     reason = section.text("reason")
     if reason and reason not in TEXTS:
         nearest = nearest_name(reason, TEXTS)
-        section.error(
-            "reason", f"{reason!r} is not a reason code", f"a known code such as {nearest or 'RC30'}"
-        )
+        section.error("reason", f"{reason!r} is not a reason code", f"a known code such as {nearest or 'RC30'}")
     if reason.startswith("RC9"):
         section.error("reason", f"{reason!r} speaks of the service", "a code about the customer's credit")
     feature = ScorecardFeature(

@@ -38,18 +38,12 @@ class Section:
         self._asked.add(key)
         return self.node.get(key) is not None
 
-    def text(
-        self, key: str, default: str | None = None, *, pattern: str = "", expected: str = "a text"
-    ) -> str:
+    def text(self, key: str, default: str | None = None, *, pattern: str = "", expected: str = "a text") -> str:
         """A text, checked against a full-match pattern if one is given."""
         node = self._node(key, expected, required=default is None)
         if node is None:
             return default or ""
-        if (
-            not isinstance(node, Scalar)
-            or not node.text
-            or (pattern and not re.fullmatch(pattern, node.text))
-        ):
+        if not isinstance(node, Scalar) or not node.text or (pattern and not re.fullmatch(pattern, node.text)):
             self._wrong(key, node, expected)
             return default or ""
         return node.text
@@ -125,9 +119,7 @@ class Section:
         if node is not None and not isinstance(node, Mapping_):
             self._wrong(key, node, "a mapping")
             node = None
-        return Section(
-            Mapping_((), self.place) if node is None else node, f"{self.what}.{key}", self.findings
-        )
+        return Section(Mapping_((), self.place) if node is None else node, f"{self.what}.{key}", self.findings)
 
     def sections(self, key: str, *, required: bool = True) -> tuple[Section, ...]:
         """A list of mappings."""
@@ -141,9 +133,7 @@ class Section:
             if not isinstance(item, Mapping_):
                 self._wrong(key, item, "a mapping")
         mappings = [item for item in node if isinstance(item, Mapping_)]
-        return tuple(
-            Section(item, f"{self.what}.{key}.{i}", self.findings) for i, item in enumerate(mappings)
-        )
+        return tuple(Section(item, f"{self.what}.{key}.{i}", self.findings) for i, item in enumerate(mappings))
 
     def items(self) -> Iterator[tuple[str, Scalar]]:
         """Every key with its scalar, for mappings whose keys are free."""
