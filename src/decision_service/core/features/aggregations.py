@@ -1,0 +1,129 @@
+"""The closed list of aggregations a feature row may name, and what each takes.
+
+An aggregation over events takes a segment (`of`) and windows; `wants` lists the further keys it must have:
+
+    by         group key (payee, device, day ...)      q          share of a quantile, 0 to 1
+    segment    a second segment (`while`, `since`,     top        how many of the largest
+               `after`, `before`)                      width      a duration
+    cap        most it counts                          half_life  a duration in days
+    within     a duration     share  a ratio           against    a base number (money)
+    repaid     a segment      least  a ratio
+
+To add one: an opcode, its formula in the kernel part it belongs to, a row here, its definition in the test oracle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from decision_service.core.features import opcodes as o
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """One aggregation over a segment. `money`: carries the value's unit. `flags`: what the stream must prepare."""
+
+    name: str
+    opcode: int
+    meaning: str
+    money: bool = False
+    flags: int = 0
+    wants: tuple[str, ...] = ()
+    valued: bool = False  # looks at the value; counts members with a value only
+
+
+def _plain(name: str, opcode: int, meaning: str, *wants: str) -> Aggregation:
+    return Aggregation(name, opcode, meaning, wants=wants)
+
+
+def _valued(name: str, opcode: int, meaning: str, *wants: str, money: bool = True, flags: int = 0) -> Aggregation:
+    return Aggregation(name, opcode, meaning, money, flags, wants, True)
+
+
+def _sorted(name: str, opcode: int, meaning: str, *wants: str, money: bool = True) -> Aggregation:
+    return _valued(name, opcode, meaning, *wants, money=money, flags=o.FLAG_SORTED)
+
+
+def _grouped(name: str, opcode: int, meaning: str, *, money: bool = False) -> Aggregation:
+    return Aggregation(name, opcode, meaning, money, o.FLAG_GROUPED, ("by",))
+
+
+AGGREGATIONS: Final[dict[str, Aggregation]] = {
+    entry.name: entry
+    for entry in (
+        _plain("count", o.O_COUNT, "number of events"),
+        _valued("sum", o.O_SUM, "sum of the values"),
+        _valued("mean", o.O_MEAN, "arithmetic mean"),
+        _valued("min", o.O_MIN, "smallest value"),
+        _valued("max", o.O_MAX, "largest value"),
+        _valued("std", o.O_STD, "population standard deviation"),
+        _valued("first", o.O_FIRST, "value of the oldest event"),
+        _valued("last", o.O_LAST, "value of the newest event"),
+        _plain("first_age", o.O_FIRST_AGE, "seconds since the oldest event"),
+        _plain("last_age", o.O_LAST_AGE, "seconds since the newest event"),
+        _plain("gap_mean", o.O_GAP_MEAN, "mean seconds between consecutive events"),
+        _plain("gap_min", o.O_GAP_MIN, "least seconds between consecutive events"),
+        _plain("gap_std", o.O_GAP_STD, "population standard deviation of the gaps, seconds"),
+        _plain("gap_max", o.O_GAP_MAX, "longest gap in seconds, the one up to now included"),
+        _plain("gap_ratio", o.O_GAP_RATIO, "mean of the last 3 gaps over the mean of the 10 before"),
+        _valued("rising", o.O_RISING, "strict rises ending at the newest", money=False),
+        _valued("falling", o.O_FALLING, "strict falls ending at the newest", money=False),
+        _valued("rising_max", o.O_RISING_MAX, "longest row of strict rises", money=False),
+        _valued("falling_max", o.O_FALLING_MAX, "longest row of strict falls", money=False),
+        _valued("equal_run", o.O_EQUAL_RUN, "equal values ending at the newest", money=False),
+        _plain("burst", o.O_BURST, "most events in any span of `width`", "width"),
+        _valued("ewma", o.O_EWMA, "exponentially weighted mean of daily sums", "half_life"),
+        _sorted("quantile", o.O_QUANTILE, "quantile, linear interpolation", "q"),
+        _sorted("mode", o.O_MODE, "most frequent exact value, the smallest on a tie"),
+        _sorted("mode_count", o.O_MODE_COUNT, "how often the most frequent value occurs", money=False),
+        _sorted("mad", o.O_MAD, "median of |x - median|"),
+        _sorted("distinct_values", o.O_DISTINCT_VALUES, "number of distinct values", money=False),
+        _sorted("top_sum", o.O_TOP_SUM, "sum of the `top` largest values", "top"),
+        _sorted("gini", o.O_GINI, "Gini coefficient", money=False),
+        _grouped("distinct", o.O_GROUPS, "number of distinct keys"),
+        _grouped("hhi", o.O_HHI, "sum of squared shares of the amount"),
+        _grouped("top_share", o.O_GROUP_TOP_SHARE, "largest share of the amount"),
+        _grouped("top_count_share", o.O_GROUP_COUNT_SHARE, "largest share of the count"),
+        _grouped("top_group_sum", o.O_GROUP_TOP_SUM, "largest amount of one key", money=True),
+        _grouped("top_group_count", o.O_GROUP_TOP_COUNT, "largest count of one key"),
+        _grouped("entropy", o.O_ENTROPY, "entropy of the counts over ln(number of categories)"),
+        _grouped("circular_std", o.O_CIRCULAR_STD, "circular standard deviation"),
+        _grouped("new_sum", o.O_NEW_GROUP_SUM, "amount of keys first seen inside the window", money=True),
+        _grouped("benford", o.O_BENFORD, "mean absolute deviation of first digits from Benford's law"),
+        _plain("streak", o.O_TAIL_STREAK, "newest events in a row inside `while`", "while", "cap"),
+        _valued("sum_since", o.O_SUM_SINCE, "sum after the newest event of `since`, null without one", "since"),
+        _valued("max_since", o.O_MAX_SINCE, "largest value after the newest event of `since`", "since"),
+        _plain("count_since", o.O_COUNT_SINCE, "events after the newest event of `since`", "since"),
+        _plain("follows", o.O_REDRAW_COUNT, "events less than `within` after one of `after` and at least `share` of it",
+               "after", "within", "share"),
+        Aggregation("follows_sum", o.O_REDRAW_SUM, "amount of `follows`", True, 0, ("after", "within", "share")),
+        _plain("smaller_after", o.O_RETRIES, "events smaller than the newest `after` before them", "after"),
+        _plain("precedes", o.O_FOLLOWED, "events less than `within` before one of `before`", "before", "within"),
+        _valued("episodes", o.O_EPISODES, "rows of rising values", money=False),
+        _plain("open_loans", o.O_OPEN_LOANS, "newest draws that the balance `against` still covers", "against"),
+        _plain("days_over", o.O_DAYS_OVER, "local days whose closing use of the line is at least `least`",
+               "repaid", "least"),
+        _plain("km_last", o.O_KM_LAST, "kilometres from the newest place"),
+        _plain("kmh_last", o.O_KMH_LAST, "speed from the newest place, accuracies taken off"),
+        _plain("gps_both", o.O_BOTH_GPS, "whether the newest place and this one are GPS-grade"),
+        _plain("km_home", o.O_KM_HOME, "kilometres from the median place"),
+    )
+}  # fmt: skip
+
+SERIES: Final[dict[str, int]] = {
+    "series_sum": o.Z_SUM, "series_mean": o.Z_MEAN, "series_std": o.Z_STD, "series_min": o.Z_MIN,
+    "series_max": o.Z_MAX, "series_positive": o.Z_POSITIVE, "series_zero": o.Z_ZERO, "series_rises": o.Z_RISES,
+    "series_falls": o.Z_FALLS, "series_flats": o.Z_FLATS, "series_strict_up": o.Z_STRICT_UP,
+    "series_strict_down": o.Z_STRICT_DOWN, "series_max_rise": o.Z_MAX_RISE, "series_max_fall": o.Z_MAX_FALL,
+    "series_argmax": o.Z_ARGMAX, "series_hhi": o.Z_HHI, "series_slope": o.Z_SLOPE, "series_corr": o.Z_CORRELATION,
+}  # fmt: skip
+
+MOMENTS: Final[dict[str, int]] = {
+    "grant_age": o.S_GRANT_AGE, "coverage": o.S_COVERAGE, "truncated": o.S_TRUNCATED,
+}  # fmt: skip
+
+SEGMENT_KEYS: Final = ("while", "since", "after", "before", "repaid")
+UNITS: Final = (
+    "money", "ratio", "n", "s", "d", "h", "km", "kmh", "bps", "points", "0/1", "1/month", "1/d", "",
+)  # fmt: skip

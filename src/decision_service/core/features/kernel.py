@@ -1,0 +1,121 @@
+"""The feature kernel: one compiled function that runs every plan, for one customer at one instant.
+
+    history    select and sort the events seen so far, fill columns          (kernel_columns)
+    scalars    limits that segments compare with                             (kernel_formulas)
+    masks      which events belong to which segment                          (kernel_masks)
+    streams    windows of every segment, newest event to oldest              (kernel_streams)
+    formulas   derived features in dependency order                          (kernel_formulas)
+
+The compiled code is cached on disk. Numba's cache watches this file only, so the entry closes over a digest of all
+sources of the kernel: a change in any of them is another function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+from numba import njit
+
+from decision_service.core import event, inputs, ledger, limits, zone
+from decision_service.core import inputs as q
+from decision_service.core.event import HEADER_MAGIC
+from decision_service.core.features import (
+    kernel_columns,
+    kernel_formulas,
+    kernel_groups,
+    kernel_masks,
+    kernel_order,
+    kernel_places,
+    kernel_streams,
+    kernel_times,
+    opcodes,
+)
+from decision_service.core.features import opcodes as o
+from decision_service.core.features.kernel_columns import (
+    fill_base,
+    fill_digits,
+    fill_floats,
+    fill_key,
+    fill_local,
+    fill_places,
+    run_columns,
+    select_history,
+)
+from decision_service.core.features.kernel_formulas import run_scalars
+from decision_service.core.features.kernel_masks import run_masks
+from decision_service.core.features.kernel_streams import find_edges, run_stream
+from decision_service.core.ledger import resolve
+
+# mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
+
+_PARTS: Final = (
+    event, inputs, ledger, limits, zone, opcodes, kernel_columns, kernel_masks, kernel_order, kernel_groups,
+    kernel_times, kernel_places, kernel_streams, kernel_formulas,
+)  # fmt: skip
+assert len(HEADER_MAGIC) == 8, "row 0 of a log is its header"
+
+
+def _digest_of_sources() -> int:
+    """A number that changes whenever any part of the kernel does."""
+    digest = blake2b(digest_size=7)
+    for part in _PARTS:
+        digest.update(Path(str(part.__file__)).read_bytes())
+    return int.from_bytes(digest.digest(), "little")
+
+
+@njit
+def _fill_columns(words, row, h, prog, transitions, offsets, ints, floats):
+    needs = prog[o.P_INT_NEEDS]
+    if needs & o.NEED_LOCAL:
+        fill_local(row, h, transitions, offsets, ints)
+    if needs & o.NEED_PLACE:
+        fill_places(words, row, h, ints)
+    if needs & o.NEED_DIGIT:
+        fill_digits(row, h, ints)
+    fill_floats(words, row, h, prog[o.P_FLOAT_NEEDS], ints, floats)
+    for j in range(prog[o.P_KEYS_N]):
+        column = prog[prog[o.P_KEYS] + j]
+        target = ints[o.R_KEY + j]
+        if column == o.C_HOUR or column == o.C_DOW or column == o.C_FIRST_DIGIT:
+            for k in range(h + 1):
+                value = ints[column, k]
+                target[k] = -1 if value == 0 and column == o.C_FIRST_DIGIT else value
+            ints[o.R_GROUPS, j] = 24 if column == o.C_HOUR else (7 if column == o.C_DOW else 10)
+        else:
+            ints[o.R_GROUPS, j] = fill_key(column, h + 1, ints, target, ints[o.R_TABLE], ints[o.R_TABLE_ID])
+
+
+def _build(digest: int) -> Callable[..., Any]:
+    @njit(cache=True, nogil=True)
+    def compute(words, row, numbers, prog, reg, ints, floats, masks, transitions, offsets):
+        """Write the plan's features to `numbers[inputs:inputs + outputs]`; the number of events seen."""
+        n = words.shape[0] - 1
+        t_ms = row[q.T_MS]
+        trimmed_ms = words[0, 2]
+        first = prog[o.P_INPUTS]
+        for k in range(first):
+            reg[k] = numbers[k]
+        status = masks[masks.shape[0] - 1]
+        resolve(words, t_ms, status, ints[o.R_SETTLED])
+        h = select_history(words, t_ms, ints)
+        fill_base(words, row, status, h, ints)
+        _fill_columns(words, row, h, prog, transitions, offsets, ints, floats)
+        run_scalars(prog, prog[o.P_SCALARS], prog[o.P_SCALARS_N], row, trimmed_ms, reg)
+        run_columns(prog, prog[o.P_COLUMNS], prog[o.P_COLUMNS_N], h + 1, floats, reg)
+        run_masks(prog, prog[o.P_MASKS], prog[o.P_MASKS_N], h + 1, row, ints, floats, reg, masks)
+        find_edges(prog, h, ints, t_ms)
+        p = prog[o.P_STREAMS]
+        for _ in range(prog[o.P_STREAMS_N]):
+            p = run_stream(prog, p, h, row, reg, ints, floats, masks)
+        run_scalars(prog, prog[o.P_FORMULAS], prog[o.P_FORMULAS_N], row, trimmed_ms, reg)
+        for k in range(prog[o.P_OUTPUTS]):
+            numbers[first + k] = reg[first + k]
+        return h if digest else -1
+
+    return compute  # type: ignore[no-any-return]
+
+
+compute: Final = _build(_digest_of_sources())

@@ -1,0 +1,277 @@
+"""Last part of the kernel: derived features, a small interpreter of register instructions.
+
+Null is NaN in every instruction; conditions are 1, 0 or NaN (unknown) and combine by Kleene's tables.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from decision_service.core import inputs as q
+from decision_service.core.features import opcodes as o
+
+# mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
+
+NAN = np.nan
+
+
+@njit
+def _kleene(op, a, b):
+    if op == o.S_AND:
+        if a == 0 or b == 0:
+            return 0.0
+        return 1.0 if a == 1 and b == 1 else NAN
+    if op == o.S_OR:
+        if a == 1 or b == 1:
+            return 1.0
+        return 0.0 if a == 0 and b == 0 else NAN
+    if a != a or b != b:
+        return NAN
+    if op == o.S_LT:
+        return 1.0 if a < b else 0.0
+    if op == o.S_LE:
+        return 1.0 if a <= b else 0.0
+    return 1.0 if a == b else 0.0
+
+
+@njit
+def _function(op, a):
+    if a != a:
+        return NAN
+    if op == o.S_ABS:
+        return abs(a)
+    if op == o.S_ROUND:
+        return float(np.rint(a))
+    if op == o.S_FLOOR:
+        return float(np.floor(a))
+    if op == o.S_CEIL:
+        return float(np.ceil(a))
+    if op == o.S_SQRT:
+        return math.sqrt(a) if a >= 0 else NAN
+    if op == o.S_LOG:
+        return math.log(a) if a > 0 else NAN
+    x = math.exp(a) if a < 709.0 else NAN
+    return x
+
+
+@njit
+def _at_least(reg, start, count, k):
+    certain = 0
+    possible = 0
+    for i in range(count):
+        certain += reg[start + i] == 1
+        possible += reg[start + i] != 0
+    if certain >= k:
+        return 1.0
+    return NAN if possible >= k else 0.0
+
+
+@njit
+def _coverage(row, trimmed_ms, window_ms):
+    age = row[q.T_MS] - max(row[q.GRANTED_MS], trimmed_ms)
+    return min(max(age, 0), window_ms) / window_ms
+
+
+@njit
+def _mean(reg, start, n):
+    total = 0.0
+    for i in range(n):
+        total += reg[start + i]
+    return total / n
+
+
+@njit
+def _spread(reg, start, n):
+    mean = _mean(reg, start, n)
+    total = 0.0
+    for i in range(n):
+        total += (reg[start + i] - mean) ** 2
+    return math.sqrt(total / n)
+
+
+@njit
+def _steps(op, reg, start, n):
+    """Counts and extremes of the steps from bucket k+1 (older) to bucket k."""
+    rises = 0
+    falls = 0
+    best_rise = -np.inf
+    best_fall = -np.inf
+    positive = 1
+    for k in range(n):
+        positive &= reg[start + k] > 0
+    for k in range(n - 1):
+        step = reg[start + k] - reg[start + k + 1]
+        rises += step > 0
+        falls += step < 0
+        best_rise = max(best_rise, step)
+        best_fall = max(best_fall, -step)
+    if op == o.Z_RISES:
+        return float(rises)
+    if op == o.Z_FALLS:
+        return float(falls)
+    if op == o.Z_FLATS:
+        return float(n - 1 - rises - falls)
+    if op == o.Z_STRICT_UP:
+        return 1.0 if rises == n - 1 and positive else 0.0
+    if op == o.Z_STRICT_DOWN:
+        return 1.0 if falls == n - 1 and positive else 0.0
+    return best_rise if op == o.Z_MAX_RISE else best_fall
+
+
+@njit
+def _slope(reg, start, n):
+    """OLS slope of b_k on -k over the mean of b; null for fewer than 3 non-empty buckets or a mean of zero."""
+    mean = _mean(reg, start, n)
+    filled = 0
+    top = 0.0
+    bottom = 0.0
+    for k in range(n):
+        filled += reg[start + k] != 0
+        x = (n - 1) / 2 - k
+        top += x * (reg[start + k] - mean)
+        bottom += x * x
+    if filled < 3 or mean == 0 or bottom == 0:
+        return NAN
+    return top / bottom / mean
+
+
+@njit
+def _correlation(reg, start, other, n):
+    """Pearson's correlation; null if either side is constant."""
+    mean_x = _mean(reg, start, n)
+    mean_y = _mean(reg, other, n)
+    xx = 0.0
+    yy = 0.0
+    xy = 0.0
+    for k in range(n):
+        x = reg[start + k] - mean_x
+        y = reg[other + k] - mean_y
+        xx += x * x
+        yy += y * y
+        xy += x * y
+    if xx == 0 or yy == 0:
+        return NAN
+    return min(max(xy / math.sqrt(xx * yy), -1.0), 1.0)
+
+
+@njit
+def _extreme(op, reg, start, n):
+    best = 0
+    for k in range(1, n):
+        if (op == o.Z_MIN and reg[start + k] < reg[start + best]) or (
+            op != o.Z_MIN and reg[start + k] > reg[start + best]
+        ):
+            best = k
+    if op == o.Z_ARGMAX:
+        return float(best) if reg[start + best] > 0 else NAN
+    return reg[start + best]
+
+
+@njit
+def _tally(op, reg, start, n):
+    total = 0.0
+    squares = 0.0
+    positive = 0
+    for k in range(n):
+        total += reg[start + k]
+        positive += reg[start + k] > 0
+    if op == o.Z_SUM:
+        return total
+    if op == o.Z_POSITIVE:
+        return float(positive)
+    if op == o.Z_ZERO:
+        return float(n - positive)
+    if total == 0:
+        return NAN
+    for k in range(n):
+        share = reg[start + k] / total
+        squares += share * share
+    return squares
+
+
+@njit
+def _series(op, reg, start, n, other):
+    for k in range(n):
+        if reg[start + k] != reg[start + k]:
+            return NAN
+    if op == o.Z_MEAN:
+        return _mean(reg, start, n)
+    if op == o.Z_STD:
+        return _spread(reg, start, n)
+    if op == o.Z_MIN or op == o.Z_MAX or op == o.Z_ARGMAX:
+        return _extreme(op, reg, start, n)
+    if op == o.Z_SLOPE:
+        return _slope(reg, start, n)
+    if op == o.Z_CORRELATION:
+        return _correlation(reg, start, other, n)
+    if op == o.Z_SUM or op == o.Z_POSITIVE or op == o.Z_ZERO or op == o.Z_HHI:
+        return _tally(op, reg, start, n)
+    return _steps(op, reg, start, n)
+
+
+@njit
+def _special(op, prog, p, row, trimmed_ms, reg):
+    a = prog[p + 2]
+    b = prog[p + 3]
+    if op == o.S_ROW_EQ:
+        return NAN if row[a] == 0 or b == 0 else (1.0 if row[a] == b else 0.0)
+    if op == o.S_GRANT_AGE:
+        return (row[q.T_MS] - row[q.GRANTED_MS]) / 1000
+    if op == o.S_COVERAGE:
+        return _coverage(row, trimmed_ms, a)
+    if op == o.S_TRUNCATED:
+        return 1.0 if trimmed_ms > row[q.T_MS] - a else 0.0
+    if op == o.S_SERIES:
+        return _series(prog[p + 5], reg, a, b, prog[p + 4])
+    if op == o.S_AT_LEAST:
+        return _at_least(reg, a, b, prog[p + 4])
+    if op == o.S_GUARD_AGE:
+        return reg[a] if row[q.T_MS] - row[q.GRANTED_MS] >= b else NAN
+    if op == o.S_GUARD_COUNT:
+        return reg[a] if reg[b] >= prog[p + 4] else reg[prog[p + 5]]
+    if reg[a] != reg[a] or reg[b] != reg[b]:
+        return NAN
+    return 1.0 if reg[b] == 0 and reg[a] > 0 else 0.0
+
+
+@njit
+def run_scalars(prog, start, count, row, trimmed_ms, reg):
+    """Run `count` instructions at `start` on the registers."""
+    for j in range(count):
+        p = start + j * o.SCALAR_WORDS
+        op = prog[p]
+        if op >= o.S_ROW_EQ or op == o.S_AT_LEAST:
+            reg[prog[p + 1]] = _special(op, prog, p, row, trimmed_ms, reg)
+            continue
+        a = reg[prog[p + 2]]
+        b = reg[prog[p + 3]]
+        if op == o.S_DIV:
+            x = a / b if b != 0 else NAN
+        elif op == o.S_MOVE:
+            x = a
+        elif op == o.S_SUB:
+            x = a - b
+        elif op == o.S_ADD:
+            x = a + b
+        elif op == o.S_MUL:
+            x = a * b
+        elif op == o.S_NEG:
+            x = -a
+        elif op == o.S_NOT:
+            x = 1 - a
+        elif op == o.S_SELECT:
+            x = NAN if a != a else (b if a == 1 else reg[prog[p + 4]])
+        elif op == o.S_MIN or op == o.S_MAX:
+            x = NAN if a != a or b != b else (min(a, b) if op == o.S_MIN else max(a, b))
+        elif op == o.S_IS_NULL:
+            x = 1.0 if a != a else 0.0
+        elif op == o.S_COALESCE:
+            x = a if a == a else b
+        elif op >= o.S_ABS:
+            x = _function(op, a)
+        else:
+            x = _kleene(op, a, b)
+        reg[prog[p + 1]] = x

@@ -1,0 +1,67 @@
+"""Places: distance and speed from the last fix, distance from home. Kilometres on a sphere of 6,371.0088 km."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from decision_service.core import inputs as q
+from decision_service.core.event import ACCURACY_M, GPS_GRADE_CLASS_MAX
+from decision_service.core.features import opcodes as o
+
+# mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
+
+EARTH_KM = 6371.0088
+_ACCURACY_M = np.array((0, *ACCURACY_M), np.float64)  # class 0 is unknown: nothing is known to subtract
+
+
+@njit
+def haversine_km(lat_1, lon_1, lat_2, lon_2):
+    """Great-circle distance of two places in degrees."""
+    a = math.radians(lat_1)
+    b = math.radians(lat_2)
+    half_lat = math.sin((b - a) / 2)
+    half_lon = math.sin(math.radians(lon_2 - lon_1) / 2)
+    chord = half_lat * half_lat + math.cos(a) * math.cos(b) * half_lon * half_lon
+    return 2 * EARTH_KM * math.asin(min(1.0, math.sqrt(chord)))
+
+
+@njit
+def last_fix(op, row, ints, at):
+    """Distance, speed, or whether both fixes are GPS-grade, of the request against position `at`."""
+    lat, lon = row[q.LAT_E6] / 1e6, row[q.LON_E6] / 1e6
+    km = haversine_km(ints[o.C_LAT, at] / 1e6, ints[o.C_LON, at] / 1e6, lat, lon)
+    if op == o.O_KM_LAST:
+        return km
+    before = ints[o.C_ACCURACY, at]
+    now = row[q.ACCURACY_CLASS]
+    if op == o.O_BOTH_GPS:
+        graded = 0 < before <= GPS_GRADE_CLASS_MAX and 0 < now <= GPS_GRADE_CLASS_MAX
+        return 1.0 if graded else 0.0
+    slack = (_ACCURACY_M[before] + _ACCURACY_M[now]) / 1000
+    seconds = max((row[q.T_MS] - ints[o.C_TIME, at]) / 1000, 1.0)
+    return min(max(km - slack, 0.0) / seconds * 3600, 1e5)
+
+
+@njit
+def _median(column, members, lo, m, work):
+    n = m - lo
+    for k in range(lo, m):
+        x = column[members[k]]
+        j = k - lo - 1
+        while j >= 0 and work[j] > x:
+            work[j + 1] = work[j]
+            j -= 1
+        work[j + 1] = x
+    middle = work[n // 2]
+    return middle if n % 2 else (work[n // 2 - 1] + middle) / 2
+
+
+@njit
+def km_home(row, ints, members, lo, m, work):
+    """Distance to the median latitude and longitude of the members."""
+    lat = _median(ints[o.C_LAT], members, lo, m, work)
+    lon = _median(ints[o.C_LON], members, lo, m, work)
+    return haversine_km(lat / 1e6, lon / 1e6, row[q.LAT_E6] / 1e6, row[q.LON_E6] / 1e6)

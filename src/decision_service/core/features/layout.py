@@ -1,0 +1,360 @@
+"""Lays a plan out: which features, in which slots, as which streams, cells and instructions.
+
+Outputs that look at the same segment, value and place of the request share a stream: the events are gathered once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from decision_service.core.expressions.tree import Arithmetic, Tree
+from decision_service.core.features import opcodes as o
+from decision_service.core.features.aggregations import AGGREGATIONS, MOMENTS, SERIES, Aggregation
+from decision_service.core.features.catalogue import Catalogue, FeatureSpec
+from decision_service.core.features.durations import duration_ms
+from decision_service.core.features.event_names import KEYS
+from decision_service.core.features.references import children, dependencies, series_names
+from decision_service.core.features.registers import Registers
+from decision_service.core.features.segments import REGISTER_BASE, SegmentCompiler
+from decision_service.core.limits import DAY_MS
+
+_ANY_AGE: Final = -(2**62)
+
+
+@dataclass(slots=True)
+class _Output:
+    """One value a stream writes; register operands are unresolved until the constants have their place."""
+
+    op: int
+    slot: int
+    min_n: int
+    default: int
+    min_age_ms: int
+    scaled: bool
+    p1: int = 0
+    p2: int = 0
+    p1_is_register: bool = False
+    p2_is_register: bool = False
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One segment with one value, with or without the request, and what is written at each window's edge."""
+
+    mask: int
+    with_request: bool
+    value_kind: int
+    column: int
+    flags: int = 0
+    groups: list[int] = field(default_factory=list)
+    cells: dict[int, list[_Output]] = field(default_factory=dict)
+
+
+def first_division(tree: Tree) -> Arithmetic | None:
+    """The outermost, leftmost division of a formula."""
+    if isinstance(tree, Arithmetic) and tree.op == "/":
+        return tree
+    for child in children(tree):
+        if found := first_division(child):
+            return found
+    return None
+
+
+def observation_name(segment: str, window_ms: int) -> str:
+    """The hidden count that a derived feature's `Nk` looks at."""
+    return f"n({segment},{window_ms // 1000}s)"
+
+
+class _Closure:
+    """The features needed, dependencies first; a bucket row always whole, so that its slots are consecutive."""
+
+    def __init__(self, catalogue: Catalogue, needed: Iterable[str]) -> None:
+        self._by_name = catalogue.by_name
+        self._families: dict[str, list[str]] = {}
+        for spec in catalogue.specs:
+            if spec.variant.bucket >= 0:
+                family = spec.name.rpartition("_m")[0]
+                self._families.setdefault(family, []).append(spec.name)
+        self.specs: dict[str, FeatureSpec] = {}
+        for name in needed:
+            self._visit(catalogue.by_name[name])
+
+    def _visit(self, spec: FeatureSpec) -> None:
+        if spec.name in self.specs:
+            return
+        if spec.variant.bucket >= 0:
+            for name in self._families[spec.name.rpartition("_m")[0]]:
+                self.specs[name] = self._by_name[name]
+            return
+        for name in dependencies(spec):
+            if name in self._by_name:
+                self._visit(self._by_name[name])
+        self.specs[spec.name] = spec
+
+
+def _observations(spec: FeatureSpec) -> tuple[str, int] | None:
+    """Segment and window that a derived feature's `Nk` counts, if it has one."""
+    if spec.row.section != "derived" or not spec.null.min_n or not spec.row.has("of"):
+        return None
+    return spec.row.plain("of", spec.variant), spec.variant.window_ms
+
+
+class PlanBuilder:
+    """Collects streams and formulas, then lays them out."""
+
+    def __init__(
+        self, catalogue: Catalogue, needed: Iterable[str], input_slots: Mapping[str, int], first_slot: int
+    ) -> None:
+        specs = _Closure(catalogue, needed).specs
+        hidden = dict.fromkeys(filter(None, map(_observations, specs.values())))
+        self.names = (*specs, *(observation_name(*key) for key in hidden))
+        slots = {name: first_slot + k for k, name in enumerate(self.names)}
+        self._first_slot = first_slot
+        self._catalogue = catalogue
+        self._registers = Registers(input_slots, first_slot, slots)
+        self._segments = SegmentCompiler(self._registers)
+        self._streams: dict[object, _Stream] = {}
+        self._slots = slots
+        self._null = self._registers.constant(float("nan"))
+        for segment, window_ms in hidden:
+            self._add_observations(segment, window_ms)
+        for spec in specs.values():
+            if spec.row.section == "features" and spec.row.plain("agg", spec.variant) in AGGREGATIONS:
+                self._add_aggregate(spec)
+        self._scalars = self._registers.section()
+        for spec in specs.values():
+            self._add_formula(spec)
+
+    @property
+    def float_rows(self) -> int:
+        """Float columns and working rows."""
+        return self._segments.columns_count + o.V_ROWS
+
+    @property
+    def mask_rows(self) -> int:
+        """Masks, and one row for effective statuses."""
+        return len(self._segments.masks) + 1
+
+    # --- streams ---
+
+    def _mask_of(self, segment: str) -> int:
+        return self._segments.mask(self._catalogue.segments[segment].tree)
+
+    def _add_observations(self, segment: str, window_ms: int) -> None:
+        slot = self._slots[observation_name(segment, window_ms)]
+        stream = self._stream(segment, False, o.VALUE_AMOUNT, 0, None)
+        stream.cells.setdefault(window_ms, []).append(
+            _Output(o.O_COUNT, slot, 0, self._null, _ANY_AGE, False)
+        )
+
+    def _stream(
+        self, segment: str, with_request: bool, kind: int, column: int, bucket_row: object
+    ) -> _Stream:
+        mask = self._mask_of(segment)
+        key = (mask, with_request, kind, column, bucket_row)
+        if key not in self._streams:
+            self._streams[key] = _Stream(mask, with_request, kind, column)
+        return self._streams[key]
+
+    def _add_aggregate(self, spec: FeatureSpec) -> None:
+        row, variant = spec.row, spec.variant
+        aggregation = AGGREGATIONS[row.plain("agg", variant)]
+        value = row.plain("value", variant, "amount")
+        money = value == "amount" or not aggregation.valued
+        kind, column = (
+            (o.VALUE_AMOUNT, 0) if money else (o.VALUE_COLUMN, self._segments.measure(value))
+        )
+        stream = self._stream(row.plain("of", variant), row.flag("incl"), kind, column, spec.name.rpartition("_m")[0] if variant.buckets else None)
+        stream.flags |= aggregation.flags
+        null = spec.null
+        output = _Output(
+            _opcode(aggregation, bool(variant.buckets)), self._slots[spec.name], null.min_n,
+            self._registers.constant(null.otherwise), null.min_age_ms(variant.window_ms, variant.months),
+            aggregation.money and value == "amount",
+        )  # fmt: skip
+        self._set_parameters(output, aggregation, spec, stream)
+        stream.cells.setdefault(variant.window_ms, []).append(output)
+
+    def _set_parameters(
+        self, output: _Output, aggregation: Aggregation, spec: FeatureSpec, stream: _Stream
+    ) -> None:
+        row, variant = spec.row, spec.variant
+        number = row.number
+        op = output.op
+        if aggregation.flags & o.FLAG_GROUPED:
+            name = row.plain("by", variant)
+            output.p1 = _index_in(stream.groups, self._segments.key(name))
+            output.p2 = KEYS[name].categories
+        elif op == o.O_QUANTILE:
+            output.p1, output.p1_is_register = self._registers.constant(number("q", variant)), True
+        elif op == o.O_TOP_SUM:
+            output.p1 = round(number("top", variant))
+        elif op == o.O_BURST:
+            output.p1 = duration_ms(row.plain("width", variant)) or 0
+        elif op == o.O_EWMA:
+            output.p1 = variant.window_ms // DAY_MS
+            output.p2, output.p2_is_register = self._registers.constant(number("half_life", variant)), True
+        elif op == o.O_OPEN_LOANS:
+            output.p1, output.p1_is_register = self._registers.named(row.plain("against", variant)), True
+        elif op in (o.O_KM_LAST, o.O_KMH_LAST, o.O_BOTH_GPS, o.O_KM_HOME):
+            self._segments.int_needs |= o.NEED_PLACE
+        else:
+            self._set_relation(output, spec)
+
+    def _set_relation(self, output: _Output, spec: FeatureSpec) -> None:
+        row, variant = spec.row, spec.variant
+        for key in ("while", "since", "after", "before", "repaid"):
+            if row.has(key):
+                output.p1 = self._mask_of(row.plain(key, variant))
+        within = float(duration_ms(row.plain("within", variant)) or 0)
+        if output.op == o.O_TAIL_STREAK:
+            output.p2 = round(row.number("cap", variant))
+        elif output.op == o.O_FOLLOWED:
+            output.p2 = round(within)
+        elif output.op in (o.O_REDRAW_COUNT, o.O_REDRAW_SUM):
+            pair = within, row.number("share", variant)
+            output.p2, output.p2_is_register = self._registers.constants(*pair), True
+        elif output.op == o.O_DAYS_OVER:
+            self._segments.int_needs |= o.NEED_LOCAL
+            pair = row.number("least", variant), float(variant.window_ms // DAY_MS)
+            output.p2, output.p2_is_register = self._registers.constants(*pair), True
+
+    # --- formulas ---
+
+    def _add_formula(self, spec: FeatureSpec) -> None:
+        slot, row, variant = self._slots[spec.name], spec.row, spec.variant
+        registers = self._registers
+        if spec.surge_of:
+            self._add_surge(spec, slot)
+        elif spec.tree is not None:
+            self._add_guarded(spec, slot, registers.value(spec.tree))
+        elif (agg := row.plain("agg", variant)) in SERIES:
+            names = [registers.named(name) for name in series_names(spec)]
+            start = registers.in_a_row(names[: variant.months])
+            other = registers.in_a_row(names[variant.months :]) if row.has("with") else 0
+            value = registers.emit(
+                o.S_SERIES, registers.temporary(), start, variant.months, other, SERIES[agg]
+            )
+            self._add_guarded(spec, slot, value)
+        elif agg in MOMENTS:
+            registers.emit(MOMENTS[agg], slot, variant.window_ms)
+
+    def _add_surge(self, spec: FeatureSpec, slot: int) -> None:
+        watched = self._catalogue.by_name[spec.surge_of]
+        division = first_division(watched.tree) if watched.tree is not None else None
+        if division is None:
+            self._registers.emit(o.S_MOVE, slot, self._registers.constant(0.0))
+            return
+        top, bottom = self._registers.value(division.left), self._registers.value(division.right)
+        value = self._registers.emit(o.S_NEW, self._registers.temporary(), top, bottom)
+        self._add_guarded(watched, slot, value, capped=False)
+
+    def _add_guarded(self, spec: FeatureSpec, slot: int, value: int, *, capped: bool = True) -> None:
+        """The null rule of a formula, in this order: range, observations, age."""
+        registers, null = self._registers, spec.null
+        if null.cap is not None and capped:
+            value = registers.emit(o.S_MAX, registers.temporary(), value, registers.constant(null.cap[0]))
+            value = registers.emit(o.S_MIN, registers.temporary(), value, registers.constant(null.cap[1]))
+        observations = _observations(spec)
+        if observations is not None:
+            count = self._slots[observation_name(*observations)]
+            otherwise = registers.constant(null.otherwise)
+            value = registers.emit(
+                o.S_GUARD_COUNT, registers.temporary(), value, count, null.min_n, otherwise
+            )
+        least = null.min_age_ms(spec.variant.window_ms, spec.variant.months)
+        if least > _ANY_AGE:
+            registers.emit(o.S_GUARD_AGE, slot, value, least)
+        else:
+            registers.emit(o.S_MOVE, slot, value)
+
+    # --- layout ---
+
+    def built(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """`(prog, reg)` as `opcodes` describes them."""
+        formulas = self._registers.section()
+        windows = sorted({window for stream in self._streams.values() for window in stream.cells})
+        header = [0] * o.HEADER_WORDS
+        body: list[int] = []
+
+        def section(start: int, count: int, words: Iterable[int], entries: int) -> None:
+            header[start], header[count] = o.HEADER_WORDS + len(body), entries
+            body.extend(words)
+
+        segments = self._segments
+        section(o.P_WINDOWS, o.P_WINDOWS_N, windows, len(windows))
+        section(o.P_KEYS, o.P_KEYS_N, segments.keys, len(segments.keys))
+        section(o.P_SCALARS, o.P_SCALARS_N, self._instruction_words(self._scalars), len(self._scalars))
+        section(o.P_COLUMNS, o.P_COLUMNS_N, self._column_words(), len(segments.columns))
+        section(o.P_MASKS, o.P_MASKS_N, self._mask_words(), len(segments.masks))
+        section(o.P_STREAMS, o.P_STREAMS_N, self._stream_words(windows), len(self._streams))
+        section(o.P_FORMULAS, o.P_FORMULAS_N, self._instruction_words(formulas), len(formulas))
+        header[o.P_INPUTS], header[o.P_OUTPUTS] = self._first_slot, len(self.names)
+        header[o.P_FLOAT_NEEDS], header[o.P_INT_NEEDS] = segments.float_needs, segments.int_needs
+        header[o.P_VALUES_ROW] = segments.columns_count
+        return np.array(header + body, np.int64), self._registers.finished()
+
+    def _instruction_words(self, instructions: Iterable[tuple[int, ...]]) -> Iterable[int]:
+        resolved = self._registers.resolved
+        for op, dst, a, b, c, d in instructions:
+            if op in (o.S_ROW_EQ, o.S_COVERAGE, o.S_TRUNCATED, o.S_SERIES, o.S_GRANT_AGE, o.S_AT_LEAST):
+                yield from (op, dst, a, b, c, d)
+            elif op == o.S_GUARD_AGE:
+                yield from (op, dst, resolved(a), b, 0, 0)
+            elif op == o.S_GUARD_COUNT:
+                yield from (op, dst, resolved(a), resolved(b), c, resolved(d))
+            else:
+                yield from (op, dst, resolved(a), resolved(b), resolved(c), 0)
+
+    def _column_words(self) -> Iterable[int]:
+        for op, column, left, right in self._segments.columns:
+            yield from (op, column, self._column_operand(left), self._column_operand(right))
+
+    def _column_operand(self, word: int) -> int:
+        return word if word >= 0 else ~self._registers.resolved(word - REGISTER_BASE)
+
+    def _mask_words(self) -> Iterable[int]:
+        for op, mask, source, kind, operand in self._segments.masks:
+            number = o.M_F_LT <= op <= o.M_F_KNOWN and kind == o.FROM_REGISTER
+            if op == o.M_IF or number:
+                operand = self._registers.resolved(operand)
+            yield from (op, mask, source, kind, operand)
+
+    def _stream_words(self, windows: list[int]) -> Iterable[int]:
+        for stream in self._streams.values():
+            groups = [*stream.groups, 0, 0, 0, 0][: o.GROUPS_MAX]
+            yield from (
+                stream.mask, int(stream.with_request), stream.value_kind, stream.column, stream.flags,
+                len(stream.groups), *groups, len(stream.cells),
+            )  # fmt: skip
+            for window in sorted(stream.cells):
+                outputs = stream.cells[window]
+                yield from (windows.index(window), len(outputs))
+                for output in outputs:
+                    yield from self._output_words(output)
+
+    def _output_words(self, output: _Output) -> tuple[int, ...]:
+        resolved = self._registers.resolved
+        p1 = resolved(output.p1) if output.p1_is_register else output.p1
+        p2 = resolved(output.p2) if output.p2_is_register else output.p2
+        return (
+            output.op, output.slot, output.min_n, resolved(output.default), output.min_age_ms, int(output.scaled),
+            p1, p2,
+        )  # fmt: skip
+
+
+def _opcode(aggregation: Aggregation, per_bucket: bool) -> int:
+    if not per_bucket:
+        return aggregation.opcode
+    return o.O_BUCKET_SUM if aggregation.opcode == o.O_SUM else o.O_BUCKET_COUNT
+
+
+def _index_in(groups: list[int], key: int) -> int:
+    if key not in groups:
+        groups.append(key)
+    return groups.index(key)
