@@ -71,13 +71,6 @@ def partition_of_decision(decision_id: str) -> int | None:
     return int(found[1], 16) if found else None
 
 
-def check_decision_partition(decision_id: str, customer_id: str, partitions: int) -> None:
-    """Raise ValueError unless the decision id names the customer's partition (a mistake in the calling
-    code)."""
-    if partition_of_decision(decision_id) != partition_of(customer_id, partitions):
-        raise ValueError(f"{decision_id!r} is not the id of a decision on customer {customer_id!r}")
-
-
 @lru_cache(maxsize=PARTITIONS_MAX)
 def partition_prefix(partition: int) -> bytes:
     """What every key of a partition begins with."""
@@ -96,6 +89,14 @@ def log_key(partition: int, customer_id: str) -> bytes:
 
 def decision_key(partition: int, decision_id: str) -> bytes:
     """The frame of a decision."""
+    return partition_prefix(partition) + b"d:" + decision_id.encode()
+
+
+def customer_decision_key(partition: int, decision_id: str) -> bytes:
+    """The frame of a decision on a customer of `partition`. ValueError if the id names another partition, which is
+    a mistake in the calling code and would make the keys of one script lie apart."""
+    if partition_of_decision(decision_id) != partition:
+        raise ValueError(f"{decision_id!r} is not the id of a decision of partition {partition}")
     return partition_prefix(partition) + b"d:" + decision_id.encode()
 
 

@@ -49,7 +49,7 @@ class MemoryStore:
         state = self._customers.get(customer_id, CustomerState())
         if decision_id is None:
             return state
-        keys.check_decision_partition(decision_id, customer_id, self._partitions)
+        keys.customer_decision_key(keys.partition_of(customer_id, self._partitions), decision_id)
         return replace(state, decision=self._decisions.get(decision_id))
 
     async def commit(self, commit: Commit, timeout_s: float) -> int:
@@ -74,7 +74,8 @@ class MemoryStore:
     def _refuse(self, commit: Commit, state: CustomerState) -> None:
         """Raise for everything that a commit must not do, before anything changes."""
         if commit.decision is not None:
-            keys.check_decision_partition(commit.decision[0], commit.customer_id, self._partitions)
+            partition = keys.partition_of(commit.customer_id, self._partitions)
+            keys.customer_decision_key(partition, commit.decision[0])
         for attribute in commit.attributes.values():
             encode_attribute(attribute)
         if state.version != commit.expected_version or (

@@ -67,8 +67,7 @@ class RedisStore:
         partition = keys.partition_of(customer_id, self._partitions)
         names = [keys.meta_key(partition, customer_id), keys.log_key(partition, customer_id)]
         if decision_id is not None:
-            keys.check_decision_partition(decision_id, customer_id, self._partitions)
-            names.append(keys.decision_key(partition, decision_id))
+            names.append(keys.customer_decision_key(partition, decision_id))
         reply = await self._run(scripts.READ, names, (), timeout_s)
         return _state(*reply)
 
@@ -81,8 +80,7 @@ class RedisStore:
             keys.outbox_key(partition),
         ]
         if commit.decision is not None:
-            keys.check_decision_partition(commit.decision[0], commit.customer_id, self._partitions)
-            names.append(keys.decision_key(partition, commit.decision[0]))
+            names.append(keys.customer_decision_key(partition, commit.decision[0]))
         version: int = await self._run(scripts.COMMIT, names, _commit_arguments(commit), timeout_s)
         return version
 
@@ -179,7 +177,7 @@ class RedisStore:
     async def _call(self, key: bytes, command: tuple[Any, ...], timeout_s: float, *, write: bool) -> Any:
         if not self._admitted:
             timeout_s = await self._admit_within(timeout_s)
-        reply = await self._topology.call(keys.slot_of(key), pack(command), timeout_s, write=write)
+        reply = await self._topology.call(key, pack(command), timeout_s, write=write)
         return refuse_errors(reply, write=write)
 
     async def _run(
@@ -189,12 +187,12 @@ class RedisStore:
             timeout_s = await self._admit_within(timeout_s)
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
-        slot, write = keys.slot_of(names[0]), script.writes
+        key, write = names[0], script.writes
         command = pack((b"EVALSHA", script.sha, len(names), *names, *arguments))
-        reply = await self._topology.call(slot, command, timeout_s, write=write)
+        reply = await self._topology.call(key, command, timeout_s, write=write)
         if isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT":
             command = pack((b"EVAL", script.source, len(names), *names, *arguments))
-            reply = await self._topology.call(slot, command, until - loop.time(), write=write)
+            reply = await self._topology.call(key, command, until - loop.time(), write=write)
         return refuse_errors(reply, write=write)
 
     async def _admit_within(self, timeout_s: float) -> float:
@@ -220,7 +218,7 @@ class RedisStore:
     async def _ask(self, command: tuple[Any, ...], timeout_s: float, *, write: bool) -> Any:
         """One step of admission. It may be repeated at will, so a lost reply is no unknown outcome."""
         try:
-            reply = await self._topology.call(keys.slot_of(keys.META), pack(command), timeout_s, write=write)
+            reply = await self._topology.call(keys.META, pack(command), timeout_s, write=write)
             return refuse_errors(reply, write=write)
         except OutcomeUnknown as error:
             raise StoreUnavailable(error.message) from None

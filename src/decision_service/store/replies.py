@@ -47,11 +47,7 @@ def failure(reply: ErrorReply, *, write: bool) -> DecisionServiceError:
 
 
 def refuse_errors(reply: Any, *, write: bool) -> Any:
-    """The reply, unless it is an error or holds one."""
+    """The reply, unless it is an error."""
     if isinstance(reply, ErrorReply):
         raise failure(reply, write=write)
-    if isinstance(reply, list):
-        for part in reply:
-            if isinstance(part, ErrorReply):
-                raise failure(part, write=write)
     return reply

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 
 from decision_service.core.errors import StoreUnavailable
 from decision_service.store.client import Address, Endpoint, open_lane
+from decision_service.store.keys import slot_of
 from decision_service.store.lane import Lane, pack
 from decision_service.store.replies import ELSEWHERE, ErrorReply
 
@@ -36,8 +37,8 @@ _CLUSTER_SLOTS: Final = pack(("CLUSTER", "SLOTS"))
 class Topology(Protocol):
     """Where commands go."""
 
-    async def call(self, slot: int, command: bytes, timeout_s: float, *, write: bool) -> Any:
-        """The reply to a packed command on keys of `slot`; error replies are values."""
+    async def call(self, key: bytes, command: bytes, timeout_s: float, *, write: bool) -> Any:
+        """The reply to a packed command on `key` and others of its slot; error replies are values."""
         ...
 
     async def call_all(self, command: bytes, timeout_s: float) -> list[Any]:
@@ -130,8 +131,8 @@ class Road:
         self._reads = _Way(open_)
         self._writes = _Way(open_)
 
-    async def call(self, command: bytes, timeout_s: float, *, write: bool, preface: bytes = b"") -> Any:
-        """Send to this server and wait for the reply."""
+    async def call(self, key: bytes, command: bytes, timeout_s: float, *, write: bool, preface: bytes = b"") -> Any:
+        """Send to this server, whatever the key, and wait for the reply."""
         way = self._writes if write else self._reads
         lane = way.lane
         if lane is None:
@@ -155,20 +156,14 @@ class Road:
         await self._writes.close()
 
 
-class Standalone:
+class Standalone(Road):
     """One server, whether named or found by Sentinel."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._road = Road(endpoint, endpoint.addresses[0])
-
-    async def call(self, slot: int, command: bytes, timeout_s: float, *, write: bool) -> Any:
-        return await self._road.call(command, timeout_s, write=write)
+        super().__init__(endpoint, endpoint.addresses[0])
 
     async def call_all(self, command: bytes, timeout_s: float) -> list[Any]:
-        return [await self._road.call(command, timeout_s, write=False)]
-
-    async def close(self) -> None:
-        await self._road.close()
+        return [await self.call(b"", command, timeout_s, write=False)]
 
 
 class Cluster:
@@ -182,7 +177,8 @@ class Cluster:
         self._learnt = False
         self._learning: asyncio.Task[None] | None = None
 
-    async def call(self, slot: int, command: bytes, timeout_s: float, *, write: bool) -> Any:
+    async def call(self, key: bytes, command: bytes, timeout_s: float, *, write: bool) -> Any:
+        slot = slot_of(key)
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         if not self._learnt:
@@ -204,7 +200,7 @@ class Cluster:
 
     async def _call_node(self, address: Address, command: bytes, timeout_s: float, write: bool, preface: bytes) -> Any:
         try:
-            reply = await self._road(address).call(command, timeout_s, write=write, preface=preface)
+            reply = await self._road(address).call(b"", command, timeout_s, write=write, preface=preface)
         except StoreUnavailable:
             self._learnt = False  # perhaps the node is gone and another took over
             raise
@@ -215,7 +211,7 @@ class Cluster:
     async def call_all(self, command: bytes, timeout_s: float) -> list[Any]:
         await self._learn(timeout_s)
         primaries = [self._addresses[i] for i in sorted(set(self._table)) if i >= 0]
-        return [await self._road(a).call(command, timeout_s, write=False) for a in primaries]
+        return [await self._road(a).call(b"", command, timeout_s, write=False) for a in primaries]
 
     def _road(self, address: Address) -> Road:
         road = self._roads.get(address)
@@ -254,7 +250,7 @@ class Cluster:
         try:
             for address in dict.fromkeys([*self._addresses, *self._endpoint.addresses]):
                 try:
-                    reply = await self._road(address).call(_CLUSTER_SLOTS, PAUSE_MAX_S, write=False)
+                    reply = await self._road(address).call(b"", _CLUSTER_SLOTS, PAUSE_MAX_S, write=False)
                 except StoreUnavailable:
                     continue
                 if isinstance(reply, list) and reply:
