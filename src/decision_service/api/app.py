@@ -8,6 +8,7 @@ come from the installed `fastapi-offline` package.
 from __future__ import annotations
 
 import logging
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from time import perf_counter
@@ -52,8 +53,7 @@ async def run(route: Route, desk: Desk, call: Call) -> Reply:
         raise
     except Exception as error:
         log_crash(error)
-        status, body, headers = internal_problem()
-        return Reply(status, body, tuple(headers[1:]), headers[0][1])
+        return internal_reply()
 
 
 def problem_reply(error: DecisionServiceError) -> Reply:
@@ -61,6 +61,12 @@ def problem_reply(error: DecisionServiceError) -> Reply:
     status, body, headers = problem_of(error)
     if status == 500:
         log_crash(error)
+    return Reply(status, body, tuple(headers[1:]), headers[0][1])
+
+
+def internal_reply() -> Reply:
+    """The reply to a programmer's error, which says nothing of it."""
+    status, body, headers = internal_problem()
     return Reply(status, body, tuple(headers[1:]), headers[0][1])
 
 
@@ -74,12 +80,13 @@ def log_crash(error: BaseException) -> None:
     LOG.error("crashed: %s at %s", type(error).__name__, " > ".join(places[-12:]))
 
 
-def create_app(desk_of: Any) -> FastAPI:
-    """The FastAPI application. `desk_of()` is the desk of the running worker."""
+@cache
+def create_app() -> FastAPI:
+    """The FastAPI application; the gate puts desk and principal into each request's scope."""
     app = FastAPI(title="decision-service", version=_version(), docs_url=None, redoc_url=None, redirect_slashes=False)
     for route in ROUTES:
         app.add_api_route(
-            route.path, _endpoint(route, desk_of), methods=[route.method], name=route.handler.__name__,
+            route.path, _endpoint(route), methods=[route.method], name=route.handler.__name__,
             summary=route.summary, tags=[route.tag], response_model=None, responses=_responses(route),
             openapi_extra=_operation(route),
         )  # fmt: skip
@@ -90,7 +97,7 @@ def create_app(desk_of: Any) -> FastAPI:
     return app
 
 
-def _endpoint(route: Route, desk_of: Any) -> Any:
+def _endpoint(route: Route) -> Any:
     async def endpoint(request: Request) -> Response:
         scope = request.scope
         scope["route_label"] = route.label
@@ -99,7 +106,7 @@ def _endpoint(route: Route, desk_of: Any) -> Any:
             principal, dict(scope["headers"]), request.receive, scope.get("arrived") or perf_counter(),
             request.path_params, scope["query_string"],
         )  # fmt: skip
-        reply = await run(route, desk_of(), call)
+        reply = await run(route, scope["desk"], call)
         response = Response(reply.body, reply.status, media_type=reply.content_type.decode())
         for name, value in reply.headers:
             response.headers[name.decode()] = value.decode()

@@ -13,14 +13,13 @@ The gate also owns the lifespan: it opens the worker's desk at start-up and clos
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 from typing import Any, Final
 
 from decision_service.api.access import Access
-from decision_service.api.app import create_app, log_crash, problem_reply, run
+from decision_service.api.app import create_app, internal_reply, log_crash, problem_reply, run
 from decision_service.api.call import Call, Receive, Reply
 from decision_service.api.handlers import Desk
 from decision_service.api.keys import SCOPES, Principal
@@ -31,7 +30,6 @@ from decision_service.core.errors import DecisionServiceError
 from decision_service.settings import Settings
 from decision_service.telemetry import Meters
 
-LOG = logging.getLogger("decision_service.api")
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -56,7 +54,7 @@ class Gate:
         self._meters = meters
         self._open_desk = open_desk
         self._desk: Desk | None = None
-        self._app = create_app(self._running_desk)
+        self._app = create_app()
         self._in_flight = 0
         self._in_flight_max = settings.requests_in_flight_max
         limited = settings.rate_limit_per_s > 0 and access.authenticated
@@ -121,8 +119,7 @@ class Gate:
                 principal, more = await self._admit(scope, dict(scope["headers"]), arrived)
             elif self._in_flight > self._in_flight_max and path != "/livez":
                 raise TooBusy("too many requests in flight")
-            if path != "/livez":
-                self._running_desk()
+            scope["desk"] = self._running_desk()
         except DecisionServiceError as error:
             reply = problem_reply(error)
             self._meters.count_request("other", reply.status)
@@ -130,17 +127,23 @@ class Gate:
             return
         scope["principal"] = principal
         scope["arrived"] = arrived
-        status = 500
+        status, started = 500, False
 
         async def counting_send(message: MutableMapping[str, Any]) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
                 message["headers"] = [*message.get("headers", ()), *more]
             await send(message)
 
         try:
             await self._app(scope, receive, counting_send)
+        except ClientGone:
+            raise
+        except Exception as error:
+            log_crash(error)
+            if not started:
+                await _send_reply(send, internal_reply(), more)
         finally:
             self._meters.count_request(scope.get("route_label", "other"), status)
 
@@ -172,7 +175,6 @@ class Gate:
                 self._desk = None
         except DecisionServiceError as error:
             self.startup_error = error
-            LOG.error("%s", error.message)
             await send({"type": "lifespan.startup.failed", "message": error.code})
         except Exception as error:
             self.startup_error = error
