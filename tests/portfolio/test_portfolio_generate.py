@@ -134,7 +134,7 @@ def test_a_raise_states_the_new_limit_and_the_step(portfolio: Portfolio) -> None
     changed = 0
     for history in portfolio:
         log = records(history)
-        for raise_ in log[log["kind"] == LIMIT_CHANGE]:
+        for raise_ in log[(log["kind"] == LIMIT_CHANGE) & (log["occurred_at_ms"] < history.facility.as_of_ms)]:
             day = (int(raise_["occurred_at_ms"]) - history.line.day0_ms) // DAY_MS
             after, before = history.line.limit_fen[day], history.line.limit_fen[day - 1]
             assert (int(raise_["amount_minor"]), float(raise_["value"])) == (after, (after - before) / 100)

@@ -45,6 +45,8 @@ class Population:
     risk: Floats  # standard normal, high is bad
     stress_from_day: Floats  # when money gets short, NEVER for most
     stress_until_day: Floats
+    shows: Floats  # how much of it can be seen from outside, 0 to 1
+    spree_from_day: Floats  # a month of spending that means nothing
     draws_per_day: Floats
     ticket: Floats  # typical draw as a share of the limit
     logins_per_day: Floats
@@ -68,9 +70,15 @@ class Population:
         return len(self.risk)
 
     def stress(self, day: int) -> Floats:
-        """How short of money everyone is on a day: 0 not at all, 1 fully; it builds up over 45 days."""
-        ramp = np.clip((day - self.stress_from_day) / 45.0, 0.0, 1.0)
+        """How short of money everyone is on a day: 0 not at all, 1 fully; it builds up over 30 days."""
+        ramp = np.clip((day - self.stress_from_day) / 30.0, 0.0, 1.0)
         return np.where(day < self.stress_until_day, ramp, 0.0)
+
+    def symptoms(self, day: int) -> Floats:
+        """What the outside sees of it: hidden by some, and looked like by others who only spend."""
+        spree = (day >= self.spree_from_day) & (day < self.spree_from_day + 30)
+        visible: Floats = self.stress(day) * self.shows
+        return np.where(spree, np.maximum(visible, 0.7), visible)
 
 
 def draw_population(n: int, days: int, rng: np.random.Generator) -> Population:
@@ -84,7 +92,9 @@ def draw_population(n: int, days: int, rng: np.random.Generator) -> Population:
     return Population(
         risk=risk,
         stress_from_day=stress_from,
-        stress_until_day=stress_from + 60.0 + rng.exponential(200.0, n),
+        stress_until_day=stress_from + 60.0 + rng.exponential(150.0, n),
+        shows=rng.beta(0.8, 1.0, n),
+        spree_from_day=rng.exponential(500.0, n) - 30.0,
         draws_per_day=np.clip(rng.lognormal(-2.2, 0.7, n), 0.01, 0.6),
         ticket=np.clip(rng.lognormal(-2.9, 0.6, n), 0.005, 0.5),
         logins_per_day=np.clip(rng.lognormal(-1.8, 0.6, n), 0.02, 1.5),

@@ -1,11 +1,11 @@
 """Day by day for all customers at once: draws, due dates, repayments, arrears, and what life adds around
 them.
 
-One step is one local day. Money moves first through due dates and cures of arrears, then through draws, so
-that a day's closing balance is what the next day starts from. What makes a customer default is never written
-anywhere a feature could read: income stress (`Population.stress`) raises the demand for money, shifts draws
-into the night, brings inquiries, shrinks repayments, and lowers the chance that a missed due date is made
-good.
+One step is one local day. Money moves first through due dates and cures of arrears, then through draws, so that a day's
+closing balance is what the next day starts from. What makes a customer default is never written anywhere a feature
+could read: income stress (`Population.stress`) shrinks repayments and lowers the chance that a missed due date is made
+good; what of it shows (`Population.symptoms`) raises the demand for money, shifts draws into the night and brings
+inquiries.
 """
 
 from __future__ import annotations
@@ -94,12 +94,12 @@ class Simulation:
             self.book.days_past_due[day] = self._state.dpd
 
     def _step(self, day: int) -> None:
-        stress = self.population.stress(day)
+        stress, symptoms = self.population.stress(day), self.population.symptoms(day)
         open_ = (self.population.granted_day <= day) & (self._state.dpd < WRITTEN_OFF_D)
         paid = self._due_dates(day, stress, open_) | self._arrears(day, stress, open_)
         self._raises(day, open_)
-        self._draws(day, stress, open_, paid)
-        self._life(day, stress, open_)
+        self._draws(day, symptoms, open_, paid)
+        self._life(day, symptoms, open_)
 
     # --- repayment
     # ----------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class Simulation:
         )
         self._emit(who, day, np.full(len(who), 9.0), "due", amount=due)
         use = state.outstanding[who] / state.limit[who]
-        log_odds = -4.2 + 0.85 * people.risk[who] + 3.4 * stress[who] + 1.4 * (use - 0.4)
+        log_odds = -4.0 + 0.7 * people.risk[who] + 3.1 * stress[who] + 1.1 * (use - 0.4)
         misses = self.rng.random(len(who)) < 1.0 / (1.0 + np.exp(-log_odds))
         misses &= day >= people.pays_until_day[who]
         state.due[who] = np.where(misses, due, 0)
@@ -134,7 +134,7 @@ class Simulation:
         owing = open_ & (state.due > 0) & ((age % DUE_EVERY_D != 0) | (state.dpd > 0))
         who = np.flatnonzero(owing)
         state.dpd[who] += 1
-        chance = 0.34 * np.exp(-0.35 * people.risk[who]) * (1.0 - 0.90 * stress[who]) / (1 + 0.02 * state.dpd[who])
+        chance = 0.34 * np.exp(-0.35 * people.risk[who]) * (1.0 - 0.88 * stress[who]) / (1 + 0.02 * state.dpd[who])
         cured = self.rng.random(len(who)) < chance
         late = who[~cured & np.isin(state.dpd[who], OVERDUE_NOTICES_D)]
         self._emit(
@@ -174,23 +174,23 @@ class Simulation:
     # --- draws
     # --------------------------------------------------------------------------------------------------
 
-    def _draws(self, day: int, stress: Floats, open_: Mask, paid: Mask) -> None:
+    def _draws(self, day: int, symptoms: Floats, open_: Mask, paid: Mask) -> None:
         people = self.population
         active = open_ & (day < people.quits_day) & (self._state.dpd < 60)
         room = np.clip((self._state.limit - self._state.outstanding) / (0.05 * self._state.limit), 0.08, 1.0)
-        rate = people.draws_per_day * room * (1.0 + 1.4 * stress) * np.where(day % 7 >= 5, 1.25, 1.0)
-        redraw = paid & (self.rng.random(len(people)) < 0.04 + 0.5 * stress)
+        rate = people.draws_per_day * room * (1.0 + 1.4 * symptoms) * np.where(day % 7 >= 5, 1.25, 1.0)
+        redraw = paid & (self.rng.random(len(people)) < 0.04 + 0.5 * symptoms)
         count = np.minimum(self.rng.poisson(rate) + redraw, _DRAWS_PER_DAY_MAX) * active
-        hours = np.sort(self._hours(np.repeat(np.arange(len(people)), _DRAWS_PER_DAY_MAX), stress).reshape(-1, 4))
+        hours = np.sort(self._hours(np.repeat(np.arange(len(people)), _DRAWS_PER_DAY_MAX), symptoms).reshape(-1, 4))
         for k in range(int(count.max(initial=0))):
             who = np.flatnonzero(count > k)
-            self._draw(who, day, hours[who, k], stress[who])
+            self._draw(who, day, hours[who, k], symptoms[who])
 
-    def _draw(self, who: Ints, day: int, hour: Floats, stress: Floats) -> None:
+    def _draw(self, who: Ints, day: int, hour: Floats, symptoms: Floats) -> None:
         """One request each: held when over the limit or in arrears, else booked, failed or cancelled."""
         state, rng = self._state, self.rng
         available = state.limit[who] - state.outstanding[who]
-        amount = self._amount(who, stress, available)
+        amount = self._amount(who, symptoms, available)
         held = (amount > available) | (state.dpd[who] > 0)
         luck = rng.random(len(who))
         status = np.select(
@@ -204,10 +204,10 @@ class Simulation:
             category=self.population.purpose[who] + 1, **self._where(who),
         )  # fmt: skip
 
-    def _amount(self, who: Ints, stress: Floats, available: Ints) -> Ints:
+    def _amount(self, who: Ints, symptoms: Floats, available: Ints) -> Ints:
         """Whole hundreds, tens, or cents, by habit; now and then all that is left."""
         people, rng = self.population, self.rng
-        raw = people.ticket[who] * people.limit_fen[who] * rng.lognormal(0.0, 0.5, len(who)) * (1 + 0.7 * stress)
+        raw = people.ticket[who] * people.limit_fen[who] * rng.lognormal(0.0, 0.5, len(who)) * (1 + 0.7 * symptoms)
         habit = rng.random(len(who))
         unit = np.select([habit < 0.45, habit < 0.75], [100 * YUAN, 10 * YUAN], 1)
         amount = np.maximum(np.round(raw / unit) * unit, _LEAST_DRAW_FEN).astype(np.int64)
@@ -216,12 +216,12 @@ class Simulation:
         rest = np.maximum(available, 0)
         return np.where(over & settles_for_less & (rest >= _LEAST_DRAW_FEN), rest, amount)
 
-    def _hours(self, who: Ints, stress: Floats) -> Floats:
+    def _hours(self, who: Ints, symptoms: Floats) -> Floats:
         """Local hour of day: around the customer's own centre, and at night the more, the shorter money
         is."""
         rng = self.rng
         usual = np.clip(rng.normal(self.population.hour[who], 3.0), 6.0, 23.98)
-        night = rng.random(len(who)) < 0.012 + 0.07 * stress[who]
+        night = rng.random(len(who)) < 0.012 + 0.05 * symptoms[who]
         return np.where(night, rng.uniform(0.0, 5.5, len(who)), usual)
 
     def _payees(self, who: Ints) -> Ints:
@@ -248,15 +248,15 @@ class Simulation:
     # --- everything else
     # ----------------------------------------------------------------------------------------
 
-    def _life(self, day: int, stress: Floats, open_: Mask) -> None:
+    def _life(self, day: int, symptoms: Floats, open_: Mask) -> None:
         people = self.population
-        self._logins(day, people.logins_per_day * (1.0 + stress) * open_)
+        self._logins(day, people.logins_per_day * (1.0 + symptoms) * open_)
         self._purchases(day, people.purchases_per_day * open_)
-        self._notes(day, "inquiry", "hard_inquiry", (0.006 + 0.075 * stress) * open_)
-        self._notes(day, "contact_change", "phone", (0.0006 + 0.004 * stress) * open_)
+        self._notes(day, "inquiry", "hard_inquiry", (0.006 + 0.04 * symptoms) * open_)
+        self._notes(day, "contact_change", "phone", (0.0006 + 0.004 * symptoms) * open_)
         self._notes(day, "credential_change", "password", np.full(len(people), 0.0015) * open_)
         payday = np.flatnonzero(open_ & ((day - people.granted_day) % DUE_EVERY_D == 12))
-        income = (people.income_fen[payday] * (1.0 - 0.5 * stress[payday])).astype(np.int64)
+        income = (people.income_fen[payday] * (1.0 - 0.5 * symptoms[payday])).astype(np.int64)
         self._emit(payday, day, np.full(len(payday), 8.0), "income", amount=income, category=CATEGORY["salary"])
 
     def _logins(self, day: int, rate: Floats) -> None:
