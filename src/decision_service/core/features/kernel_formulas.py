@@ -16,6 +16,7 @@ from decision_service.core.features import opcodes as o
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
 NAN = np.nan
+STILL_BELOW = 1e-9
 
 
 @njit
@@ -139,8 +140,25 @@ def _slope(reg, start, n):
 
 
 @njit
+def _extreme(op, reg, start, n):
+    best = 0
+    for k in range(1, n):
+        if (op == o.Z_MIN and reg[start + k] < reg[start + best]) or (
+            op != o.Z_MIN and reg[start + k] > reg[start + best]
+        ):
+            best = k
+    if op == o.Z_ARGMAX:
+        return float(best) if reg[start + best] > 0 else NAN
+    return reg[start + best]
+
+
+@njit
 def _correlation(reg, start, other, n):
-    """Pearson's correlation; null if either side is constant."""
+    """Pearson's correlation; null if either side varies by less than 1e-9, which is rounding, not movement."""
+    if _extreme(o.Z_MAX, reg, start, n) - _extreme(o.Z_MIN, reg, start, n) < STILL_BELOW:
+        return NAN
+    if _extreme(o.Z_MAX, reg, other, n) - _extreme(o.Z_MIN, reg, other, n) < STILL_BELOW:
+        return NAN
     mean_x = _mean(reg, start, n)
     mean_y = _mean(reg, other, n)
     xx = 0.0
@@ -155,19 +173,6 @@ def _correlation(reg, start, other, n):
     if xx == 0 or yy == 0:
         return NAN
     return min(max(xy / math.sqrt(xx * yy), -1.0), 1.0)
-
-
-@njit
-def _extreme(op, reg, start, n):
-    best = 0
-    for k in range(1, n):
-        if (op == o.Z_MIN and reg[start + k] < reg[start + best]) or (
-            op != o.Z_MIN and reg[start + k] > reg[start + best]
-        ):
-            best = k
-    if op == o.Z_ARGMAX:
-        return float(best) if reg[start + best] > 0 else NAN
-    return reg[start + best]
 
 
 @njit

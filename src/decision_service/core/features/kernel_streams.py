@@ -244,7 +244,7 @@ def run_stream(prog, p, h, row, reg, ints, floats, masks):
     bucket_lo = m
     bucket_exact = np.int64(0)
     w = floats[values_row + o.V_SORTED]
-    cells = prog[p + 10]
+    cells = prog[p + o.STREAM_CELLS]
     p_cell = p + o.STREAM_WORDS
     for _ in range(cells):
         edge = ints[o.R_WINDOW, prog[p_cell]]

@@ -327,7 +327,7 @@ class PlanBuilder:
 
     def _stream_words(self, windows: list[int]) -> Iterable[int]:
         for stream in self._streams.values():
-            groups = [*stream.groups, 0, 0, 0, 0][: o.GROUPS_MAX]
+            groups = [*stream.groups, *[0] * o.GROUPS_MAX][: o.GROUPS_MAX]
             yield from (
                 stream.mask, int(stream.with_request), stream.value_kind, stream.column, stream.flags,
                 len(stream.groups), *groups, len(stream.cells),
@@ -356,5 +356,6 @@ def _opcode(aggregation: Aggregation, per_bucket: bool) -> int:
 
 def _index_in(groups: list[int], key: int) -> int:
     if key not in groups:
+        assert len(groups) < o.GROUPS_MAX, "more group keys on one segment than a stream holds"
         groups.append(key)
     return groups.index(key)

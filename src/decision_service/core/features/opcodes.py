@@ -13,7 +13,7 @@ interprets it. Nothing is compiled when a policy is loaded.
             streams   see `Stream` below
             formulas  instructions like scalars, run last: derived features
 
-    Stream  [mask, with_request, value kind, value column, flags, groups, key 0..3, cells] then per cell
+    Stream  [mask, with_request, value kind, value column, flags, groups, key 0..7, cells] then per cell
             [window, outputs] then per output OUTPUT_WORDS words:
             [op, slot, min_n, default register, min_age_ms, scaled, p1, p2]
 
@@ -44,7 +44,7 @@ NEED_DIGIT: Final = 4
 # scratch rows of `ints`
 R_ORDER, R_TMP1, R_TMP2, R_MEMBERS, R_SORTED, R_SETTLED, R_TABLE, R_TABLE_ID, R_FIRST = range(18, 27)
 R_GROUP_COUNT: Final = 27  # one row a group of the stream
-GROUPS_MAX: Final = 4
+GROUPS_MAX: Final = 8
 R_GROUP_SUM: Final = R_GROUP_COUNT + GROUPS_MAX
 R_KEY: Final = R_GROUP_SUM + GROUPS_MAX  # one row a key: dense group number of every event, -1 where absent
 KEYS_MAX: Final = 12
@@ -82,7 +82,8 @@ FROM_CONSTANT, FROM_ROW, FROM_REQUEST = range(3)  # operand kinds of integer lea
 FROM_REGISTER, FROM_COLUMN = range(2)  # operand kinds of float leaves
 
 # --- streams ----------------------------------------------------------------------------------------------------------
-STREAM_WORDS: Final = 11
+STREAM_CELLS: Final = 6 + GROUPS_MAX  # where the number of cells stands
+STREAM_WORDS: Final = STREAM_CELLS + 1
 OUTPUT_WORDS: Final = 8
 VALUE_NONE, VALUE_AMOUNT, VALUE_COLUMN = range(3)
 FLAG_MEMBERS, FLAG_VALUES, FLAG_SORTED, FLAG_GROUPED, FLAG_EXTREMES = 1, 2, 4, 8, 16

@@ -46,7 +46,7 @@ class FeaturePlan:
     def _size_buffers(self, events: int) -> None:
         float_rows, mask_rows = self._shape
         self._events_max = events
-        self._ints = np.zeros((o.INT_ROWS, 2 * (events + 16)), np.int64)
+        self._ints = np.zeros((o.INT_ROWS, 4 * (events + 16)), np.int64)
         self._floats = np.zeros((float_rows, events + 16), np.float64)
         self._masks = np.zeros((mask_rows, events + 16), np.uint8)
 
