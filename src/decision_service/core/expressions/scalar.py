@@ -327,13 +327,16 @@ class ScalarCompiler:
 
     def _outside(self, tree: In) -> ast.expr:
         first, again = self._bind(self.value_of(tree.item))
+        outside = compare(again, ast.NotIn, self._container(tree))
+        if isinstance(tree.item, String):  # Python warns of `"x" is not None`
+            return outside
         if tree.item.kind is Kind.STRING:
-            known = compare(first, ast.IsNot, constant(None))
-        else:
-            known = compare(first, ast.Eq, again)
-        return all_of([known, compare(again, ast.NotIn, self._container(tree))])
+            return all_of([compare(first, ast.IsNot, constant(None)), outside])
+        return all_of([compare(first, ast.Eq, again), outside])
 
     def _is_null(self, argument: Tree, null: bool) -> ast.expr:
+        if isinstance(argument, (String, Number)):
+            return constant(not null)
         first, again = self._bind(self.value_of(argument))
         if argument.kind is Kind.STRING:
             return compare(first, ast.Is if null else ast.IsNot, constant(None))
