@@ -40,7 +40,7 @@ bench: $(DEV)  ## decisions per second of one worker beside a bare ASGI app
 	.venv/bin/python benchmarks/throughput.py
 
 model: $(DEV)  ## train the shipped scorecard again from the generated portfolio
-	.venv/bin/decision-service train
+	.venv/bin/decision-service train --config models/behaviour/train.yaml
 
 lock:  ## resolve the lock files anew from pyproject.toml (needs uv)
 	$(UV_COMPILE) --all-extras pyproject.toml requirements-build.in -o requirements-dev.lock

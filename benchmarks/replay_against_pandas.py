@@ -80,7 +80,7 @@ def with_pandas(table: pd.DataFrame) -> pd.DataFrame:
         count = pd.Series(rolling.count().to_numpy() - 1, index=order).reindex(paid.index)
         total = pd.Series(rolling.sum().to_numpy(), index=order).reindex(paid.index) - cents
         expected[f"pay_cnt_{days}d"] = count
-        expected[f"pay_mean_amt_{days}d"] = (total / count.where(count > 0)) / 100
+        expected[f"pay_mean_amt_{days}d"] = total / (count.where(count > 0) * 100)
     return expected[FEATURES]
 
 
