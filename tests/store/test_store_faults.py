@@ -21,6 +21,13 @@ from valkey_server import ValkeyServer
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """Both event loops: the service runs on uvloop, tests and tools on asyncio's own."""
+    return "asyncio", {"use_uvloop": request.param}
+
+
 SOON = 0.05  # seconds a caller waits where no reply will come
 PARTITION = keys.partition_of("c-1", 256)
 

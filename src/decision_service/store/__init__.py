@@ -3,7 +3,7 @@
 A store keeps, per customer, the packed event log, facilities and attributes under one *version* that every
 write moves; decisions; an outbox stream a partition; lists; and which customer a facility belongs to.
 
-Promises, each checked by `tests/store/test_contract.py`:
+Promises, each checked by `tests/store/test_store_contract.py`:
   * `read` is one atomic round trip; what it returns is one state under one version.
   * `commit` happens whole or not at all, only if the version is still the one read (else VersionMoved), and
     what it acknowledges is as durable as the profile says.

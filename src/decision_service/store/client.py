@@ -189,7 +189,6 @@ def _take_transport(connection: Any) -> tuple[asyncio.Transport, Callable[[], No
     """The transport of an open redis-py connection, and what lets go of that connection.
 
     The handshake is strictly question and answer, so its reader is empty: no byte is lost when the protocol
-    changes. The two private names are the only ones we use; `tests/store/test_store_lane.py` fails if they
-    ever go.
+    changes. The two private names are the only ones we use; without them no test of this store would pass.
     """
     return connection._writer.transport, connection._close

@@ -107,6 +107,8 @@ class Lane(asyncio.Protocol):
         packed command that goes immediately before it and whose reply nobody wants (ASKING)."""
         if self._transport is None:
             raise StoreUnavailable("the connection to the store is lost")
+        if timeout_s <= 0:
+            raise StoreUnavailable("no time left to ask the store")
         if self._choked or len(self._waiting) + len(self._unsent) >= WAITING_MAX:
             raise StoreUnavailable("the store does not keep up")
         if not self._outgoing:

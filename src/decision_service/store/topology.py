@@ -28,6 +28,8 @@ PAUSE_MAX_S: Final = 1.0
 REDIRECTS_MAX: Final = 8
 TRYAGAIN_PAUSE_S: Final = 0.005
 TRYAGAIN_SPARE_S: Final = 2 * TRYAGAIN_PAUSE_S  # with less time left a last try could end as an unknown outcome
+LEARN_TIMEOUT_S: Final = 1.0  # for one node to tell the slots
+LEARN_PAUSE_S: Final = 0.1  # doubts about the table make it read anew at most this often
 SLOTS: Final = 16_384
 
 _ASKING: Final = pack(("ASKING",))
@@ -174,14 +176,15 @@ class Cluster:
         self._roads: dict[Address, Road] = {}
         self._addresses: list[Address] = []
         self._table = array("h", [-1]) * SLOTS  # slot -> index into _addresses, -1 not covered
-        self._learnt = False
+        self._doubted = True
+        self._learnt_at: float | None = None
         self._learning: asyncio.Task[None] | None = None
 
     async def call(self, key: bytes, command: bytes, timeout_s: float, *, write: bool) -> Any:
         slot = slot_of(key)
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
-        if not self._learnt:
+        if self._doubted:
             await self._learn(timeout_s)
         address, preface, redirects = self._address_of(slot), b"", 0
         while True:
@@ -202,10 +205,10 @@ class Cluster:
         try:
             reply = await self._road(address).call(b"", command, timeout_s, write=write, preface=preface)
         except StoreUnavailable:
-            self._learnt = False  # perhaps the node is gone and another took over
+            self._doubted = True  # perhaps the node is gone and another took over
             raise
         if isinstance(reply, ErrorReply) and reply.code in ELSEWHERE:
-            self._learnt = False
+            self._doubted = True
         return reply
 
     async def call_all(self, command: bytes, timeout_s: float) -> list[Any]:
@@ -222,7 +225,7 @@ class Cluster:
     def _address_of(self, slot: int) -> Address:
         index = self._table[slot]
         if index < 0:
-            self._learnt = False
+            self._doubted = True
             raise StoreUnavailable("no node of the cluster serves this slot")
         return self._addresses[index]
 
@@ -233,10 +236,13 @@ class Cluster:
 
     def _moved(self, slot: int, address: Address) -> None:
         self._table[slot] = self._index(address)
-        self._learnt = False  # where one slot went, others went too
+        self._doubted = True  # where one slot went, others went too
 
     async def _learn(self, timeout_s: float) -> None:
-        """Read the table of slots; callers that come meanwhile wait for the same reading."""
+        """Read the table of slots, unless that was just done. Callers that come meanwhile share one reading."""
+        loop = asyncio.get_running_loop()
+        if self._learnt_at is not None and loop.time() < self._learnt_at + LEARN_PAUSE_S:
+            return
         if self._learning is None:
             self._learning = asyncio.create_task(self._read_table())
             self._learning.add_done_callback(_heard)
@@ -250,7 +256,7 @@ class Cluster:
         try:
             for address in dict.fromkeys([*self._addresses, *self._endpoint.addresses]):
                 try:
-                    reply = await self._road(address).call(b"", _CLUSTER_SLOTS, PAUSE_MAX_S, write=False)
+                    reply = await self._road(address).call(b"", _CLUSTER_SLOTS, LEARN_TIMEOUT_S, write=False)
                 except StoreUnavailable:
                     continue
                 if isinstance(reply, list) and reply:
@@ -267,7 +273,8 @@ class Cluster:
             index = self._index((host or told_by[0], int(primary[1])))
             table[first : last + 1] = array("h", [index]) * (last + 1 - first)
         self._table = table
-        self._learnt = True
+        self._doubted = False
+        self._learnt_at = asyncio.get_running_loop().time()
 
     async def close(self) -> None:
         if self._learning is not None:
