@@ -29,18 +29,35 @@ from decision_service.telemetry import Meters
 
 NOW_MS = 1_795_201_929_000  # 2026-11-20T19:12:09Z
 DRAWDOWN: dict[str, Any] = {
-    "request_id": "r-1", "customer_id": "c-1", "facility_id": "f-1", "amount": 4990.00, "currency": "CNY",
-    "occurred_at": "2026-11-21T03:12:09+08:00", "channel": "app", "geo": {"lat": 31.23, "lon": 121.47},
+    "request_id": "r-1",
+    "customer_id": "c-1",
+    "facility_id": "f-1",
+    "amount": 4990.00,
+    "currency": "CNY",
+    "occurred_at": "2026-11-21T03:12:09+08:00",
+    "channel": "app",
+    "geo": {"lat": 31.23, "lon": 121.47},
     "attributes": {"inquiries": 2},
-}  # fmt: skip
+}
 FACILITY: dict[str, Any] = {
-    "customer_id": "c-1", "product": "revolving", "currency": "CNY", "limit": 50000, "outstanding": "12000.00",
-    "as_of": "2026-11-20T18:00:00+08:00", "apr": 0.18, "status": "active", "granted_at": "2025-03-01T00:00:00Z",
-}  # fmt: skip
+    "customer_id": "c-1",
+    "product": "revolving",
+    "currency": "CNY",
+    "limit": 50000,
+    "outstanding": "12000.00",
+    "as_of": "2026-11-20T18:00:00+08:00",
+    "apr": 0.18,
+    "status": "active",
+    "granted_at": "2025-03-01T00:00:00Z",
+}
 EVENT: dict[str, Any] = {
-    "event_id": "e-1", "customer_id": "c-1", "kind": "repayment", "amount": 100, "currency": "CNY",
+    "event_id": "e-1",
+    "customer_id": "c-1",
+    "kind": "repayment",
+    "amount": 100,
+    "currency": "CNY",
     "occurred_at": "2026-11-05T09:30:00+08:00",
-}  # fmt: skip
+}
 
 
 @dataclass

@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
-
 from api_fakes import DRAWDOWN, EVENT, FACILITY, Office, office
 
 GOOD_BODY = (
@@ -70,12 +69,26 @@ def test_the_good_body_is_good(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        (b"", 400), (b" ", 400), (b"null", 400), (b"[]", 400), (b'"x"', 400), (b"{}", 422), (b"{", 400), (b"{}}", 400),
-        (b"\xef\xbb\xbf{}", 400), (b"{}\x00", 400), (b"/* */{}", 400), (b"[" * 100_000, 400),
-        (b'{"a":' * 100_000, 413), (b'{"a":' * 3_000, 400), (b'{"amount":' + b"9" * 5_000 + b"}", 400),
-        (b'{"amount":1.' + b"9" * 5_000 + b"}", 422), (b"{" + b" " * 20_000 + b"}", 413), (b'{"\xff":1}', 400),
+        (b"", 400),
+        (b" ", 400),
+        (b"null", 400),
+        (b"[]", 400),
+        (b'"x"', 400),
+        (b"{}", 422),
+        (b"{", 400),
+        (b"{}}", 400),
+        (b"\xef\xbb\xbf{}", 400),
+        (b"{}\x00", 400),
+        (b"/* */{}", 400),
+        (b"[" * 100_000, 400),
+        (b'{"a":' * 100_000, 413),
+        (b'{"a":' * 3_000, 400),
+        (b'{"amount":' + b"9" * 5_000 + b"}", 400),
+        (b'{"amount":1.' + b"9" * 5_000 + b"}", 422),
+        (b"{" + b" " * 20_000 + b"}", 413),
+        (b'{"\xff":1}', 400),
     ],
-)  # fmt: skip
+)
 def test_a_bad_body_is_refused_whole(body: bytes, status: int, tmp_path: Path) -> None:
     """What is no JSON object within the cap is 400 or 413, however deep or long, and never a crash."""
     answer, opened = post(tmp_path, body)
@@ -86,10 +99,14 @@ def test_a_bad_body_is_refused_whole(body: bytes, status: int, tmp_path: Path) -
 @pytest.mark.parametrize(
     "content_type",
     [
-        "", "text/plain", "application/x-www-form-urlencoded", "application/jsonp", "application/json; charset=latin-1",
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonp",
+        "application/json; charset=latin-1",
         "application/json; charset=utf-16",
     ],
-)  # fmt: skip
+)
 def test_another_media_type_is_refused(content_type: str, tmp_path: Path) -> None:
     """Only application/json in UTF-8 is read."""
     answer, _ = post(tmp_path, orjson.dumps(DRAWDOWN), {"content-type": content_type})
@@ -97,8 +114,9 @@ def test_another_media_type_is_refused(content_type: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json", "Application/JSON", 'application/json; charset="utf-8"', "application/json;charset=UTF-8"]
-)  # fmt: skip
+    "content_type",
+    ["application/json", "Application/JSON", 'application/json; charset="utf-8"', "application/json;charset=UTF-8"],
+)
 def test_json_in_utf_8_is_read_however_it_is_written(content_type: str, tmp_path: Path) -> None:
     """Case and an explicit charset do not matter."""
     answer, _ = post(tmp_path, orjson.dumps(DRAWDOWN), {"content-type": content_type})
@@ -162,14 +180,26 @@ def test_strange_ids_work(customer_id: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"limit": -1}, "limit"), ({"limit": "1.001"}, "limit"), ({"outstanding": 1e300}, "outstanding"),
-        ({"currency": "XXX"}, "currency"), ({"apr": -0.1}, "apr"), ({"apr": 18}, "apr"), ({"apr": 0.12345}, "apr"),
-        ({"apr": "0.18"}, "apr"), ({"status": "open"}, "status"), ({"as_of": "2027-01-01T00:00:00Z"}, "as_of"),
-        ({"as_of": "2000-01-01T00:00:00Z"}, "as_of"), ({"granted_at": "2027-01-01T00:00:00Z"}, "granted_at"),
-        ({"customer_id": None}, "customer_id"), ({"facility_id": "f-2"}, "facility_id"), ({"days_past_due": -1}, "days_past_due"),
-        ({"position": {}}, "position"), ({"product": ""}, "product"), ({"next_due_amount": -1}, "next_due_amount"),
+        ({"limit": -1}, "limit"),
+        ({"limit": "1.001"}, "limit"),
+        ({"outstanding": 1e300}, "outstanding"),
+        ({"currency": "XXX"}, "currency"),
+        ({"apr": -0.1}, "apr"),
+        ({"apr": 18}, "apr"),
+        ({"apr": 0.12345}, "apr"),
+        ({"apr": "0.18"}, "apr"),
+        ({"status": "open"}, "status"),
+        ({"as_of": "2027-01-01T00:00:00Z"}, "as_of"),
+        ({"as_of": "2000-01-01T00:00:00Z"}, "as_of"),
+        ({"granted_at": "2027-01-01T00:00:00Z"}, "granted_at"),
+        ({"customer_id": None}, "customer_id"),
+        ({"facility_id": "f-2"}, "facility_id"),
+        ({"days_past_due": -1}, "days_past_due"),
+        ({"position": {}}, "position"),
+        ({"product": ""}, "product"),
+        ({"next_due_amount": -1}, "next_due_amount"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_facility_is_refused_by_name(change: dict[str, object], field: str, tmp_path: Path) -> None:
     """A facility is refused by its field, by itself and inside a drawdown, and nothing is stored."""
 
@@ -196,15 +226,24 @@ def test_a_facility_in_another_currency_than_the_draw_is_refused(tmp_path: Path)
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"kind": "gift"}, "kind"), ({"status": "done"}, "status"), ({"amount": None}, "amount"), ({"amount": 0}, "amount"),
-        ({"amount": -5}, "amount"), ({"currency": None}, "currency"), ({"currency": "XXX"}, "currency"),
-        ({"occurred_at": "2027-01-01T00:00:00Z"}, "occurred_at"), ({"occurred_at": "2010-01-01T00:00:00Z"}, "occurred_at"),
-        ({"event_id": ""}, "event_id"), ({"customer_id": None}, "customer_id"), ({"value": "1"}, "value"),
-        ({"score": 1}, "score"), ({"decision_id": "0" * 36}, "decision_id"),
+        ({"kind": "gift"}, "kind"),
+        ({"status": "done"}, "status"),
+        ({"amount": None}, "amount"),
+        ({"amount": 0}, "amount"),
+        ({"amount": -5}, "amount"),
+        ({"currency": None}, "currency"),
+        ({"currency": "XXX"}, "currency"),
+        ({"occurred_at": "2027-01-01T00:00:00Z"}, "occurred_at"),
+        ({"occurred_at": "2010-01-01T00:00:00Z"}, "occurred_at"),
+        ({"event_id": ""}, "event_id"),
+        ({"customer_id": None}, "customer_id"),
+        ({"value": "1"}, "value"),
+        ({"score": 1}, "score"),
+        ({"decision_id": "0" * 36}, "decision_id"),
         ({"kind": "drawdown", "decision_id": "zz"}, "decision_id"),
         ({"kind": "drawdown", "decision_id": "0" * 36, "status": "held"}, "status"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_event_is_rejected_alone(change: dict[str, object], field: str, tmp_path: Path) -> None:
     """A bad event is rejected with field and reason; its neighbours are accepted."""
 
@@ -225,9 +264,14 @@ def test_a_bad_event_is_rejected_alone(change: dict[str, object], field: str, tm
 
 @pytest.mark.parametrize(
     ("body", "field"),
-    [({"events": []}, "events"), ({"events": {}}, "events"), ({}, "events"), ({"events": [{}] * 1_001}, "events"),
-     ({"events": [EVENT], "more": 1}, "more")],
-)  # fmt: skip
+    [
+        ({"events": []}, "events"),
+        ({"events": {}}, "events"),
+        ({}, "events"),
+        ({"events": [{}] * 1_001}, "events"),
+        ({"events": [EVENT], "more": 1}, "more"),
+    ],
+)
 def test_a_call_of_no_or_too_many_events_is_refused(body: object, field: str, tmp_path: Path) -> None:
     """One to a thousand events make a call."""
 
@@ -248,17 +292,29 @@ def test_an_event_that_is_no_object_is_rejected(wrong: object, tmp_path: Path) -
 
     answer = asyncio.run(go())
     assert answer.json()["events"] == [
-        {"index": 0, "event_id": None, "status": "rejected", "field": "events.0", "reason": answer.json()["events"][0]["reason"]}
-    ]  # fmt: skip
+        {
+            "index": 0,
+            "event_id": None,
+            "status": "rejected",
+            "field": "events.0",
+            "reason": answer.json()["events"][0]["reason"],
+        }
+    ]
 
 
 @pytest.mark.parametrize(
     ("path", "field"),
-    [("/v1/facilities/%00", "facility_id"), ("/v1/facilities/%ff", "facility_id"), ("/v1/facilities/" + "x" * 129, "facility_id"),
-     ("/v1/customers/c/features?at=yesterday", "at"), ("/v1/customers/c/features?at=2030-01-01T00:00:00Z", "at"),
-     ("/v1/customers/c/features?name=x", "name"), ("/v1/customers/c/features?at=2026-01-01T00:00:00Z&at=1", "at"),
-     ("/v1/customers/c/features?names=%00", "names")],
-)  # fmt: skip
+    [
+        ("/v1/facilities/%00", "facility_id"),
+        ("/v1/facilities/%ff", "facility_id"),
+        ("/v1/facilities/" + "x" * 129, "facility_id"),
+        ("/v1/customers/c/features?at=yesterday", "at"),
+        ("/v1/customers/c/features?at=2030-01-01T00:00:00Z", "at"),
+        ("/v1/customers/c/features?name=x", "name"),
+        ("/v1/customers/c/features?at=2026-01-01T00:00:00Z&at=1", "at"),
+        ("/v1/customers/c/features?names=%00", "names"),
+    ],
+)
 def test_a_bad_path_or_query_is_refused_by_name(path: str, field: str, tmp_path: Path) -> None:
     """Ids in paths are strict UTF-8 without NUL; unknown and doubled parameters are refused."""
 
@@ -271,10 +327,15 @@ def test_a_bad_path_or_query_is_refused_by_name(path: str, field: str, tmp_path:
 
 @pytest.mark.parametrize(
     ("body", "field"),
-    [({"nope": {"value": 1, "as_of": "2026-11-01T00:00:00Z"}}, "nope"), ({"inquiries": {"value": 1}}, "inquiries.as_of"),
-     ({"inquiries": 1}, "inquiries"), ({"inquiries": {"value": "x", "as_of": "2026-11-01T00:00:00Z"}}, "inquiries"),
-     ({"inquiries": {"value": 1, "as_of": "2036-11-01T00:00:00Z"}}, "inquiries.as_of"), ({}, "")],
-)  # fmt: skip
+    [
+        ({"nope": {"value": 1, "as_of": "2026-11-01T00:00:00Z"}}, "nope"),
+        ({"inquiries": {"value": 1}}, "inquiries.as_of"),
+        ({"inquiries": 1}, "inquiries"),
+        ({"inquiries": {"value": "x", "as_of": "2026-11-01T00:00:00Z"}}, "inquiries"),
+        ({"inquiries": {"value": 1, "as_of": "2036-11-01T00:00:00Z"}}, "inquiries.as_of"),
+        ({}, ""),
+    ],
+)
 def test_a_bad_attribute_is_refused_by_name(body: object, field: str, tmp_path: Path) -> None:
     """Only declared names with values of their type and an instant of the past are taken."""
 

@@ -127,7 +127,8 @@ async def _docs(request: Request) -> HTMLResponse:
 async def _unmatched(request: Request, error: Exception) -> Response:
     """404 and 405 of the router as problems."""
     path = request.scope["path"]
-    allowed = sorted(method for method, pattern in _PATTERNS if pattern.match(path))
+    exact = [route.method for route in ROUTES if route.path == path]  # wins over a template that matches as well
+    allowed = sorted(exact or (method for method, pattern in _PATTERNS if pattern.match(path)))
     if not allowed and isinstance(error, HTTPException) and error.status_code == 405:
         allowed = ["GET"]  # the docs and their assets
     status, body, headers = problem_of(
@@ -157,6 +158,10 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "An API key or a JWT."}
     }
+    for route in ROUTES:  # FastAPI would leave the nulls of an example out
+        if route.answer_example is not None:
+            answer = document["paths"][route.path][route.method.lower()]["responses"]["200"]
+            answer["content"]["application/json"]["example"] = route.answer_example
     app.openapi_schema = document
     return document
 
@@ -197,7 +202,6 @@ def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
     else:
         answer["model"] = route.answer
     if route.answer_example is not None:
-        answer["content"] = {"application/json": {"example": route.answer_example}}
         answer["headers"] = {"Idempotency-Replayed": _REPLAYED}
     return {200: answer, **responses}
 

@@ -131,10 +131,13 @@ class AttributeBody(Body):
     as_of: Instant
 
 
+Text = Annotated[str, Field(json_schema_extra={"pattern": r"^[^\x00]*$"})]
+
+
 class PolicyFilesBody(Body):
     """A candidate policy: file name below the rules directory to its text."""
 
-    files: dict[Id, str] = Field(min_length=1, max_length=1_000)
+    files: dict[Id, Text] = Field(min_length=1, max_length=1_000)
 
 
 class AttributesBody(RootModel[dict[str, AttributeBody]]):
