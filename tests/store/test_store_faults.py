@@ -123,6 +123,17 @@ async def test_faults_silent_connection_is_replaced(proxied_store: Store, proxy:
     assert await settled(proxied_store) == CustomerState()
 
 
+async def test_faults_silence_from_the_start(proxied_store: Store, proxy: FaultProxy) -> None:
+    """A server that accepts and never says a word is unavailable; closing the store leaves nothing open."""
+    proxy.lose_replies = True
+    with pytest.raises(StoreUnavailable):
+        await proxied_store.read("c-1", None, SOON)
+    with pytest.raises(StoreUnavailable):
+        await proxied_store.read("c-1", None, T)
+    with pytest.raises(StoreUnavailable):
+        await proxied_store.commit(Commit("c-1", 0), SOON)
+
+
 async def test_faults_sliced_replies_are_put_together(proxied_store: Store, proxy: FaultProxy) -> None:
     """Replies that arrive byte by byte are the same replies."""
     records = b"".join(record(n) for n in range(16))

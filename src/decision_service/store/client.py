@@ -115,20 +115,29 @@ def _cluster(url: str, scheme: str) -> Endpoint:
 
 
 async def open_lane(endpoint: Endpoint, address: Address, on_lost: Callable[[Lane], None]) -> Lane:
-    """Connect, authenticate and hand the connection to a new lane. StoreUnavailable if that fails in any
-    way."""
+    """Connect, authenticate and hand the connection to a new lane. StoreUnavailable if that fails in any way."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            connection = _connection(endpoint, await _whereabouts(endpoint, address))
-            await connection.connect()
-            if endpoint.kind == "sentinel":
-                await _refuse_demoted(connection)
+            connection = await _open_connection(endpoint, await _whereabouts(endpoint, address))
     except (RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"cannot connect to the store: {_reason(error)}") from None
     lane = Lane(on_lost)
     transport, release = _take_transport(connection)
     lane.adopt(transport, release)
     return lane
+
+
+async def _open_connection(endpoint: Endpoint, address: Address) -> Any:
+    """An open redis-py connection; nothing stays open if that fails or is given up."""
+    connection = _connection(endpoint, address)
+    try:
+        await connection.connect()
+        if endpoint.kind == "sentinel":
+            await _refuse_demoted(connection)
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return connection
 
 
 def _reason(error: BaseException) -> str:
@@ -181,7 +190,6 @@ async def _refuse_demoted(connection: Any) -> None:
     await connection.send_command("ROLE")
     role = await connection.read_response()
     if role[0] not in (b"master", "master"):
-        await connection.disconnect()
         raise StoreUnavailable("the primary that Sentinel names is a replica")
 
 
