@@ -1,10 +1,11 @@
 """Training a behaviour scorecard: from raw events to a model directory that the service loads.
 
-    config    what a training file says (models/<scorecard>/train.yaml)
-    sample    observation points, exclusions, labels, and features by the very plan that serves
-    fit       LightGBM with monotone constraints and early stopping, Platt calibration out of time
-    evaluate  AUC, KS and calibration
-    write     model.txt and manifest.yaml
+    config       what a training file says (models/<scorecard>/train.yaml)
+    sample       observation points, exclusions, labels, and features by the very plan that serves
+    definitions  a digest of what the features mean
+    fit          LightGBM with monotone constraints and early stopping, Platt calibration out of time
+    evaluate     AUC, KS and calibration
+    write        model.txt and manifest.yaml
 
 Runs with the same training file give the same bytes: seeds, one thread, LightGBM's deterministic mode, and nothing of
 the clock in what is written. LightGBM's Python package and scikit-learn are needed here only (extra `train`), so they

@@ -82,7 +82,7 @@ def _training(config: TrainConfig, sample: Sample, fitted: Fitted, reader: RowRe
         "model": f"LightGBM {lightgbm.__version__}, {fitted.trees} trees of at most {config.model.leaves} leaves",
         "null_share": f"{config.model.null_share!r} of training values blanked at random",
         "config_sha256": config.sha256,
-        "features_sha256": reader.sha256,
+        "definitions_sha256": reader.definitions_sha256,
     }
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Final, cast
 
@@ -35,6 +34,7 @@ from decision_service.core.zone import Zone
 from decision_service.policy_files import read_directory
 from decision_service.portfolio import CustomerHistory
 from decision_service.train.config import SampleDesign
+from decision_service.train.definitions import definitions_digest
 
 Floats = npt.NDArray[np.float64]
 
@@ -95,7 +95,7 @@ class RowReader:
         self._words = np.zeros(REQUEST_WORDS, np.int64)
         self._surroundings = cast(Policy, _Surroundings(zone))
         self.names = tuple(names)
-        self.sha256 = sha256("".join(documents[name].sha256 for name in sorted(documents)).encode()).hexdigest()
+        self.definitions_sha256 = definitions_digest(catalogue, self.plan.names)
 
     def read(self, observation: Observation, request: DrawdownRequest) -> Floats:
         """The features of one observation, in order, in an array of its own."""
@@ -196,7 +196,8 @@ def _refuse_request_features(observations: Sequence[Observation], reader: RowRea
     for observation in observations[::step]:
         silent = reader.read(observation, neutral_request(observation))
         told = reader.read(observation, _telling_request(observation))
-        moved.update(np.array(reader.names)[~((silent == told) | (np.isnan(silent) & np.isnan(told)))])
+        same = (silent == told) | (np.isnan(silent) & np.isnan(told))
+        moved.update(reader.names[i] for i in np.flatnonzero(~same))
     if moved:
         findings = Findings()
         for name in sorted(moved):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 PD_MIN: Final = 1e-6
@@ -77,16 +77,12 @@ class Scaling:
     pdo: float = 20.0
     points_min: int = 300
     points_max: int = 850
+    factor: float = field(init=False)  # points for one unit of log-odds
+    offset: float = field(init=False)  # points at even odds
 
-    @property
-    def factor(self) -> float:
-        """Points for one unit of log-odds."""
-        return self.pdo / math.log(2.0)
-
-    @property
-    def offset(self) -> float:
-        """Points at even odds."""
-        return self.base_points - self.factor * math.log(self.base_odds)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factor", self.pdo / math.log(2.0))
+        object.__setattr__(self, "offset", self.base_points - self.factor * math.log(self.base_odds))
 
     def points(self, pd: float) -> int:
         """Whole points of a probability of default."""

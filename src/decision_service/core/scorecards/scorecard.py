@@ -51,7 +51,8 @@ class Scorecard:
 
     def score(self, row: Row) -> Score:
         """Points, PD and grade of float64[len(names)], NaN for null."""
-        if not np.isfinite(row).all() and (problem := self._refusal(row)):
+        finite = int(np.count_nonzero(np.isfinite(row)))
+        if finite < len(row) and (problem := self._refusal(row, finite)):
             return Score(None, None, None, self.version, problem)
         return self.read(self.scorer.margin(row))
 
@@ -64,15 +65,13 @@ class Scorecard:
         points = manifest.scaling.points(pd)
         return Score(points, pd, manifest.grades.of(points), self.version)
 
-    def _refusal(self, row: Row) -> str:
-        """Why this row must not be scored, or the empty string. Only rows with a null or an infinity get
-        here.
-        """
+    def _refusal(self, row: Row, finite: int) -> str:
+        """Why a row with a null or an infinity must not be scored, or the empty string."""
         null = np.isnan(row)
-        if null.all():
+        if finite + np.count_nonzero(null) < len(row):
+            return f"feature {self.names[int(np.isinf(row).argmax())]} is infinite"
+        if finite == 0:
             return "all features null"
-        if (infinite := np.isinf(row)).any():
-            return f"feature {self.names[int(infinite.argmax())]} is infinite"
         for i in self._required:
             if null[i]:
                 return f"feature {self.names[i]} is null, which the model never saw"

@@ -1,0 +1,49 @@
+"""A small training file over a small catalogue, ready to be spoilt or run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from decision_service.train import Trained, train
+
+CONFIG = """\
+scorecard: behaviour
+version: 1.0.0
+features_from: ../../rules
+portfolio: {customers: 350, seed: 5, days: 240, until: 2026-11-01T00:00:00+08:00}
+sample: {observe_every_d: 30, observations: 4, performance_d: 90, bad_dpd: 5, days_on_book_min: 45, out_of_time: 2}
+model: {trees: 40, leaves: 7, learning_rate: 0.08, rows_in_leaf_min: 15, stop_after: 20, seed: 3}
+features:
+  - {name: use, reason: RC30, monotone: 1}
+  - {name: late_max_180d, reason: RC31, monotone: 1}
+  - {name: asked_cnt_90d, reason: RC33, monotone: 1}
+  - {name: facility.age_d, reason: RC35}
+  - {name: ok_cnt_7d, reason: RC20}
+  - {name: ok_cnt_30d, reason: RC20}
+  - {name: amt_trend, reason: RC20}
+"""
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """One training run that the tests look at and leave alone."""
+    root = tmp_path_factory.mktemp("trained")
+    return train(write_config(root), None, lambda _text: None)
+
+
+def write_config(root: Path) -> Path:
+    """`models/behaviour/train.yaml` below `root`, with the catalogue where it says."""
+    shutil.copytree(Path(__file__).parent / "rules", root / "rules")
+    path = root / "models" / "behaviour" / "train.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def config_path(tmp_path: Path) -> Path:
+    """A training file of the test's own."""
+    return write_config(tmp_path)

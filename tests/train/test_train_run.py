@@ -1,0 +1,167 @@
+"""Training from raw events to a scorecard that loads."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import pytest
+
+from decision_service.cli import models as models_command
+from decision_service.cli import train as train_command
+from decision_service.core.errors import PolicyRejected
+from decision_service.core.zone import zone_named
+from decision_service.scorecard_files import load_scorecards
+from decision_service.train import Trained, train
+from decision_service.train.sample import RowReader
+from decision_service.train.write import write_directory
+
+
+def silent(_text: str) -> None:
+    """Say nothing."""
+
+
+def run(config_path: Path, models_dir: Path) -> Trained:
+    """One training run into a directory of its own."""
+    return train(config_path, models_dir, silent)
+
+
+def files(trained: Trained) -> dict[str, bytes]:
+    """What the run wrote."""
+    return {path.name: path.read_bytes() for path in sorted(trained.directory.iterdir())}
+
+
+def test_two_runs_give_identical_bytes(trained: Trained, config_path: Path, tmp_path: Path) -> None:
+    """The model and its manifest are a function of the training file."""
+    again = run(config_path, tmp_path / "elsewhere")
+    assert files(again) == files(trained)
+    assert list(files(again)) == ["manifest.yaml", "model.txt"]
+    assert again.changed
+
+
+def test_the_trained_scorecard_loads_tells_good_from_bad_and_keeps_its_promises(trained: Trained) -> None:
+    """It is found beside its training file, ranks out of time, and no monotone promise is broken."""
+    models = trained.directory.parent.parent
+    card = load_scorecards(models)["behaviour"]
+    assert trained.directory == models / "behaviour" / "1.0.0"
+    assert card.names[:2] == ("use", "late_max_180d")
+    assert trained.metrics["oot_auc"] > 0.65
+    assert sum(trained.grade_shares.values()) == pytest.approx(1.0)
+    rng = np.random.default_rng(0)
+    golden = np.array([row.inputs for row in card.manifest.golden])
+    for i, feature in enumerate(card.manifest.features):
+        if feature.monotone:
+            for row in golden:
+                ladder = sorted(rng.uniform(0.0, 60.0, 20))
+                margins = [card.scorer.margin(np.concatenate([row[:i], [x], row[i + 1 :]])) for x in ladder]
+                assert np.all(np.diff(margins) * feature.monotone >= 0)
+
+
+def test_scores_equal_lightgbms_own_predictions(trained: Trained) -> None:
+    """The score in production is the score in the notebook."""
+    card = trained.scorecard
+    booster = lightgbm.Booster(model_file=str(trained.directory / "model.txt"))
+    rng = np.random.default_rng(1)
+    rows = rng.uniform(0.0, 40.0, (500, len(card.names)))
+    rows[rng.random(rows.shape) < 0.2] = np.nan
+    rows[:, 0] = 0.5
+    margins = booster.predict(rows, raw_score=True)
+    for row, margin in zip(rows, margins, strict=True):
+        score = card.score(row)
+        assert score.pd == pytest.approx(card.manifest.calibration.pd(float(margin)), abs=1e-12)
+
+
+def test_a_newer_training_replaces_the_older_one_whole(tmp_path: Path) -> None:
+    """The directory never holds files of two runs, nothing is left beside it, and equal files are left alone."""
+    version = tmp_path / "behaviour" / "1"
+    for model, manifest in ((b"old", "old"), (b"new", "new")):
+        assert write_directory(version, model, manifest)
+        assert [path.read_bytes() for path in sorted(version.iterdir())] == [model, model]
+        assert not write_directory(version, model, manifest)
+    assert [path.name for path in version.parent.iterdir()] == ["1"]
+
+
+def test_a_feature_that_depends_on_the_request_is_refused(config_path: Path) -> None:
+    """A behaviour scorecard must say the same whatever is asked for."""
+    config_path.write_text(config_path.read_text().replace("name: amt_trend", "name: asked_share"))
+    with pytest.raises(PolicyRejected, match="'asked_share' depends on the request"):
+        train(config_path, None, silent)
+
+
+def test_an_unknown_feature_is_named_with_its_nearest(config_path: Path) -> None:
+    """The message names the feature and what was probably meant."""
+    config_path.write_text(config_path.read_text().replace("name: ok_cnt_7d", "name: ok_count_7d"))
+    with pytest.raises(PolicyRejected, match=r"'ok_count_7d'(.|\n)*did you mean `ok_cnt_"):
+        train(config_path, None, silent)
+
+
+def test_a_redefined_feature_changes_the_digest_and_a_comment_does_not(config_path: Path) -> None:
+    """The manifest can tell a feature redefined under its old name."""
+    rules = config_path.parent.parent.parent / "rules"
+    original = (rules / "features.yaml").read_text()
+
+    def digest(text: str) -> str:
+        (rules / "features.yaml").write_text(text)
+        return RowReader(rules, ("use", "amt_trend"), zone_named("Asia/Shanghai")).definitions_sha256
+
+    first = digest(original)
+    assert digest("# another comment\n" + original.replace("draws", "drawdowns")) == first
+    assert digest(original.replace('kind == "inquiry"', 'kind == "touch"')) == first
+    assert digest(original.replace('"drawdown" and settled', '"drawdown" and booked')) != first
+    assert (
+        digest(original.replace("facility.outstanding / facility.limit", "facility.reserved / facility.limit")) != first
+    )
+
+
+def test_the_command_prints_a_summary_and_the_check_finds_it_good(
+    config_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`train` then `models check`, as JSON and as text."""
+    parser = argparse.ArgumentParser()
+    train_command.add_arguments(parser)
+    assert train_command.run(parser.parse_args(["--config", str(config_path), "--json"])) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["scorecard"], summary["version"], summary["changed"]) == ("behaviour", "1.0.0", True)
+
+    checker = argparse.ArgumentParser()
+    models_command.add_arguments(checker)
+    models = str(config_path.parent.parent)
+    assert models_command.run(checker.parse_args(["check", models])) == 0
+    assert "1.0.0: good, 7 features, 20 golden rows, AUC 0." in capsys.readouterr().out
+    model = Path(summary["directory"]) / "model.txt"
+    model.write_bytes(model.read_bytes()[:-50])
+    assert models_command.run(checker.parse_args(["check", models, "--json"])) == 1
+    (finding,) = json.loads(capsys.readouterr().out)
+    assert finding["active"]
+    assert "SHA-256" in finding["problem"]
+    assert models_command.run(checker.parse_args(["check", models + "/nowhere"])) == 2
+
+
+def test_a_wrong_training_file_reports_everything_at_once(
+    config_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each mistake with its line, and exit status 2."""
+    text = config_path.read_text().replace("trees: 40", "trees: many").replace("reason: RC31", "reason: RC99")
+    text = text.replace("until: 2026-11-01T00:00:00+08:00", "until: yesterday").replace(
+        "out_of_time: 2", "out_of_tim: 2"
+    )
+    config_path.write_text(text)
+    parser = argparse.ArgumentParser()
+    train_command.add_arguments(parser)
+    assert train_command.run(parser.parse_args(["--config", str(config_path)])) == 2
+    said = capsys.readouterr().err
+    for part in ("train.model.trees is wrong", "'RC99'", "is no instant: 'yesterday'", "did you mean `out_of_time`?"):
+        assert part in said
+
+
+def test_a_sample_without_bads_makes_no_scorecard(config_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Too little to learn from is a message and exit status 1, not a model."""
+    config_path.write_text(config_path.read_text().replace("customers: 350", "customers: 50"))
+    parser = argparse.ArgumentParser()
+    train_command.add_arguments(parser)
+    assert train_command.run(parser.parse_args(["--config", str(config_path)])) == 1
+    assert "no scorecard: the " in capsys.readouterr().err
+    assert not (config_path.parent / "1.0.0").exists()
