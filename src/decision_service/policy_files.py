@@ -46,6 +46,8 @@ _SHOWN_CHARS_MAX: Final = 400
 _HINTS: Final = {
     "found character that cannot start any token": "spaces, not tabs; quotes around text that starts with @ or %",
     "mapping values are not allowed in this context": "one `key: value` a line; quotes around text with `: `",
+    "did not find expected ',' or '}'": "a closing `}`; quotes around text with [ ] { } or a comma in it",
+    "did not find expected ',' or ']'": "a closing `]`; quotes around text with [ ] { } or a comma in it",
     "could not find expected ':'": "`key: value`",
     "did not find expected key": "a key on the same indentation as the keys above it",
     "did not find expected '-' indicator": "list items on one indentation, each starting with `- `",
@@ -85,9 +87,7 @@ class _Reader:
         except yaml.YAMLError as error:
             self._refuse(error)
         if root is None:
-            self._findings.error(
-                self.place(0, 0), "the file is empty", expected="a mapping of keys to values"
-            )
+            self._findings.error(self.place(0, 0), "the file is empty", expected="a mapping of keys to values")
             raise _Unreadable
         return root
 
@@ -95,9 +95,7 @@ class _Reader:
         self._documents += 1
         place = self._at(event)
         if self._documents > 1:
-            self._findings.error(
-                place, "a second document starts here", expected="one document a file", length=3
-            )
+            self._findings.error(place, "a second document starts here", expected="one document a file", length=3)
             raise _Unreadable
         if event.version or event.tags:
             self._findings.error(place, "YAML directives are not allowed")
@@ -279,16 +277,10 @@ def read_directory(rules_dir: Path, findings: Findings) -> dict[str, Document]:
         return documents
     for path in sorted(rules_dir.rglob("*")):
         relative = path.relative_to(rules_dir)
-        if (
-            path.suffix not in _SUFFIXES
-            or any(part.startswith(".") for part in relative.parts)
-            or path.is_dir()
-        ):
+        if path.suffix not in _SUFFIXES or any(part.startswith(".") for part in relative.parts) or path.is_dir():
             continue
         if not path.resolve().is_relative_to(rules_dir.resolve()):
-            findings.error(
-                Place(relative.as_posix(), 1, 1), "a symbolic link that leads out of the rules directory"
-            )
+            findings.error(Place(relative.as_posix(), 1, 1), "a symbolic link that leads out of the rules directory")
             continue
         document = read_document(path, relative.as_posix(), findings)
         if document is not None:

@@ -144,7 +144,6 @@ def test_a_condition_and_a_number_are_told_apart() -> None:
         "(" * 33 + "amount" + ")" * 33, "-" * 500 + "amount", "not " * 400 + "is_odd", "amount" + "+amount" * 200,
         "1 if is_odd else " * 100 + "1", "[" * 1000,
         "a" * (EXPRESSION_CHARS_MAX + 1), "is_odd and " * 180 + "is_odd",
-       
         "min(" * 100 + "amount" + ")" * 100, "sum(" + ", ".join(["amount"] * 200) + ")", "9" * 1900,
     ],
 )  # fmt: skip
@@ -159,9 +158,9 @@ def test_size_and_depth_are_capped_without_falling_over(text: str) -> None:
     st.text(max_size=60),
     st.lists(
         st.sampled_from(
-            ["amount", "grade", "is_odd", "and", "or", "not", "in", "if", "else", "(", ")", "[", "]", ",", "+", "-", "*", "/",
-
-             "<", "==", "!=", "1", "0.5", '"x"', "min", "at_least", "is_null", ".", ":", "=", "lambda", "\n", "f", "**"]
+            ["amount", "grade", "is_odd", "and", "or", "not", "in", "if", "else", "(", ")", "[", "]", ",", "+",
+             "-", "*", "/", "<", "==", "!=", "1", "0.5", '"x"', "min", "at_least", "is_null", ".", ":", "=", "lambda",
+             "\n", "f", "**"]
         ),
         max_size=14,
     ).map(" ".join),

@@ -110,7 +110,11 @@ def _row(
 ) -> tuple[tuple[EffectSpec, ...], ...] | None:
     node = block.get(label)
     if node is None:
-        findings.error(block.place, f"the row `{label}` is missing", expected=f"{label}: [{', '.join(columns.labels)}]")
+        findings.error(
+            block.place,
+            f"the row `{label}` is missing",
+            expected=f"`{label}: [...]` with one effect for each of {', '.join(columns.labels)}",
+        )
         return None
     row = sequence(node, f"the row `{label}`", findings)
     if row is None:

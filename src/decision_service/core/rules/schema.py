@@ -100,7 +100,8 @@ class _Reader:
         guardrails, fallback = self._root.get("guardrails"), self._root.get("fallback")
         bounds = Guardrails() if guardrails is None else read_guardrails(guardrails, self._zone, self._findings)
         resort = None if fallback is None else read_fallback(fallback, self._findings)
-        lint_constants(self._constants.places, self._vocabulary.used, self._findings)
+        if not self._findings.errors:  # a constant may seem unused only because its name is mistyped
+            lint_constants(self._constants.places, self._vocabulary.used, self._findings)
         if name is None or scene is None or resort is None:
             return None
         names = [name for rule in rules for name in rule.names]
