@@ -108,7 +108,11 @@ class GuardedConnection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP request, or an oversize one, is told so as a problem."""
-        self._refuse(HeadersTooLarge("too many headers") if self._overflow else MalformedBody("", "not HTTP/1.1"))
+        self._refuse(
+            HeadersTooLarge("too many headers")
+            if self._overflow
+            else MalformedBody("", "this is no valid HTTP request")
+        )
 
     def _count(self, size: int) -> None:
         self._parsed_bytes += size

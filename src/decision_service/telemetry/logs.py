@@ -71,7 +71,7 @@ def start_logging(level: str, as_json: bool, stream: IO[str] | None = None) -> Q
     writer = logging.StreamHandler(stream or sys.stderr)
     writer.setFormatter(JsonFormatter() if as_json else TextFormatter())
     handler = DroppingHandler(lines)
-    for name, least in ((LOGGER, level.upper()), ("uvicorn", "WARNING"), ("asyncio", "WARNING")):
+    for name, least in ((LOGGER, level.upper()), ("uvicorn", "ERROR"), ("asyncio", "WARNING")):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(least)

@@ -49,11 +49,11 @@ _BUCKETS: Final = len(BOUNDS_S) + 1  # the last one is above every bound
 _HISTOGRAM_CELLS: Final = _BUCKETS + 1  # and the sum
 
 
-def error_codes(root: type[errors.DecisionServiceError] = errors.DecisionServiceError) -> Iterator[str]:
-    """The code of every operating error of the tree."""
-    yield root.code
-    for child in root.__subclasses__():
-        yield from error_codes(child)
+def store_error_codes() -> Iterator[str]:
+    """The codes of the store's errors; only of those the tree itself defines, so that every process agrees."""
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.StoreError):
+            yield kind.code
 
 
 class Meters:
@@ -62,7 +62,7 @@ class Meters:
     def __init__(self, directory: Path, routes: Sequence[str] = ()) -> None:
         """`routes` are the templates (`POST /v1/decisions`) that HTTP requests are counted under."""
         self.routes = (*routes, OTHER)
-        self._error_codes = tuple(sorted(set(error_codes())))
+        self._error_codes = (*sorted(store_error_codes()), OTHER)
         self._reason_codes = (*TEXTS, OTHER)
         groups = {
             "in_flight": [""],
@@ -103,7 +103,7 @@ class Meters:
 
     def count_store_error(self, code: str) -> None:
         """One failure of the store, by the error's `code`."""
-        self._cells[self._store_errors[code]] += 1.0
+        self._cells[self._store_errors.get(code, self._store_errors[OTHER])] += 1.0
 
     def count_reload(self, ok: bool) -> None:
         """One policy reload, taken or refused."""

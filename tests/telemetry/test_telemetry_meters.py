@@ -1,0 +1,180 @@
+"""Meters and log lines: added up over workers, bounded, never blocking."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import queue
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from decision_service.core.errors import StoreUnavailable
+from decision_service.telemetry import STAGES, Meters, Stage
+from decision_service.telemetry.exposition import render
+from decision_service.telemetry.logs import DroppingHandler, JsonFormatter, TextFormatter, start_logging
+
+ROUTES = ("POST /v1/decisions", "GET /livez")
+OTHER_WORKER = """
+import sys
+from pathlib import Path
+from decision_service.telemetry import Meters
+meters = Meters(Path(sys.argv[1]), ("POST /v1/decisions", "GET /livez"))
+meters.count_decision("hold", "full")
+meters.move_in_flight(1)
+meters.observe_stage(0, 0.5)
+meters.set_policy("other", "2")
+print("counted", flush=True)
+sys.stdin.read()
+"""
+
+
+def samples(meters: Meters) -> dict[str, float]:
+    """Every sample of the page by name and labels."""
+    return {
+        f"{sample.name}{sorted(sample.labels.items())}": sample.value
+        for family in text_string_to_metric_families(render(meters).decode())
+        for sample in family.samples
+    }
+
+
+def counted(meters: Meters, name: str, **labels: str) -> float:
+    """One sample."""
+    return samples(meters)[f"decision_service_{name}{sorted(labels.items())}"]
+
+
+def test_what_is_counted_is_shown(tmp_path: Path) -> None:
+    """Every method of the meters reaches the page under its labels."""
+    meters = Meters(tmp_path, ROUTES)
+    meters.count_decision("hold", "static")
+    meters.count_decision("hold", "static", replayed=True)
+    meters.count_reason("RC11")
+    meters.count_store_error(StoreUnavailable.code)
+    meters.count_reload(True)
+    meters.count_reload(False)
+    meters.count_rate_limited()
+    meters.count_request("POST /v1/decisions", 422)
+    meters.set_policy("9f2c", "2026.11.1")
+    assert counted(meters, "decisions_total", decision="hold", rung="static", replayed="false") == 1
+    assert counted(meters, "decisions_total", decision="hold", rung="static", replayed="true") == 1
+    assert counted(meters, "reasons_total", code="RC11") == 1
+    assert counted(meters, "store_errors_total", code="store-unavailable") == 1
+    assert (
+        counted(meters, "policy_reloads_total", result="ok")
+        == counted(meters, "policy_reloads_total", result="failed")
+        == 1
+    )
+    assert counted(meters, "rate_limited_total") == 1
+    assert counted(meters, "http_requests_total", method="POST", route="/v1/decisions", status="422") == 1
+    assert counted(meters, "policy_info", id="9f2c", label="2026.11.1") == 1
+    meters.close()
+
+
+def test_latencies_are_cumulative_buckets(tmp_path: Path) -> None:
+    """A bucket holds what is at most its bound; the sum and count agree."""
+    meters = Meters(tmp_path, ROUTES)
+    for seconds in (0.00005, 0.0003, 0.004, 60.0):
+        meters.observe_stage(Stage.SCORE, seconds)
+    assert counted(meters, "stage_seconds_bucket", stage="score", le="5e-05") == 1
+    assert counted(meters, "stage_seconds_bucket", stage="score", le="0.0005") == 2
+    assert counted(meters, "stage_seconds_bucket", stage="score", le="0.005") == 3
+    assert counted(meters, "stage_seconds_bucket", stage="score", le="5.0") == 3
+    assert counted(meters, "stage_seconds_bucket", stage="score", le="+Inf") == 4
+    assert counted(meters, "stage_seconds_count", stage="score") == 4
+    assert counted(meters, "stage_seconds_sum", stage="score") == pytest.approx(60.00435)
+    assert STAGES[Stage.TOTAL] == "total"
+    meters.close()
+
+
+def test_labels_are_bounded(tmp_path: Path) -> None:
+    """Unknown routes, statuses and reasons are gathered under `other`; the page does not grow."""
+    meters = Meters(tmp_path, ROUTES)
+    before = len(samples(meters))
+    for i in range(1_000):
+        meters.count_request(f"GET /customers/canary-{i}", 600 + i)
+        meters.count_reason(f"canary-{i}")
+    page = render(meters).decode()
+    assert "canary" not in page
+    assert counted(meters, "reasons_total", code="other") == 1_000
+    assert len(samples(meters)) <= before + 1
+    meters.close()
+
+
+def test_workers_are_added_up_and_a_dead_one_is_not_forgotten(tmp_path: Path) -> None:
+    """Counters of a killed worker stay, its gauges and policy go; a new worker folds its file away."""
+    mine = Meters(tmp_path, ROUTES)
+    mine.count_decision("hold", "full")
+    mine.move_in_flight(2)
+    mine.set_policy("mine", "1")
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER_WORKER, str(tmp_path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"counted\n"
+        hold = {"decision": "hold", "rung": "full", "replayed": "false"}
+        assert counted(mine, "decisions_total", **hold) == 2
+        assert counted(mine, "requests_in_flight") == 3
+        assert counted(mine, "workers") == 2
+        assert counted(mine, "policy_info", id="other", label="2") == 1
+        other.kill()
+    for _ in range(2):
+        assert counted(mine, "decisions_total", **hold) == 2
+        assert counted(mine, "requests_in_flight") == 2
+        assert counted(mine, "workers") == 1
+        assert "policy_info[('id', 'other')" not in str(samples(mine))
+        third = subprocess.run(
+            [sys.executable, "-c", OTHER_WORKER.replace('meters.count_decision("hold", "full")', ""), str(tmp_path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        assert third.returncode == 0
+    assert len(list(tmp_path.glob("*.cells"))) == 3  # mine, retired, the last one's
+    mine.close()
+
+
+def record(text: str) -> logging.LogRecord:
+    """A log record."""
+    return logging.LogRecord("decision_service.api", logging.INFO, __file__, 1, text, None, None)
+
+
+def test_a_full_log_drops_lines_and_says_how_many() -> None:
+    """A blocked reader of the log costs lines, never a decision."""
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(2)
+    handler = DroppingHandler(lines)
+    for text in ("a", "b", "c", "d"):
+        handler.handle(record(text))
+    assert handler.dropped == 2
+    lines.get()
+    handler.handle(record("e"))
+    lines.get()
+    assert lines.get().getMessage() == "e (2 lines before were dropped)"
+    assert handler.dropped == 0
+
+
+def test_a_line_is_one_line_in_both_forms() -> None:
+    """A text with line breaks cannot forge a second line."""
+    forged = record("one\ntwo\r2026 ERROR api: forged")
+    assert len(TextFormatter().format(forged).splitlines()) == 1
+    told = json.loads(JsonFormatter().format(forged))
+    assert told["text"].startswith("one\ntwo")
+    assert told["level"] == "info"
+    assert "\n" not in JsonFormatter().format(forged)
+
+
+def test_the_listener_writes_what_is_left_when_it_stops() -> None:
+    """The last lines before the end are not lost."""
+    stream = io.StringIO()
+    listener = start_logging("info", as_json=False, stream=stream)
+    logging.getLogger("decision_service.test").info("the end")
+    logging.getLogger("decision_service.test").debug("not this")
+    listener.stop()
+    for name in ("decision_service", "uvicorn", "asyncio"):  # as they were
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True
+    assert stream.getvalue().endswith("INFO test: the end\n")
+    assert "not this" not in stream.getvalue()
