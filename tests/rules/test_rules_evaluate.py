@@ -234,7 +234,6 @@ def test_a_rule_describes_what_a_trace_needs() -> None:
     """Names are those with a value, not lists and not constants."""
     when = "request.customer_id in list.block and top < 4"
     rules = compiled("constants: {top: 3}\n" + rule("{hold: block}", when, "hold"))
-    )
     described = rules.rules[0].describe()
     assert (described["names"], described["reason"]) == (["request.customer_id"], "RC11")
     assert (set(rules.spec.names_used), set(rules.spec.lists_used)) == ({"request.customer_id"}, {"list.block"})
@@ -244,8 +243,8 @@ def test_guardrails_and_fallback_are_exposed() -> None:
     """Rates in basis points by date (the first holds before it), durations in ms, the fallback as written."""
     rules = compiled(
         rule("{tag: x}")
-        + "guardrails: {apr_cap: {2026-01-01: 0.24, 2026-07-01: 0.2}, limit_step_max: 0.2, limit_raise_cooldown: 180d,\n"
-        + "  hold_expiry: {step_up: 5m}}\n"
+        + "guardrails: {apr_cap: {2026-01-01: 0.24, 2026-07-01: 0.2}, limit_step_max: 0.2,\n"
+        + "  limit_raise_cooldown: 180d, hold_expiry: {step_up: 5m}}\n"
     )
     bounds = rules.guardrails
     caps = [bounds.apr_cap_at(t) for t in (0, JANUARY_2026_MS, JANUARY_2026_MS + 180 * DAY_MS, 2**50)]
