@@ -51,6 +51,7 @@ RELOAD: Final = b"ds:{reload}"
 WORKERS_STATUS: Final = b"ds:{workers}:status"
 WORKERS_SEEN: Final = b"ds:{workers}:seen"
 
+DECISION_ID_CHARS: Final = 36
 _DECISION_ID: Final = re.compile(r"d([0-9a-f]{3})[0-9a-f]{32}", re.ASCII)
 assert PARTITIONS_MAX <= 16**3, "a partition must fit the three hex digits of a decision id"
 
@@ -93,11 +94,16 @@ def decision_key(partition: int, decision_id: str) -> bytes:
 
 
 def customer_decision_key(partition: int, decision_id: str) -> bytes:
-    """The frame of a decision on a customer of `partition`. ValueError if the id names another partition, which is
-    a mistake in the calling code and would make the keys of one script lie apart."""
-    if partition_of_decision(decision_id) != partition:
+    """The frame of a decision on a customer of `partition`. ValueError if the id names another partition, which
+    is a mistake in the calling code and would make the keys of one script lie apart."""
+    if len(decision_id) != DECISION_ID_CHARS or not decision_id.startswith(_decision_start(partition)):
         raise ValueError(f"{decision_id!r} is not the id of a decision of partition {partition}")
     return partition_prefix(partition) + b"d:" + decision_id.encode()
+
+
+@lru_cache(maxsize=PARTITIONS_MAX)
+def _decision_start(partition: int) -> str:
+    return f"d{partition:03x}"
 
 
 def outbox_key(partition: int) -> bytes:

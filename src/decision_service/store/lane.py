@@ -38,7 +38,9 @@ from decision_service.store.replies import ErrorReply
 WAITING_MAX: Final = 8_192  # commands of one lane without a reply
 UNSENT_BYTES_MAX: Final = 8 * 1_048_576  # bytes the server has not taken; beyond, new commands are refused
 STALLED_S: Final = 1.0
+SWEEP_PAUSE_S: Final = 0.001  # callers whose time is up are looked for at most this often
 
+_NEVER: Final = float("inf")
 _NOT_YET: Final = object()
 
 # A command as bytes. (The library's own annotation says a tuple of one.)
@@ -46,25 +48,21 @@ pack: Final = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 
 
 class _Waiting:
-    """One command on its way: who waits for the reply, since when, and whether it writes."""
+    """One command on its way: who waits for the reply, since when and until when, and whether it writes."""
 
-    __slots__ = ("future", "sent_at", "timer", "write")
+    __slots__ = ("future", "sent_at", "until", "write")
 
-    def __init__(self, future: Future[Any] | None, sent_at: float, write: bool) -> None:
+    def __init__(self, future: Future[Any] | None, sent_at: float, until: float, write: bool) -> None:
         self.future = future
         self.sent_at = sent_at
+        self.until = until
         self.write = write
-        self.timer: TimerHandle | None = None
 
     def settle(self, reply: Any) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
         if self.future is not None and not self.future.done():
             self.future.set_result(reply)
 
     def fail(self, why: str, *, sent: bool) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
         if self.future is not None and not self.future.done():
             unknown = self.write and sent
             self.future.set_exception(OutcomeUnknown(why) if unknown else StoreUnavailable(why))
@@ -89,6 +87,8 @@ class Lane(asyncio.Protocol):
         self._release: Callable[[], None] = lambda: None
         self._choked = False
         self._retired = False
+        self._sweep_at = _NEVER
+        self._sweeping: TimerHandle | None = None
 
     def adopt(self, transport: asyncio.Transport, release: Callable[[], None]) -> None:
         """Take over a connected transport; `release` frees whoever opened it once it is closed."""
@@ -96,11 +96,6 @@ class Lane(asyncio.Protocol):
         self._release = release
         transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
         transport.set_protocol(self)
-
-    @property
-    def usable(self) -> bool:
-        """Whether a command may be given to this lane."""
-        return self._transport is not None and not self._retired
 
     def call(self, command: bytes, timeout_s: float, *, write: bool, preface: bytes = b"") -> Future[Any]:
         """Send one packed command; the future yields the reply (error replies are values). `preface` is a
@@ -116,13 +111,14 @@ class Lane(asyncio.Protocol):
         now = self._loop.time()
         if preface:
             self._outgoing.append(preface)
-            self._unsent.append(_Waiting(None, now, False))
-        waiting = _Waiting(self._loop.create_future(), now, write)
-        waiting.timer = self._loop.call_at(now + timeout_s, self._expire, waiting)
+            self._unsent.append(_Waiting(None, now, now, False))
+        future: Future[Any] = self._loop.create_future()
+        until = now + timeout_s
         self._outgoing.append(command)
-        self._unsent.append(waiting)
-        assert waiting.future is not None
-        return waiting.future
+        self._unsent.append(_Waiting(future, now, until, write))
+        if until < self._sweep_at:
+            self._sweep_by(until)
+        return future
 
     def _flush(self) -> None:
         if self._transport is None or not self._outgoing:
@@ -140,14 +136,31 @@ class Lane(asyncio.Protocol):
                 self._waiting.popleft().settle(reply)
         except (hiredis.HiredisError, IndexError, UnicodeDecodeError):
             self.drop("the store answered what is not the protocol")
-        if self._retired and not self._waiting:
+        if self._retired and not self._waiting and not self._unsent:
             self.drop("retired")
 
-    def _expire(self, waiting: _Waiting) -> None:
-        waiting.fail("no reply from the store in time", sent=True)
-        oldest = self._waiting[0] if self._waiting else waiting
-        if oldest.abandoned and self._loop.time() - oldest.sent_at > STALLED_S:
+    def _sweep_by(self, at: float) -> None:
+        """Look for callers whose time is up at `at`. One timer for the whole lane: one a command costs 2 us."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self._sweep_at = at
+        self._sweeping = self._loop.call_at(at, self._sweep)
+
+    def _sweep(self) -> None:
+        self._flush()  # so that _waiting holds every caller
+        now = self._loop.time()
+        self._sweep_at, self._sweeping, soonest = _NEVER, None, _NEVER
+        for waiting in self._waiting:
+            if waiting.abandoned:
+                continue
+            if waiting.until <= now:
+                waiting.fail("no reply from the store in time", sent=True)
+            elif waiting.until < soonest:
+                soonest = waiting.until
+        if self._waiting and self._waiting[0].abandoned and now - self._waiting[0].sent_at > STALLED_S:
             self.drop("the store stopped answering")
+        elif soonest != _NEVER:
+            self._sweep_by(max(soonest, now + SWEEP_PAUSE_S))
 
     def retire(self) -> None:
         """Take no more commands, and close once the replies under way have come."""
@@ -160,6 +173,8 @@ class Lane(asyncio.Protocol):
         if self._transport is None:
             return
         transport, self._transport = self._transport, None
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         transport.abort()
         self._release()
         self._fail_all(why)

@@ -19,7 +19,7 @@ import orjson
 from decision_service.core.facility import Attribute, Facility
 
 _facility_fields: Final[Any] = attrgetter(*(f.name for f in fields(Facility)))
-_CACHED_MAX: Final = 8_192  # decoded facilities kept; a customer's line rarely changes between two reads
+_CACHED_MAX: Final = 8_192  # decoded values kept of each sort; they rarely change between two reads
 
 
 def encode_facility(facility: Facility) -> bytes:
@@ -41,6 +41,7 @@ def encode_attribute(attribute: Attribute) -> bytes:
     return orjson.dumps((value, attribute.as_of_ms))
 
 
+@lru_cache(maxsize=_CACHED_MAX)
 def decode_attribute(stored: bytes) -> Attribute:
     """The inverse of `encode_attribute`."""
     return Attribute(*orjson.loads(stored))

@@ -188,10 +188,10 @@ class RedisStore:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         key, write = names[0], script.writes
-        command = pack((b"EVALSHA", script.sha, len(names), *names, *arguments))
+        command = pack((b"EVALSHA", script.sha, b"%d" % len(names), *names, *arguments))
         reply = await self._topology.call(key, command, timeout_s, write=write)
         if isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT":
-            command = pack((b"EVAL", script.source, len(names), *names, *arguments))
+            command = pack((b"EVAL", script.source, b"%d" % len(names), *names, *arguments))
             reply = await self._topology.call(key, command, until - loop.time(), write=write)
         return refuse_errors(reply, write=write)
 
