@@ -1,14 +1,16 @@
-"""The demo: a generated portfolio in a running service, and a few of its customers' next drawdowns, explained.
+"""The demo: a generated portfolio in a running service, and a few of its customers' next drawdowns,
+explained.
 
-Every case is a customer who lives out one pattern of the portfolio. Loading and deciding go through the HTTP API, and
-what is printed is read back from the answer and its trace, so the demo shows nothing a caller could not see.
+A case is a customer who lives out one pattern of the portfolio, or one whom a preview showed to get an
+outcome that no pattern is about. Loading and deciding go through the HTTP API, and what is printed is read
+back from the answer and its trace, so the demo shows nothing a caller could not see.
 """
 
 from __future__ import annotations
 
 import asyncio
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -21,16 +23,24 @@ from decision_service.portfolio.history import api_facility
 LOADERS: Final = 8
 DEADLINE_MS: Final = 1_000  # a first decision on a busy laptop may take longer than production's 20 ms
 WIDTH: Final = 100
+LIMIT_CHANGES: Final[Mapping[str, str]] = {
+    "raise": "limit raised", "cut": "limit cut", "freeze": "limit frozen", "draw_cap": "this draw capped",
+}  # fmt: skip
 
 CASES: Final[Mapping[str, str]] = {
     "ordinary": "A customer without trouble draws a little of the line.",
-    "odd_hours": "Three draws between 03:40 and 04:05 last night, and a fourth, larger one now.",
+    "odd_hours": "Three draws between 03:40 and 04:05 last night, and a larger one at 04:20.",
     "full_draw_after_grant": "A line granted 35 minutes ago, drawn in full at once from another device.",
-    "impossible_travel": "Forty minutes after a draw in Shanghai, the next comes from Kunming.",
-    "strain": "Ever more draws, ever smaller repayments: a customer running short of money.",
-    "declining": "The score has fallen for weeks; the customer still pays.",
-    "prized": "A year of steady use, always repaid.",
 }
+"""Patterns of the portfolio, each with one customer whose next drawdown is decided."""
+
+LOOKED_FOR: Final[Mapping[str, str]] = {
+    "limit_change": "A customer in good standing, whose line has become too small.",
+    "reprice": "A weak score on a line that is hardly used.",
+}
+"""Outcomes that no pattern is about: customers are previewed until one gets it."""
+
+LOOKED_FOR_SHARE: Final = 0.02  # of the limit, drawn by a customer who is looked for
 
 
 class DemoFailed(Exception):
@@ -41,7 +51,7 @@ class DemoFailed(Exception):
 class Shown:
     """One decided case: what was asked, what came back, and the decision as it is kept, with its trace."""
 
-    pattern: str
+    title: str
     request: Mapping[str, Any]
     answer: Mapping[str, Any]
     trace: Mapping[str, Any]
@@ -49,7 +59,7 @@ class Shown:
     def as_json(self) -> dict[str, Any]:
         """The case for a machine: request, answer and the rules that fired."""
         return {
-            "pattern": self.pattern, "request": self.request, "answer": self.answer,
+            "title": self.title, "request": self.request, "answer": self.answer,
             "fired": [rule for rule in self.trace["rules"] if "fired" in rule["verdict"]],
         }  # fmt: skip
 
@@ -83,31 +93,65 @@ def _require(response: Response) -> Any:
     return response.json()
 
 
-async def decide(url: str, portfolio: Portfolio, patterns: Iterable[str]) -> list[Shown]:
-    """Decide the next drawdown of the first customer of each pattern."""
+async def decide(url: str, portfolio: Portfolio) -> list[Shown]:
+    """Decide the next drawdown of one customer of each pattern, and of one for each outcome looked for."""
     async with Client(url) as client:
-        return [await _decide(client, portfolio.of_pattern(pattern)[0]) for pattern in patterns]
+        shown = [
+            await _decide(client, title, _next_draw(portfolio.of_pattern(pattern)[0]))
+            for pattern, title in CASES.items()
+        ]
+        for outcome, title in LOOKED_FOR.items():
+            request = await _find(client, portfolio, outcome)
+            if request is not None:
+                shown.append(await _decide(client, title, request))
+        return shown
 
 
-async def _decide(client: Client, history: CustomerHistory) -> Shown:
-    assert history.next_draw is not None, "every pattern ends with a drawdown"
-    request = {"request_id": f"demo-{history.pattern}", **history.next_draw, "deadline_ms": DEADLINE_MS}
-    answer = _require(await client.call("POST", "/v1/decisions", request))
+async def _find(client: Client, portfolio: Portfolio, outcome: str) -> dict[str, Any] | None:
+    """The first request of a customer without a pattern that a preview answers with `outcome` and nothing held back."""
+    for history in portfolio:
+        request = _next_draw(history)
+        if history.pattern or float(request["amount"]) <= 0:
+            continue
+        answer = _require(await client.call("POST", "/v1/decisions/preview", _asked("preview", request)))
+        if answer["decision"] == outcome and answer["approved_amount"] == float(request["amount"]):
+            return request
+    return None
+
+
+def _next_draw(history: CustomerHistory) -> dict[str, Any]:
+    """The drawdown that completes the customer's pattern, else a small one."""
+    if history.next_draw is not None:
+        return history.next_draw
+    facility = history.facility
+    return {
+        "customer_id": history.customer_id, "facility_id": facility.facility_id, "currency": facility.currency,
+        "amount": int(facility.limit_minor * LOOKED_FOR_SHARE) // 10_000 * 100,
+    }  # fmt: skip
+
+
+def _asked(request_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    return {"request_id": request_id, **request, "deadline_ms": DEADLINE_MS}
+
+
+async def _decide(client: Client, title: str, request: Mapping[str, Any]) -> Shown:
+    asked = _asked(f"demo-{request['customer_id']}", request)
+    answer = _require(await client.call("POST", "/v1/decisions", asked))
     stored = _require(await client.call("GET", f"/v1/decisions/{answer['decision_id']}"))
-    return Shown(history.pattern, request, answer, stored["trace"])
+    return Shown(title, asked, answer, stored["trace"])
 
 
 def render(number: int, shown: Shown) -> str:
     """A case for people."""
     request, answer = shown.request, shown.answer
     lines = [
-        f"{number}. {CASES[shown.pattern]}",
-        f"   {request['customer_id']} asks for {_money(request['amount'])} at {request['occurred_at']}",
+        f"{number}. {shown.title}",
+        f"   {request['customer_id']} asks for {_money(request['amount'])}",
         "",
         f"   {_verdict(answer)}",
     ]
     lines += [f"   {line}" for line in _scores(answer)]
-    lines += [f"   {reason['code']}  {reason['text']}  ({reason['source']})" for reason in answer["reasons"]]
+    lines += [f"   {line}" for line in _reasons(answer)]
     lines += _explanations(shown)
     return "\n".join(lines)
 
@@ -118,8 +162,8 @@ def _verdict(answer: Mapping[str, Any]) -> str:
     if (hold := answer["hold"]) is not None:
         happened.append(f"held for {hold['kind'].replace('_', '-')} until {hold['expires_at']}")
     if (change := answer["limit_change"]) is not None:
-        kind = "this draw capped" if change["kind"] == "draw_cap" else f"limit {change['kind']}"
-        happened.append(f"{kind} from {_money(change['from'])} to {_money(change['to'])}")
+        what = LIMIT_CHANGES[change["kind"]]
+        happened.append(f"{what} from {_money(change['from'])} to {_money(change['to'])}")
     if (reprice := answer["reprice"]) is not None:
         happened.append(f"new draws at {reprice['to']:.2%} instead of {reprice['from']:.2%} a year")
     happened += [f"{alert['tier']} alert {alert['indicator']}" for alert in answer["alerts"]]
@@ -136,18 +180,27 @@ def _scores(answer: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _reasons(answer: Mapping[str, Any]) -> list[str]:
+    """Each reason once, with everything that gave it."""
+    sources: dict[tuple[str, str], list[str]] = {}
+    for reason in answer["reasons"]:
+        sources.setdefault((reason["code"], reason["text"]), []).append(reason["source"])
+    return [f"{code} {text} ({', '.join(given)})" for (code, text), given in sources.items()]
+
+
 def _explanations(shown: Shown) -> list[str]:
     """What fired and what it saw."""
     trace = shown.trace
     fired = [rule for rule in trace["rules"] if "fired" in rule["verdict"] or "held" in rule["verdict"]]
     looked = f"{len(trace['rules'])} rules looked at {len(trace['features'])} features; {len(fired)} fired"
+    looked += f" ({shown.answer['latency_ms']:.1f} ms)"
     lines = [f"   {looked}{':' if fired else ''}"]
     for rule in fired:
         lines += textwrap.wrap(
             f"{rule['id']}: {' '.join(rule['when'].split())}", WIDTH, initial_indent="     ", subsequent_indent=" " * 9
         )
         lines += textwrap.wrap(_saw(rule["values"]), WIDTH, initial_indent=" " * 9, subsequent_indent=" " * 9)
-    return lines + [f"     {cell}" for cell in trace["cells"]]
+    return lines + [f"     matrix cell {cell}" for cell in trace["cells"]]
 
 
 def _saw(values: Mapping[str, Any]) -> str:

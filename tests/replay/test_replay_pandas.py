@@ -34,6 +34,7 @@ def test_pandas_computes_the_definition(monkeypatch: pytest.MonkeyPatch) -> None
     assert found["pay_mean_amt_30d"].isna().tolist() == [True, True, False, False, False]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_file(), reason="the card payments are not beside the repository (../shared/data)")
 def test_replayed_features_equal_pandas() -> None:
     """Two thousand payments through the whole service: every count and mean equals pandas', bit for bit."""

@@ -1,7 +1,9 @@
-"""`decision-service demo`: the service on its own store with a generated portfolio, and a few drawdowns explained.
+"""`decision-service demo`: the service on its own store with a generated portfolio, and a few drawdowns
+explained.
 
-Everything is real: the service is a process of its own with an embedded Valkey in a temporary directory, the portfolio
-goes in and the drawdowns are asked for through HTTP. It stays up, documentation included, until Ctrl-C.
+Everything is real: the service is a process of its own with an embedded Valkey in a temporary directory,
+the portfolio goes in and the drawdowns are asked for through HTTP. It stays up, documentation included,
+until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -23,14 +25,16 @@ from typing import Final
 import orjson
 
 from decision_service.cli.progress import Progress
-from decision_service.demo import CASES, DemoFailed, Shown, decide, load, render
+from decision_service.demo import DemoFailed, Shown, decide, load, render
 from decision_service.http_client import Client, ConnectionLost
 from decision_service.portfolio import Portfolio, PortfolioPlan, generate
+from decision_service.portfolio.patterns import PATTERNS
 from decision_service.settings import PORT_DEFAULT, environment_name
 
-READY_TIMEOUT_S: Final = 120.0  # the first start on a machine compiles the kernels
+READY_TIMEOUT_S: Final = 300.0  # the first start on a machine compiles the kernels
 STOP_TIMEOUT_S: Final = 30.0
 FAILED: Final = 7
+CUSTOMERS_MIN: Final = len(PATTERNS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,10 +111,10 @@ async def _ready(process: subprocess.Popen[bytes], url: str) -> None:
 def _played(url: str, customers: int) -> list[Shown]:
     """Generate, load, decide."""
     _say(f"generating a portfolio of {customers:,} customers")
-    portfolio = generate(PortfolioPlan(customers=max(customers, 2 * len(CASES)), now_ms=time.time_ns() // 1_000_000))
+    portfolio = generate(PortfolioPlan(customers=max(customers, CUSTOMERS_MIN), now_ms=time.time_ns() // 1_000_000))
     progress = Progress("customers loaded", len(portfolio))
     asyncio.run(_load(url, portfolio, progress))
-    return asyncio.run(decide(url, portfolio, CASES))
+    return asyncio.run(decide(url, portfolio))
 
 
 async def _load(url: str, portfolio: Portfolio, progress: Progress) -> None:
