@@ -20,6 +20,18 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from decision_service.core.expressions.python_code import (
+    LINE,
+    all_of,
+    any_of,
+    call,
+    compare,
+    constant,
+    if_else,
+    item,
+    load,
+    python_function,
+)
 from decision_service.core.expressions.tree import (
     And,
     Arithmetic,
@@ -125,57 +137,11 @@ NAMESPACE: Final[dict[str, object]] = {
 }  # fmt: skip
 
 
-# --- Python nodes, with the line numbers that compile() insists on
-# --------------------------------------------------
-
-_LINE: Final[dict[str, int]] = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
-
-
-def constant(value: object) -> ast.expr:
-    """A literal."""
-    return ast.Constant(value, **_LINE)  # type: ignore[arg-type]
-
-
-def load(name: str) -> ast.expr:
-    """A local or global by name."""
-    return ast.Name(name, ast.Load(), **_LINE)
-
-
-def call(function: ast.expr, *arguments: ast.expr) -> ast.expr:
-    """`function(*arguments)`."""
-    return ast.Call(function, list(arguments), [], **_LINE)
-
-
-def item(container: str, index: int) -> ast.expr:
-    """`container[index]`."""
-    return ast.Subscript(load(container), constant(index), ast.Load(), **_LINE)
-
-
 def read_item(name: NameSpec, layout: Layout) -> ast.expr:
     """The value of a name: `v[i]` or `s[j]`."""
     if name.kind is Kind.STRING:
         return item("s", layout.strings[name.name])
     return item("v", layout.numbers[name.name])
-
-
-def compare(left: ast.expr, op: type[ast.cmpop], right: ast.expr) -> ast.expr:
-    """`left op right`."""
-    return ast.Compare(left, [op()], [right], **_LINE)
-
-
-def all_of(operands: list[ast.expr]) -> ast.expr:
-    """`a and b and ...`."""
-    return operands[0] if len(operands) == 1 else ast.BoolOp(ast.And(), operands, **_LINE)
-
-
-def any_of(operands: list[ast.expr]) -> ast.expr:
-    """`a or b or ...`."""
-    return operands[0] if len(operands) == 1 else ast.BoolOp(ast.Or(), operands, **_LINE)
-
-
-def if_else(test: ast.expr, then: ast.expr, otherwise: ast.expr) -> ast.expr:
-    """`then if test else otherwise`."""
-    return ast.IfExp(test, then, otherwise, **_LINE)
 
 
 class ScalarCompiler:
@@ -199,7 +165,7 @@ class ScalarCompiler:
             return value, value
         self._temporaries += 1
         name = f"t{self._temporaries}"
-        return ast.NamedExpr(ast.Name(name, ast.Store(), **_LINE), value, **_LINE), load(name)
+        return ast.NamedExpr(ast.Name(name, ast.Store(), **LINE), value, **LINE), load(name)
 
     # --- values
     # -----------------------------------------------------------------------------------------------
@@ -212,7 +178,7 @@ class ScalarCompiler:
 
     def _checked(self, value: ast.expr) -> ast.expr:
         first, again = self._bind(value)
-        inside = ast.Compare(load("NEG_INF"), [ast.Lt(), ast.Lt()], [first, load("INF")], **_LINE)
+        inside = ast.Compare(load("NEG_INF"), [ast.Lt(), ast.Lt()], [first, load("INF")], **LINE)
         return if_else(inside, again, load("NAN"))
 
     def _raw(self, tree: Tree) -> ast.expr:
@@ -222,12 +188,12 @@ class ScalarCompiler:
             case Name():
                 return self._read(tree)
             case Negative():
-                return ast.UnaryOp(ast.USub(), self._raw(tree.operand), **_LINE)
+                return ast.UnaryOp(ast.USub(), self._raw(tree.operand), **LINE)
             case Arithmetic(op="/"):
                 return self._quotient(tree)
             case Arithmetic():
                 operator = _ARITHMETIC[tree.op]()
-                return ast.BinOp(self._raw(tree.left), operator, self._raw(tree.right), **_LINE)
+                return ast.BinOp(self._raw(tree.left), operator, self._raw(tree.right), **LINE)
             case IfElse():
                 return self._choice(tree)
             case Call():
@@ -240,7 +206,7 @@ class ScalarCompiler:
 
     def _quotient(self, tree: Arithmetic) -> ast.expr:
         first, again = self._bind(self.value_of(tree.right))
-        quotient = ast.BinOp(self._raw(tree.left), ast.Div(), again, **_LINE)
+        quotient = ast.BinOp(self._raw(tree.left), ast.Div(), again, **LINE)
         return quotient if isinstance(again, ast.Constant) else if_else(first, quotient, load("NAN"))
 
     def _choice(self, tree: IfElse) -> ast.expr:
@@ -322,7 +288,7 @@ class ScalarCompiler:
     def _container(self, tree: In) -> ast.expr:
         if isinstance(tree.container, Literals):
             return self.keep(frozenset(tree.container.values))
-        get = ast.Attribute(load("lists"), "get", ast.Load(), **_LINE)
+        get = ast.Attribute(load("lists"), "get", ast.Load(), **LINE)
         return call(get, constant(tree.container.spec.name), load("NO_VALUES"))
 
     def _outside(self, tree: In) -> ast.expr:
@@ -345,7 +311,7 @@ class ScalarCompiler:
     def _count(self, conditions: list[ast.expr]) -> ast.expr:
         total = conditions[0]
         for condition in conditions[1:]:
-            total = ast.BinOp(total, ast.Add(), condition, **_LINE)
+            total = ast.BinOp(total, ast.Add(), condition, **LINE)
         return total
 
     def _k(self, tree: Call) -> ast.expr:
@@ -356,21 +322,8 @@ def _is_read(value: ast.expr) -> bool:
     return isinstance(value, ast.Subscript)
 
 
-def python_function(
-    parameters: Sequence[str], body: list[ast.stmt], namespace: dict[str, object]
-) -> Callable[..., Any]:
-    """A function of our own nodes, never of text; its globals are `namespace` and nothing else."""
-    names = [ast.arg(name, None, None, **_LINE) for name in parameters]
-    arguments = ast.arguments([], names, None, [], [], None, [])
-    definition = ast.FunctionDef("generated", arguments, body, [], None, None, **_LINE)
-    code = compile(ast.Module([definition], []), "<policy>", "exec")
-    exec(code, namespace)
-    made: Callable[..., Any] = namespace["generated"]  # type: ignore[assignment]
-    return made
-
-
 def _returning(body: ast.expr, namespace: dict[str, object]) -> Callable[..., Any]:
-    return python_function(("v", "s", "lists"), [ast.Return(body, **_LINE)], namespace)
+    return python_function(("v", "s", "lists"), [ast.Return(body, **LINE)], namespace)
 
 
 def compile_value(tree: Tree, layout: Layout) -> ValueFunction:

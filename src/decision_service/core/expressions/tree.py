@@ -153,6 +153,4 @@ class Call:
     kind: Kind
 
 
-Tree = (
-    Number | String | Name | Literals | Negative | Arithmetic | Compare | In | Not | And | Or | IfElse | Call
-)
+Tree = Number | String | Name | Literals | Negative | Arithmetic | Compare | In | Not | And | Or | IfElse | Call

@@ -29,16 +29,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from decision_service.core.decision import Approve, CapDraw, ChangeLimit, ChangePrice, Effect, Hold
-from decision_service.core.expressions.scalar import (
-    ScalarCompiler,
-    Strings,
-    call,
-    compare,
-    constant,
-    load,
-    python_function,
-    read_item,
-)
+from decision_service.core.expressions.python_code import LINE, call, compare, constant, load, python_function
+from decision_service.core.expressions.scalar import ScalarCompiler, Strings, read_item
 from decision_service.core.rules.spec import (
     Axis,
     ComputedEffect,
@@ -57,7 +49,6 @@ NO_VALUE_REASON: Final = "RC91"
 UNKNOWN_CELL: Final = "unknown"
 _BPS: Final = 10_000
 _PARAMETERS: Final = ("v", "s", "lists", "t", "scale", "limit", "apr")
-_LINE: Final[dict[str, int]] = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
 
 Effects = tuple[Effect, ...]
 Maker = Callable[[float, int, int, int], Effect]  # amount, scale, limit in minor units, apr in bps
@@ -127,29 +118,29 @@ def _held(on_null: OnNull, source: str) -> Effects:
 
 
 def _assign(name: str, value: ast.expr) -> ast.stmt:
-    return ast.Assign([ast.Name(name, ast.Store(), **_LINE)], value, None, **_LINE)
+    return ast.Assign([ast.Name(name, ast.Store(), **LINE)], value, None, **LINE)
 
 
 def _set_verdict(index: int, verdict: int) -> ast.stmt:
-    target = ast.Subscript(load("w"), constant(index), ast.Store(), **_LINE)
-    return ast.Assign([target], constant(verdict), None, **_LINE)
+    target = ast.Subscript(load("w"), constant(index), ast.Store(), **LINE)
+    return ast.Assign([target], constant(verdict), None, **LINE)
 
 
 def _extend(name: str, values: ast.expr) -> ast.stmt:
-    return ast.AugAssign(ast.Name(name, ast.Store(), **_LINE), ast.Add(), values, **_LINE)
+    return ast.AugAssign(ast.Name(name, ast.Store(), **LINE), ast.Add(), values, **LINE)
 
 
 def _append(name: str, value: ast.expr) -> ast.stmt:
-    method = ast.Attribute(load(name), "append", ast.Load(), **_LINE)
-    return ast.Expr(call(method, value), **_LINE)
+    method = ast.Attribute(load(name), "append", ast.Load(), **LINE)
+    return ast.Expr(call(method, value), **LINE)
 
 
 def _if(test: ast.expr, then: list[ast.stmt], otherwise: list[ast.stmt]) -> ast.stmt:
-    return ast.If(test, then, otherwise, **_LINE)
+    return ast.If(test, then, otherwise, **LINE)
 
 
 def _try(body: list[ast.stmt], handler: list[ast.stmt]) -> ast.stmt:
-    return ast.Try(body, [ast.ExceptHandler(load("Error"), None, handler, **_LINE)], [], [], **_LINE)
+    return ast.Try(body, [ast.ExceptHandler(load("Error"), None, handler, **LINE)], [], [], **LINE)
 
 
 class RuleSetCompiler:
@@ -167,15 +158,15 @@ class RuleSetCompiler:
         """The function."""
         body: list[ast.stmt] = [
             _assign("w", call(load("bytearray"), constant(len(self._spec.rules)))),
-            _assign("e", ast.List([], ast.Load(), **_LINE)),
-            _assign("c", ast.List([], ast.Load(), **_LINE)),
+            _assign("e", ast.List([], ast.Load(), **LINE)),
+            _assign("c", ast.List([], ast.Load(), **LINE)),
         ]
         for position, dated in enumerate(self._spec.dated):
             body.append(_assign(f"d{position}", call(self._scalar.keep(dated.at), load("t"))))
         body += [self._rule(index, rule) for index, rule in enumerate(self._spec.rules)]
         body += [self._matrix(matrix) for matrix in self._spec.matrices]
         frozen = [load("e"), call(load("bytes"), load("w")), call(load("tuple"), load("c"))]
-        body.append(ast.Return(call(load("Evaluation"), *frozen), **_LINE))
+        body.append(ast.Return(call(load("Evaluation"), *frozen), **LINE))
         return python_function(_PARAMETERS, body, self._scalar.namespace)
 
     # --- rules ------------------------------------------------------------------------------------------------
@@ -185,7 +176,7 @@ class RuleSetCompiler:
         fired = self._ask(rule.then, source, rule.reason, index)
         unknown = self._unknown(index, rule, source)
         unless = _if(self._scalar.true_of(rule.when), [_set_verdict(index, FIRED), *fired], unknown)
-        body = _if(self._scalar.false_of(rule.when), [ast.Pass(**_LINE)], [unless])
+        body = _if(self._scalar.false_of(rule.when), [ast.Pass(**LINE)], [unless])
         return _try([body], self._wrong(index, rule, source))
 
     def _unknown(self, index: int, rule: RuleSpec, source: str) -> list[ast.stmt]:
@@ -219,7 +210,7 @@ class RuleSetCompiler:
         maker = self._scalar.keep(_maker(effect.sort, source, reason))
         made = call(maker, load("x"), load("scale"), load("limit"), load("apr"))
         if effect.sort == "raise":
-            unknown: list[ast.stmt] = [ast.Pass(**_LINE)]
+            unknown: list[ast.stmt] = [ast.Pass(**LINE)]
         else:
             unknown = [_extend("e", self._scalar.keep(_held("review", source)))]
             unknown += [] if index is None else [_set_verdict(index, UNKNOWN_HELD)]
@@ -253,7 +244,7 @@ class RuleSetCompiler:
         return _try(body, unknown)
 
     def _at(self, values: tuple[object, ...]) -> ast.expr:
-        return ast.Subscript(self._scalar.keep(values), load("k"), ast.Load(), **_LINE)
+        return ast.Subscript(self._scalar.keep(values), load("k"), ast.Load(), **LINE)
 
     def _computed_cells(self, cells: Sequence[Sequence[EffectSpec]], source: str, reason: str) -> list[ast.stmt]:
         """One `if k == number` a cell that has something to compute."""
@@ -272,10 +263,10 @@ class RuleSetCompiler:
         if not axis.ranged:
             places: dict[object, int] = {value: position for position, value in enumerate(axis.values)}
             table = self._scalar.keep(_AxisTable(places, null, axis.name.kind is Kind.STRING))
-            return [_assign(target, call(ast.Attribute(table, "find", ast.Load(), **_LINE), read))]
+            return [_assign(target, call(ast.Attribute(table, "find", ast.Load(), **LINE), read))]
         found = call(load("bisect_left"), self._scalar.keep(axis.values), load("x"))
         known = compare(load("x"), ast.Eq, load("x"))
-        return [_assign("x", read), _assign(target, ast.IfExp(known, found, constant(null), **_LINE))]
+        return [_assign("x", read), _assign(target, ast.IfExp(known, found, constant(null), **LINE))]
 
     def _read(self, name: NameSpec) -> ast.expr:
         return read_item(name, self._layout)
@@ -299,9 +290,9 @@ class _AxisTable:
 
 def _either_negative() -> ast.expr:
     tests = [compare(load(name), ast.Lt, constant(0)) for name in ("r", "q")]
-    return ast.BoolOp(ast.Or(), tests, **_LINE)
+    return ast.BoolOp(ast.Or(), tests, **LINE)
 
 
 def _cell_number(width: int) -> ast.expr:
-    row = ast.BinOp(load("r"), ast.Mult(), constant(width), **_LINE)
-    return ast.BinOp(row, ast.Add(), load("q"), **_LINE)
+    row = ast.BinOp(load("r"), ast.Mult(), constant(width), **LINE)
+    return ast.BinOp(row, ast.Add(), load("q"), **LINE)
