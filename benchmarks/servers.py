@@ -17,7 +17,7 @@ from pathlib import Path
 
 from decision_service.store.embedded import server_binary
 
-READY_S = 60.0
+READY_S = 300.0  # a first start compiles the kernels
 
 
 def free_port() -> int:
