@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import lightgbm
@@ -22,24 +23,6 @@ from decision_service.train.write import write_directory
 
 def silent(_text: str) -> None:
     """Say nothing."""
-
-
-def run(config_path: Path, models_dir: Path) -> Trained:
-    """One training run into a directory of its own."""
-    return train(config_path, models_dir, silent)
-
-
-def files(trained: Trained) -> dict[str, bytes]:
-    """What the run wrote."""
-    return {path.name: path.read_bytes() for path in sorted(trained.directory.iterdir())}
-
-
-def test_two_runs_give_identical_bytes(trained: Trained, config_path: Path, tmp_path: Path) -> None:
-    """The model and its manifest are a function of the training file."""
-    again = run(config_path, tmp_path / "elsewhere")
-    assert files(again) == files(trained)
-    assert list(files(again)) == ["manifest.yaml", "model.txt"]
-    assert again.changed
 
 
 def test_the_trained_scorecard_loads_tells_good_from_bad_and_keeps_its_promises(trained: Trained) -> None:
@@ -84,13 +67,6 @@ def test_a_newer_training_replaces_the_older_one_whole(tmp_path: Path) -> None:
     assert [path.name for path in version.parent.iterdir()] == ["1"]
 
 
-def test_a_feature_that_depends_on_the_request_is_refused(config_path: Path) -> None:
-    """A behaviour scorecard must say the same whatever is asked for."""
-    config_path.write_text(config_path.read_text().replace("name: amt_trend", "name: asked_share"))
-    with pytest.raises(PolicyRejected, match="'asked_share' depends on the request"):
-        train(config_path, None, silent)
-
-
 def test_an_unknown_feature_is_named_with_its_nearest(config_path: Path) -> None:
     """The message names the feature and what was probably meant."""
     config_path.write_text(config_path.read_text().replace("name: ok_cnt_7d", "name: ok_count_7d"))
@@ -116,28 +92,38 @@ def test_a_redefined_feature_changes_the_digest_and_a_comment_does_not(config_pa
     )
 
 
-def test_the_command_prints_a_summary_and_the_check_finds_it_good(
-    config_path: Path, capsys: pytest.CaptureFixture[str]
+def test_two_runs_give_identical_bytes_and_the_command_says_what_they_are(
+    trained: Trained, config_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`train` then `models check`, as JSON and as text."""
+    """The model and its manifest are a function of the training file, whichever way it is run."""
     parser = argparse.ArgumentParser()
     train_command.add_arguments(parser)
     assert train_command.run(parser.parse_args(["--config", str(config_path), "--json"])) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["scorecard"], summary["version"], summary["changed"]) == ("behaviour", "1.0.0", True)
+    again = Path(summary["directory"])
+    assert sorted(path.name for path in again.iterdir()) == ["manifest.yaml", "model.txt"]
+    for path in again.iterdir():
+        assert path.read_bytes() == (trained.directory / path.name).read_bytes()
 
-    checker = argparse.ArgumentParser()
-    models_command.add_arguments(checker)
-    models = str(config_path.parent.parent)
-    assert models_command.run(checker.parse_args(["check", models])) == 0
+
+def test_models_check_tells_good_from_torn(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As text and as JSON, with an exit status a pipeline can use."""
+    models = tmp_path / "models"
+    shutil.copytree(trained.directory, models / "behaviour" / "1.0.0")
+    parser = argparse.ArgumentParser()
+    models_command.add_arguments(parser)
+    assert models_command.run(parser.parse_args(["check", str(models)])) == 0
     assert "1.0.0: good, 7 features, 20 golden rows, AUC 0." in capsys.readouterr().out
-    model = Path(summary["directory"]) / "model.txt"
+    model = models / "behaviour" / "1.0.0" / "model.txt"
     model.write_bytes(model.read_bytes()[:-50])
-    assert models_command.run(checker.parse_args(["check", models, "--json"])) == 1
+    assert models_command.run(parser.parse_args(["check", str(models), "--json"])) == 1
     (finding,) = json.loads(capsys.readouterr().out)
     assert finding["active"]
     assert "SHA-256" in finding["problem"]
-    assert models_command.run(checker.parse_args(["check", models + "/nowhere"])) == 2
+    assert models_command.run(parser.parse_args(["check", str(models / "nowhere")])) == 2
 
 
 def test_a_wrong_training_file_reports_everything_at_once(

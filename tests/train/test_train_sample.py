@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from decision_service.core.errors import PolicyRejected
 from decision_service.core.event import KINDS, RECORD
 from decision_service.core.limits import DAY_MS, RECORD_BYTES
 from decision_service.core.zone import zone_named
@@ -83,6 +84,13 @@ def test_the_sample_is_the_same_every_time(portfolio: Portfolio, reader: RowRead
     two = draw_sample(portfolio.customers, UNTIL_MS, DESIGN, reader, lambda _text: None)
     np.testing.assert_array_equal(one.rows, two.rows)
     assert one.rows.shape == (len(one.bad), len(NAMES))
+
+
+def test_a_feature_that_depends_on_the_request_is_refused(portfolio: Portfolio) -> None:
+    """A behaviour scorecard must say the same whatever is asked for."""
+    telling = RowReader(Path(__file__).parent / "rules", ("use", "asked_share"), zone_named("Asia/Shanghai"))
+    with pytest.raises(PolicyRejected, match="'asked_share' depends on the request"):
+        draw_sample(portfolio.customers, UNTIL_MS, DESIGN, telling, lambda _text: None)
 
 
 def test_quality_of_a_perfect_and_of_a_useless_score() -> None:

@@ -7,7 +7,8 @@ all segments they look at; not comments, texts, order or places in a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from hashlib import sha256
 from typing import Any
@@ -20,14 +21,15 @@ from decision_service.core.vocabulary import NameSpec
 def definitions_digest(catalogue: Catalogue, names: Iterable[str]) -> str:
     """Hex SHA-256 of the definitions of `names`, which include the intermediates their plan computes."""
     specs = [catalogue.by_name[name] for name in sorted(set(names)) if name in catalogue.by_name]
-    segments = sorted({name for spec in specs for name in _segments(spec)})
+    segments = sorted({word for spec in specs for word in _words(spec) if word in catalogue.segments})
     lines = [_feature(spec) for spec in specs]
     lines += [f"segment {name}: {_plain(catalogue.segments[name].tree)}" for name in segments]
     return sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _segments(spec: FeatureSpec) -> Iterator[str]:
-    return (name for _, variant, name in spec.row.segment_names() if variant == spec.variant)
+def _words(spec: FeatureSpec) -> list[str]:
+    """Every word of a definition; those that name segments are the ones it looks at."""
+    return re.findall(r"\w+", spec.definition)
 
 
 def _feature(spec: FeatureSpec) -> str:
