@@ -105,6 +105,13 @@ def test_the_smallest_cap_holds_and_is_told_as_a_draw_cap() -> None:
     assert (outcome.limit_change.kind, outcome.limit_change.to_minor) == ("draw_cap", 60_00)
 
 
+def test_a_cap_that_does_not_bind_leaves_no_reason() -> None:
+    """A cap at or above the amount changes nothing, so it is no cause of anything."""
+    effects = [Effect(Approve(), "matrix:m"), Effect(CapDraw(100_00), "matrix:m", "RC30")]
+    outcome = merge(effects, 100_00, LINE, POSITION, Rails(), 0, True)
+    assert (outcome.decision, outcome.reasons) == ("approve", ())
+
+
 def test_a_cap_of_nothing_is_a_review() -> None:
     """An approval of zero does not exist."""
     assert merged(Approve(), CapDraw(0)).hold == "review"

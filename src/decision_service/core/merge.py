@@ -3,7 +3,7 @@
 Each part of the outcome is the extreme of what was asked for, so order and repetition cannot matter:
 
     hold          the most severe kind
-    draw cap      the smallest
+    draw cap      the smallest; one that does not bind is no effect and gives no reason
     limit         freeze, else the lowest of the cuts (never below what is used), else the lowest of the raises
     price         the highest rate
     alerts, offers, tags   the union, sorted
@@ -81,7 +81,7 @@ def merge(
     raise_allowed: bool,
 ) -> Outcome:
     """One outcome from the effects of all rules. `raise_allowed` is False during the cooling-off period."""
-    asked = list(effects)
+    asked = [e for e in effects if not (isinstance(e.action, CapDraw) and e.action.amount_minor >= amount_minor)]
     if not any(isinstance(e.action, Approve | Hold) for e in asked):
         asked.append(NO_OUTCOME)
     reprice = _reprice(asked, facility)
