@@ -50,7 +50,7 @@ class Requests:
 
     def __iter__(self) -> Iterator[bytes]:
         heads = [
-            b"POST /v1/decisions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+            b"POST /v1/decisions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
             b"content-length: %d\r\n\r\n%b" % (len(head) + 10 + len(tail), head)
             for head, tail in self._halves
         ]
