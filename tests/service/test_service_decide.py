@@ -21,7 +21,7 @@ from decision_service.core.errors import (
     StoreUnavailable,
     VersionMoved,
 )
-from decision_service.core.event import APPROVED, DRAWDOWN, Event, drawdown_key, event_key, words_of
+from decision_service.core.event import APPROVED, DRAWDOWN, Event, drawdown_key, event_key, header, words_of
 from decision_service.core.facility import Attribute
 from decision_service.core.request import PostedEvent
 from decision_service.core.state import CustomerState
@@ -165,6 +165,20 @@ def test_a_facility_of_another_customer_is_refused(run: Run) -> None:
         stolen = replace(LINE, customer_id="c-2")
         with pytest.raises(InvalidInput, match="another customer"):
             await decide(service, ask("r-1", customer_id="c-2", facility=stolen))
+
+    run(test)
+
+
+def test_a_position_that_rests_on_trimmed_history_is_unknown_and_held(run: Run) -> None:
+    """When retention has dropped records younger than the snapshot, what is available is not known: a review."""
+
+    async def test(service: DecisionService) -> None:
+        await service.put_facility(LINE)
+        state = await service.store.read("c-1", None, 1)
+        trimmed = header(5, LINE.as_of_ms + 1)
+        await service.store.commit(Commit("c-1", state.version, trimmed_log=trimmed), 1)
+        answer = orjson.loads((await decide(service, ask("r-1"))).body)
+        assert (answer["decision"], answer["reasons"][0]["source"]) == ("hold", "ledger:history_trimmed")
 
     run(test)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from decision_service.core.decision import ChangeLimit, Decision, Effect, Score, Trace
+from decision_service.core.decision import ChangeLimit, Decision, Effect, Hold, Score, Trace
 from decision_service.core.errors import InvalidInput
 from decision_service.core.event import LIMIT_CHANGE, Words, facility_key, read_header, words_of
 from decision_service.core.facility import Attribute, Facility, Position
@@ -34,6 +34,7 @@ NAN: Final = float("nan")
 STAGES: Final = ("state", "features", "score", "rules")
 _NUMBERS: Final = len(BASE_NUMBERS)
 _BPS: Final = 10_000
+HISTORY_LOST: Final = Effect(Hold("review"), "ledger:history_trimmed", "RC91")
 
 
 def _no_mark(_stage: int) -> None:
@@ -70,9 +71,10 @@ def decide(
         facility.limit_minor,
         facility.apr_bps,
     )
+    effects = [*evaluation.effects, *_history_lost(state.log, facility, t_ms, policy.reservation_timeout_ms)]
     outcome = merge(
-        evaluation.effects, request.amount_minor, facility, position, policy.rule_set.guardrails, t_ms,
-        _raise_allowed(evaluation.effects, words, facility, policy, t_ms),
+        effects, request.amount_minor, facility, position, policy.rule_set.guardrails, t_ms,
+        _raise_allowed(effects, words, facility, policy, t_ms),
     )  # fmt: skip
     trace = Trace(
         policy.numbers.tobytes(), tuple(strings), evaluation.verdicts, evaluation.cells,
@@ -80,6 +82,14 @@ def decide(
     )  # fmt: skip
     mark(3)
     return _record(request, policy, outcome, scores, missing, trace, t_ms, now_ms, decision_id)
+
+
+def _history_lost(log: bytes, facility: Facility, t_ms: int, reservation_timeout_ms: int) -> tuple[Effect, ...]:
+    """A hold if retention trimmed records that the position rests on: what is available is then not known."""
+    _, trimmed_through_ms = read_header(log)
+    if trimmed_through_ms < min(facility.as_of_ms + 1, t_ms - reservation_timeout_ms):
+        return ()
+    return (HISTORY_LOST,)
 
 
 def current_facility(request: DrawdownRequest, state: CustomerState) -> Facility:
@@ -147,9 +157,7 @@ def _customer_totals(
     return limit, outstanding
 
 
-def _attribute(
-    name: str, ttl_ms: int, request: DrawdownRequest, state: CustomerState, t_ms: int
-) -> float | str | None:
+def _attribute(name: str, ttl_ms: int, request: DrawdownRequest, state: CustomerState, t_ms: int) -> float | str | None:
     """An attribute's value, the request's before the stored one; None if absent, stale or dated after `t_ms`."""
     if name in request.attributes:
         return request.attributes[name]
@@ -188,9 +196,7 @@ def _score(policy: Policy, strings: list[str | None]) -> dict[str, Score]:
     return scores
 
 
-def _raise_allowed(
-    effects: list[Effect], words: Words, facility: Facility, policy: Policy, t_ms: int
-) -> bool:
+def _raise_allowed(effects: list[Effect], words: Words, facility: Facility, policy: Policy, t_ms: int) -> bool:
     """Whether the cooling-off since the last limit change is over; looked up only if somebody asks for a change."""
     cooldown_ms = policy.rule_set.guardrails.limit_raise_cooldown_ms
     if cooldown_ms is None or not any(isinstance(e.action, ChangeLimit) for e in effects):
