@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from oracle import D, H, M, Case
+from oracle import Case, D, H, M
 
 from decision_service.core.event import KINDS, Event, Geo, code_key, facility_key
 
@@ -50,7 +50,8 @@ def _event(rng: random.Random, key: int, t: int) -> Event:
     amount = 0 if kind in ("login", "due") else rng.choice(AMOUNTS) if rng.random() < 0.7 else rng.randrange(1, 10**7)
     return Event(
         key, KINDS[kind], status, _instant(rng, t), amount, value, rng.randrange(0, 4),
-        rng.choice((ME, ME, ME, OTHER, 0)), rng.choice((0, 11, 12, 13)), rng.choice((0, 21, 22, 2**63 + 5)), code, place,
+        rng.choice((ME, ME, ME, OTHER, 0)), rng.choice((0, 11, 12, 13)), rng.choice((0, 21, 22, 2**63 + 5)), code,
+        place,
     )  # fmt: skip
 
 
@@ -67,8 +68,22 @@ def random_case(seed: int, n: int, *, zone: str = "Asia/Shanghai", ordered: bool
             events.append(Event(key + 10**6, KINDS["drawdown"], rng.choice((1, 1, 4, 5)), at, settles=draw.key))
         elif events and rng.random() < 0.1:
             twin = _event(rng, key, t)
-            events.append(Event(key, twin.kind, twin.status, events[-1].occurred_at_ms, twin.amount_minor, twin.value,
-                                twin.channel, twin.facility, twin.device, twin.counterparty, twin.code, twin.geo))
+            events.append(
+                Event(
+                    key,
+                    twin.kind,
+                    twin.status,
+                    events[-1].occurred_at_ms,
+                    twin.amount_minor,
+                    twin.value,
+                    twin.channel,
+                    twin.facility,
+                    twin.device,
+                    twin.counterparty,
+                    twin.code,
+                    twin.geo,
+                )
+            )
         else:
             events.append(_event(rng, key, t))
     if ordered:

@@ -10,13 +10,23 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from zoneinfo import ZoneInfo
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from decision_service.core.event import (
-    ACCURACY_M, APPROVED, BOOKED, CANCELLED, FAILED, HELD, KINDS, Event, code_key, unpack,
+    ACCURACY_M,
+    APPROVED,
+    BOOKED,
+    CANCELLED,
+    FAILED,
+    HELD,
+    KINDS,
+    Event,
+    code_key,
+    unpack,
 )  # fmt: skip
 
 S, M, H, D = 1_000, 60_000, 3_600_000, 86_400_000
@@ -85,7 +95,8 @@ def history(case: Case) -> list[E]:
     outcome: dict[int, tuple[int, int]] = {}
     for event in case.events:
         if event.settles and event.kind == KINDS["drawdown"] and event.occurred_at_ms <= case.t:
-            if event.settles not in outcome or event.occurred_at_ms >= outcome[event.settles][0]:
+            latest = outcome.get(event.settles, (event.occurred_at_ms, 0))[0]
+            if event.occurred_at_ms >= latest:
                 outcome[event.settles] = event.occurred_at_ms, event.status
     seen = []
     for event in case.events:
@@ -181,9 +192,7 @@ class Facts:
         return value if self.age >= days * D else None
 
     def buckets(self, events: list[E], n: int = 12) -> list[list[E]]:
-        return [
-            [e for e in events if self.t - 30 * D * (k + 1) < e.at <= self.t - 30 * D * k] for k in range(n)
-        ]
+        return [[e for e in events if self.t - 30 * D * (k + 1) < e.at <= self.t - 30 * D * k] for k in range(n)]
 
     def amounts(self, events: list[E]) -> list[float]:
         return [e.amount for e in events]
@@ -241,14 +250,14 @@ def volume(case: Case, f: Facts, out: dict[str, float | None]) -> None:
     out["vol_open_loan_cnt"] = loans + (left > 0)
     out["vol_pending_amt"] = case.reserved / case.scale
     times = [e.at for e in f.within(f.ok, "365d")] + [f.t]
-    gaps = [b - a for a, b in zip(times, times[1:])]
+    gaps = [b - a for a, b in pairwise(times)]
     out["vol_longest_sleep_d"] = max(gaps) / 1000 / 86400 if gaps else None
 
 
 def run_length(xs: list[float], up: bool) -> tuple[int, int]:
     """Strict steps in a row ending at the latest, and the longest row anywhere."""
     latest = best = run = 0
-    for a, b in zip(xs, xs[1:]):
+    for a, b in pairwise(xs):
         run = run + 1 if (b > a if up else b < a) else 0
         best = max(best, run)
     latest = run
@@ -313,7 +322,7 @@ def trend(case: Case, f: Facts, out: dict[str, float | None]) -> None:
 
     def ewma(half_life: float) -> float:
         weights = [2 ** (-k / half_life) for k in range(90)]
-        return sum(x * y for x, y in zip(weights, days)) / sum(weights)
+        return sum(x * y for x, y in zip(weights, days, strict=True)) / sum(weights)
 
     put("trd_ewma_ratio", ewma(7), ewma(30))
     s30, s90 = f.within(f.ok, "30d"), f.within(f.ok, "90d")
@@ -321,7 +330,7 @@ def trend(case: Case, f: Facts, out: dict[str, float | None]) -> None:
     out["trd_ticket_ratio"] = ratio(a30, a90)
     out["trd_ticket_ratio__new"] = surge(a30, a90)
     times = [e.at for e in f.within(f.ok, "180d")]
-    gaps = [y - x for x, y in zip(times, times[1:])]
+    gaps = [y - x for x, y in pairwise(times)]
     out["trd_gap_ratio"] = ratio(mean(gaps[-3:]), mean(gaps[:-3][-10:])) if len(times) >= 5 else None
     util = []
     for k in range(6):
@@ -416,9 +425,7 @@ def dispersion(case: Case, f: Facts, out: dict[str, float | None]) -> None:
         out[f"dsp_amt_cv_{w}"] = ratio(sd, mu) if n >= 2 else None
         out[f"dsp_amt_iqr_{w}"] = p75 - p25 if n >= 2 else None  # type: ignore[operator]
         out[f"dsp_amt_range_{w}"] = max(a) - min(a) if n else None
-        times = [e.at / 1000 for e in s]
-        gaps = [q - p for p, q in zip(times, times[1:])]
-        exact = [q.at - p.at for p, q in zip(s, s[1:])]
+        exact = [q.at - p.at for p, q in pairwise(s)]
         if w in ("30d", "90d", "180d"):
             out[f"dsp_gap_mean_{w}"] = sum(exact) / len(exact) / 1000 if n >= 2 else None
         if w in ("30d", "90d"):
@@ -636,9 +643,7 @@ def rest(case: Case, f: Facts, out: dict[str, float | None]) -> None:
         change = sum(a for e, a in moves if e.at > f.t - WINDOWS[w])
         out[f"utl_delta_{w}"] = f.older_than(WINDOWS[w] / D, ratio(change, limit))
     for days in (30, 90, 180):
-        closing = [
-            case.outstanding - sum(a for e, a in moves if e.day > f.day - back) for back in range(days)
-        ]
+        closing = [case.outstanding - sum(a for e, a in moves if e.day > f.day - back) for back in range(days)]
         out[f"utl_days_over90_{days}d"] = f.older_than(days, sum(u >= 0.9 * limit for u in closing))
     overdue = [e for e in f.h if e.kind == "overdue" and e.value == e.value]
     last_paid = max((i for i, e in enumerate(f.h) if any(e is r for r in f.repaid)), default=-1)

@@ -15,8 +15,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from decision_service.core.compiled import kernel_function
 from decision_service.core.errors import SettingInvalid
 from decision_service.core.limits import DAY_MS
 
@@ -26,7 +26,7 @@ _FIRST_DAY: Final = (datetime(1990, 1, 1, tzinfo=UTC) - _EPOCH).days
 _LAST_DAY: Final = (datetime(2101, 1, 1, tzinfo=UTC) - _EPOCH).days
 
 
-@njit  # type: ignore[untyped-decorator]
+@kernel_function  # type: ignore[untyped-decorator]
 def offset_of(transitions: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], t_ms: int) -> int:
     """Milliseconds to add to a UTC instant for local time; for the kernel."""
     low = 0

@@ -24,8 +24,8 @@ from typing import Final
 from decision_service.core.expressions.parse import parse_expression
 from decision_service.core.expressions.tree import Tree
 from decision_service.core.features.event_names import EVENT_NAMES
-from decision_service.core.features.rows import Row, Variant, read_rows
 from decision_service.core.features.nulls import NullRule
+from decision_service.core.features.rows import Row, Variant, read_rows
 from decision_service.core.limits import FEATURES_MAX
 from decision_service.core.source import Document, Findings, Mapping_, Place, Scalar, Sequence_, nearest_name
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
@@ -137,9 +137,7 @@ def _is_condition(tree: Tree) -> bool:
     return tree.kind in (Kind.BOOLEAN, Kind.FLAG)
 
 
-def _read_segments(
-    documents: Sequence[Document], vocabulary: Vocabulary, findings: Findings
-) -> dict[str, Segment]:
+def _read_segments(documents: Sequence[Document], vocabulary: Vocabulary, findings: Findings) -> dict[str, Segment]:
     segments: dict[str, Segment] = {}
     for row in read_rows(_sections(documents, "segments", findings), "segments", findings):
         for variant in row.variants:
@@ -181,9 +179,7 @@ class _Collector:
 
     def add(self, spec: FeatureSpec) -> None:
         if spec.name in self.specs:
-            self._findings.error(
-                spec.place, f"feature `{spec.name}` is defined twice", length=len(spec.row.name)
-            )
+            self._findings.error(spec.place, f"feature `{spec.name}` is defined twice", length=len(spec.row.name))
         elif spec.name in self._taken:
             self._findings.error(
                 spec.place, f"`{spec.name}` is already the name of an input or a constant",
@@ -195,7 +191,7 @@ class _Collector:
 
 def _check_segment_names(rows: Sequence[Row], segments: Mapping[str, Segment], findings: Findings) -> None:
     for row in rows:
-        for key, variant, name in row.segment_names():
+        for key, name in row.segment_names():
             if name not in segments:
                 findings.error(
                     row.place_of(key), f"unknown segment `{name}`", expected="a name under `segments`",

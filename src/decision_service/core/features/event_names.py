@@ -109,9 +109,7 @@ FLAGS: Final[dict[str, Flag]] = {
     "declined": _status(exactly=HELD),
     "failed_tech": _status(exactly=FAILED),
     "cancelled": _status(exactly=CANCELLED),
-    "after_grant": Flag(
-        o.C_TIME, (o.M_GE, o.FROM_ROW, q.GRANTED_MS), (o.M_LT, o.FROM_ROW, q.GRANTED_MS)
-    ),
+    "after_grant": Flag(o.C_TIME, (o.M_GE, o.FROM_ROW, q.GRANTED_MS), (o.M_LT, o.FROM_ROW, q.GRANTED_MS)),
     "weekend": Flag(o.C_DOW, (o.M_GE, o.FROM_CONSTANT, 5), (o.M_LE, o.FROM_CONSTANT, 4), o.NEED_LOCAL),
     "has_place": Flag(o.C_PLACE, (o.M_EQ, o.FROM_CONSTANT, 1), (o.M_EQ, o.FROM_CONSTANT, 0), o.NEED_PLACE),
     "same_hour": _same_number(o.C_HOUR),

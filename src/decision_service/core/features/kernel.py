@@ -12,15 +12,13 @@ sources of the kernel: a change in any of them is another function.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-from numba import njit
-
-from decision_service.core import event, inputs, ledger, limits, zone
+from decision_service.core import compiled, event, inputs, ledger, limits, zone
 from decision_service.core import inputs as q
+from decision_service.core.compiled import kernel_entry, kernel_function
 from decision_service.core.event import HEADER_MAGIC
 from decision_service.core.features import (
     kernel_columns,
@@ -46,13 +44,13 @@ from decision_service.core.features.kernel_columns import (
 )
 from decision_service.core.features.kernel_formulas import run_scalars
 from decision_service.core.features.kernel_masks import run_masks
-from decision_service.core.features.kernel_streams import find_edges, run_stream
+from decision_service.core.features.kernel_streams import find_edges, run_streams
 from decision_service.core.ledger import resolve
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
 _PARTS: Final = (
-    event, inputs, ledger, limits, zone, opcodes, kernel_columns, kernel_masks, kernel_order, kernel_groups,
+    compiled, event, inputs, ledger, limits, zone, opcodes, kernel_columns, kernel_masks, kernel_order, kernel_groups,
     kernel_times, kernel_places, kernel_streams, kernel_formulas,
 )  # fmt: skip
 assert len(HEADER_MAGIC) == 8, "row 0 of a log is its header"
@@ -66,7 +64,7 @@ def _digest_of_sources() -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
-@njit
+@kernel_function
 def _fill_columns(words, row, h, prog, transitions, offsets, ints, floats):
     needs = prog[o.P_INT_NEEDS]
     if needs & o.NEED_LOCAL:
@@ -88,34 +86,37 @@ def _fill_columns(words, row, h, prog, transitions, offsets, ints, floats):
             ints[o.R_GROUPS, j] = fill_key(column, h + 1, ints, target, ints[o.R_TABLE], ints[o.R_TABLE_ID])
 
 
-def _build(digest: int) -> Callable[..., Any]:
-    @njit(cache=True, nogil=True)
-    def compute(words, row, numbers, prog, reg, ints, floats, masks, transitions, offsets):
+@kernel_function
+def _run(words, row, numbers, prog, reg, ints, floats, masks, mask_words, transitions, offsets):
+    """Everything once the effective statuses stand in the last row of `masks`; the number of events seen."""
+    t_ms = row[q.T_MS]
+    trimmed_ms = words[0, 2]
+    first = prog[o.P_INPUTS]
+    for k in range(first):
+        reg[k] = numbers[k]
+    h = select_history(words, t_ms, ints)
+    fill_base(words, row, masks[masks.shape[0] - 1], h, ints)
+    _fill_columns(words, row, h, prog, transitions, offsets, ints, floats)
+    run_scalars(prog, prog[o.P_SCALARS], prog[o.P_SCALARS_N], row, trimmed_ms, reg)
+    run_columns(prog, prog[o.P_COLUMNS], prog[o.P_COLUMNS_N], h + 1, floats, reg)
+    run_masks(prog, prog[o.P_MASKS], prog[o.P_MASKS_N], h + 1, row, ints, floats, reg, masks)
+    find_edges(prog, h, ints, t_ms)
+    run_streams(prog, h, row, reg, ints, floats, masks, mask_words)
+    run_scalars(prog, prog[o.P_FORMULAS], prog[o.P_FORMULAS_N], row, trimmed_ms, reg)
+    for k in range(prog[o.P_OUTPUTS]):
+        numbers[first + k] = reg[first + k]
+    return h
+
+
+def _build(digest: int) -> Any:
+    @kernel_entry
+    def compute(words, row, numbers, prog, reg, ints, floats, masks, mask_words, transitions, offsets):
         """Write the plan's features to `numbers[inputs:inputs + outputs]`; the number of events seen."""
-        n = words.shape[0] - 1
-        t_ms = row[q.T_MS]
-        trimmed_ms = words[0, 2]
-        first = prog[o.P_INPUTS]
-        for k in range(first):
-            reg[k] = numbers[k]
-        status = masks[masks.shape[0] - 1]
-        resolve(words, t_ms, status, ints[o.R_SETTLED])
-        h = select_history(words, t_ms, ints)
-        fill_base(words, row, status, h, ints)
-        _fill_columns(words, row, h, prog, transitions, offsets, ints, floats)
-        run_scalars(prog, prog[o.P_SCALARS], prog[o.P_SCALARS_N], row, trimmed_ms, reg)
-        run_columns(prog, prog[o.P_COLUMNS], prog[o.P_COLUMNS_N], h + 1, floats, reg)
-        run_masks(prog, prog[o.P_MASKS], prog[o.P_MASKS_N], h + 1, row, ints, floats, reg, masks)
-        find_edges(prog, h, ints, t_ms)
-        p = prog[o.P_STREAMS]
-        for _ in range(prog[o.P_STREAMS_N]):
-            p = run_stream(prog, p, h, row, reg, ints, floats, masks)
-        run_scalars(prog, prog[o.P_FORMULAS], prog[o.P_FORMULAS_N], row, trimmed_ms, reg)
-        for k in range(prog[o.P_OUTPUTS]):
-            numbers[first + k] = reg[first + k]
+        resolve(words, row[q.T_MS], masks[masks.shape[0] - 1], ints[o.R_SETTLED])
+        h = _run(words, row, numbers, prog, reg, ints, floats, masks, mask_words, transitions, offsets)
         return h if digest else -1
 
-    return compute  # type: ignore[no-any-return]
+    return compute
 
 
-compute: Final = _build(_digest_of_sources())
+compute: Final[Any] = _build(_digest_of_sources())

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from decision_service.core import inputs as q
+from decision_service.core.compiled import kernel_function
 from decision_service.core.event import BOOKED, DRAWDOWN, FLAG_PLACE, FLAG_SETTLES
 from decision_service.core.features import opcodes as o
 from decision_service.core.limits import DAY_MS, HOUR_MS
@@ -22,7 +22,7 @@ from decision_service.core.zone import offset_of
 CITY_CELL_E6 = 500_000  # a "city" is a cell of half a degree
 
 
-@njit
+@kernel_function
 def merge_by_time(order, other, times, n):
     """Stable bottom-up merge sort of `order` by `times[order]`; leaves the result in `order`."""
     width = 1
@@ -49,7 +49,7 @@ def merge_by_time(order, other, times, n):
         order[k] = source[k]
 
 
-@njit
+@kernel_function
 def select_history(words, t_ms, ints):
     """Fill R_ORDER with the record numbers of H(t) in order; how many there are."""
     order = ints[o.R_ORDER]
@@ -72,7 +72,7 @@ def select_history(words, t_ms, ints):
     return h
 
 
-@njit
+@kernel_function
 def fill_base(words, row, status, h, ints):
     """The columns every plan needs, request included."""
     for k in range(h):
@@ -99,7 +99,7 @@ def fill_base(words, row, status, h, ints):
     ints[o.C_AMOUNT, h] = row[q.AMOUNT]
 
 
-@njit
+@kernel_function
 def fill_local(row, h, transitions, offsets, ints):
     """Local day number, hour and day of week (0 = Monday)."""
     for k in range(h + 1):
@@ -111,12 +111,12 @@ def fill_local(row, h, transitions, offsets, ints):
         ints[o.C_DOW, k] = (day + 3) % 7
 
 
-@njit
+@kernel_function
 def _cell(degrees_e6):
     return (degrees_e6 + 360_000_000) // CITY_CELL_E6
 
 
-@njit
+@kernel_function
 def fill_places(words, row, h, ints):
     """Places; C_CITY is 0 where there is none."""
     for k in range(h + 1):
@@ -140,7 +140,7 @@ def fill_places(words, row, h, ints):
         ints[o.C_CITY, k] = _cell(lat) * 100_000 + _cell(lon) if placed else 0
 
 
-@njit
+@kernel_function
 def fill_digits(row, h, ints):
     """First digit of the amount, 0 for an amount of nothing."""
     for k in range(h + 1):
@@ -150,7 +150,7 @@ def fill_digits(row, h, ints):
         ints[o.C_FIRST_DIGIT, k] = amount
 
 
-@njit
+@kernel_function
 def fill_floats(words, row, h, needs, ints, floats):
     """The float columns the plan asks for; null is NaN."""
     scale = row[q.SCALE]
@@ -190,7 +190,7 @@ def fill_floats(words, row, h, needs, ints, floats):
             floats[o.F_LAST_DIGIT, k] = whole % 10 if whole > 0 else np.nan
 
 
-@njit
+@kernel_function
 def fill_key(column, n, ints, target, table, table_id):
     """Dense group numbers of a column's distinct non-zero values, -1 for zero; how many groups."""
     size = 16
@@ -208,7 +208,7 @@ def fill_key(column, n, ints, target, table, table_id):
             target[k] = -1
             continue
         if value != previous:
-            slot = (value * np.int64(-7046029254386353131) >> 32) & last
+            slot = (value ^ (value >> 17) ^ (value >> 31)) & last
             while table[slot] != 0 and table[slot] != value:
                 slot = (slot + 1) & last
             if table[slot] == 0:
@@ -221,21 +221,40 @@ def fill_key(column, n, ints, target, table, table_id):
     return groups
 
 
-@njit
-def _operand(code, k, floats, reg):
-    return floats[code, k] if code >= 0 else reg[~code]
+@kernel_function
+def _operand(code, n, floats, reg, spare):
+    """The row of an operand; a register is spread over the spare one."""
+    if code >= 0:
+        return code
+    for k in range(n):
+        floats[spare, k] = reg[~code]
+    return spare
 
 
-@njit
-def _column_value(op, a, b):
+@kernel_function
+def _arithmetic(op, left, right, n, target):
     if op == o.K_ADD:
-        return a + b
-    if op == o.K_SUB:
-        return a - b
-    if op == o.K_MUL:
-        return a * b
-    if op == o.K_DIV:
-        return a / b if b != 0 else np.nan
+        for k in range(n):
+            target[k] = left[k] + right[k]
+    elif op == o.K_SUB:
+        for k in range(n):
+            target[k] = left[k] - right[k]
+    elif op == o.K_MUL:
+        for k in range(n):
+            target[k] = left[k] * right[k]
+    elif op == o.K_DIV:
+        for k in range(n):
+            target[k] = left[k] / (right[k] if right[k] != 0 else np.nan)
+    elif op == o.K_FLOOR:
+        for k in range(n):
+            target[k] = np.floor(left[k])
+    else:
+        for k in range(n):
+            target[k] = _column_value(op, left[k], right[k])
+
+
+@kernel_function
+def _column_value(op, a, b):
     if op == o.K_MIN:
         return a if a < b else (b if a >= b else np.nan)
     if op == o.K_MAX:
@@ -244,27 +263,25 @@ def _column_value(op, a, b):
         return -a
     if op == o.K_ABS:
         return abs(a)
-    if op == o.K_FLOOR:
-        return math.floor(a) if a == a else np.nan
     if op == o.K_CEIL:
-        return math.ceil(a) if a == a else np.nan
+        return np.ceil(a)
     if op == o.K_ROUND:
-        return float(np.rint(a))
+        return np.rint(a)
     if op == o.K_SQRT:
         return math.sqrt(a) if a >= 0 else np.nan
     if op == o.K_LOG:
         return math.log(a) if a > 0 else np.nan
     if op == o.K_EXP:
-        return math.exp(a)
+        return math.exp(a) if a < 709.0 else np.nan
     return a if a == a else b
 
 
-@njit
+@kernel_function
 def run_columns(prog, start, count, n, floats, reg):
-    """Columns computed from other columns and registers."""
+    """Columns computed from other columns and registers, one pass each."""
+    row = prog[o.P_VALUES_ROW]
     for j in range(count):
         p = start + j * o.COLUMN_WORDS
-        for k in range(n):
-            floats[prog[p + 1], k] = _column_value(
-                prog[p], _operand(prog[p + 2], k, floats, reg), _operand(prog[p + 3], k, floats, reg)
-            )
+        left = _operand(prog[p + 2], n, floats, reg, row + o.V_LEFT)
+        right = _operand(prog[p + 3], n, floats, reg, row + o.V_RIGHT)
+        _arithmetic(prog[p], floats[left], floats[right], n, floats[prog[p + 1]])

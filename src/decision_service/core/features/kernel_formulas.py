@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from decision_service.core import inputs as q
+from decision_service.core.compiled import kernel_function
 from decision_service.core.features import opcodes as o
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
@@ -19,7 +19,7 @@ NAN = np.nan
 STILL_BELOW = 1e-9
 
 
-@njit
+@kernel_function
 def _kleene(op, a, b):
     if op == o.S_AND:
         if a == 0 or b == 0:
@@ -38,10 +38,22 @@ def _kleene(op, a, b):
     return 1.0 if a == b else 0.0
 
 
-@njit
-def _function(op, a):
+@kernel_function
+def _function(op, a, b):
+    if op == o.S_IS_NULL:
+        return 1.0 if a != a else 0.0
+    if op == o.S_COALESCE:
+        return a if a == a else b
     if a != a:
         return NAN
+    if op == o.S_NEG:
+        return -a
+    if op == o.S_NOT:
+        return 1 - a
+    if op == o.S_MIN or op == o.S_MAX:
+        if b != b:
+            return NAN
+        return min(a, b) if op == o.S_MIN else max(a, b)
     if op == o.S_ABS:
         return abs(a)
     if op == o.S_ROUND:
@@ -54,11 +66,10 @@ def _function(op, a):
         return math.sqrt(a) if a >= 0 else NAN
     if op == o.S_LOG:
         return math.log(a) if a > 0 else NAN
-    x = math.exp(a) if a < 709.0 else NAN
-    return x
+    return math.exp(a) if a < 709.0 else NAN
 
 
-@njit
+@kernel_function
 def _at_least(reg, start, count, k):
     certain = 0
     possible = 0
@@ -70,13 +81,13 @@ def _at_least(reg, start, count, k):
     return NAN if possible >= k else 0.0
 
 
-@njit
+@kernel_function
 def _coverage(row, trimmed_ms, window_ms):
     age = row[q.T_MS] - max(row[q.GRANTED_MS], trimmed_ms)
     return min(max(age, 0), window_ms) / window_ms
 
 
-@njit
+@kernel_function
 def _mean(reg, start, n):
     total = 0.0
     for i in range(n):
@@ -84,7 +95,7 @@ def _mean(reg, start, n):
     return total / n
 
 
-@njit
+@kernel_function
 def _spread(reg, start, n):
     mean = _mean(reg, start, n)
     total = 0.0
@@ -93,7 +104,7 @@ def _spread(reg, start, n):
     return math.sqrt(total / n)
 
 
-@njit
+@kernel_function
 def _steps(op, reg, start, n):
     """Counts and extremes of the steps from bucket k+1 (older) to bucket k."""
     rises = 0
@@ -122,7 +133,7 @@ def _steps(op, reg, start, n):
     return best_rise if op == o.Z_MAX_RISE else best_fall
 
 
-@njit
+@kernel_function
 def _slope(reg, start, n):
     """OLS slope of b_k on -k over the mean of b; null for fewer than 3 non-empty buckets or a mean of zero."""
     mean = _mean(reg, start, n)
@@ -139,7 +150,7 @@ def _slope(reg, start, n):
     return top / bottom / mean
 
 
-@njit
+@kernel_function
 def _extreme(op, reg, start, n):
     best = 0
     for k in range(1, n):
@@ -152,7 +163,7 @@ def _extreme(op, reg, start, n):
     return reg[start + best]
 
 
-@njit
+@kernel_function
 def _correlation(reg, start, other, n):
     """Pearson's correlation; null if either side varies by less than 1e-9, which is rounding, not movement."""
     if _extreme(o.Z_MAX, reg, start, n) - _extreme(o.Z_MIN, reg, start, n) < STILL_BELOW:
@@ -175,7 +186,7 @@ def _correlation(reg, start, other, n):
     return min(max(xy / math.sqrt(xx * yy), -1.0), 1.0)
 
 
-@njit
+@kernel_function
 def _tally(op, reg, start, n):
     total = 0.0
     squares = 0.0
@@ -197,7 +208,7 @@ def _tally(op, reg, start, n):
     return squares
 
 
-@njit
+@kernel_function
 def _series(op, reg, start, n, other):
     for k in range(n):
         if reg[start + k] != reg[start + k]:
@@ -217,7 +228,7 @@ def _series(op, reg, start, n, other):
     return _steps(op, reg, start, n)
 
 
-@njit
+@kernel_function
 def _special(op, prog, p, row, trimmed_ms, reg):
     a = prog[p + 2]
     b = prog[p + 3]
@@ -231,52 +242,43 @@ def _special(op, prog, p, row, trimmed_ms, reg):
         return 1.0 if trimmed_ms > row[q.T_MS] - a else 0.0
     if op == o.S_SERIES:
         return _series(prog[p + 5], reg, a, b, prog[p + 4])
-    if op == o.S_AT_LEAST:
-        return _at_least(reg, a, b, prog[p + 4])
-    if op == o.S_GUARD_AGE:
-        return reg[a] if row[q.T_MS] - row[q.GRANTED_MS] >= b else NAN
-    if op == o.S_GUARD_COUNT:
-        return reg[a] if reg[b] >= prog[p + 4] else reg[prog[p + 5]]
-    if reg[a] != reg[a] or reg[b] != reg[b]:
-        return NAN
-    return 1.0 if reg[b] == 0 and reg[a] > 0 else 0.0
+    return _at_least(reg, a, b, prog[p + 4])
 
 
-@njit
+@kernel_function
 def run_scalars(prog, start, count, row, trimmed_ms, reg):
-    """Run `count` instructions at `start` on the registers."""
-    for j in range(count):
-        p = start + j * o.SCALAR_WORDS
+    """Run `count` instructions at `start` on the registers; the commonest operations are asked for first."""
+    age_ms = row[q.T_MS] - row[q.GRANTED_MS]
+    p = start - o.SCALAR_WORDS
+    for _ in range(count):
+        p += o.SCALAR_WORDS
         op = prog[p]
-        if op >= o.S_ROW_EQ or op == o.S_AT_LEAST:
+        if op >= o.S_AT_LEAST:
             reg[prog[p + 1]] = _special(op, prog, p, row, trimmed_ms, reg)
             continue
         a = reg[prog[p + 2]]
-        b = reg[prog[p + 3]]
-        if op == o.S_DIV:
-            x = a / b if b != 0 else NAN
+        if op == o.S_GUARD_AGE:
+            x = a if age_ms >= prog[p + 3] else NAN
         elif op == o.S_MOVE:
             x = a
-        elif op == o.S_SUB:
-            x = a - b
-        elif op == o.S_ADD:
-            x = a + b
-        elif op == o.S_MUL:
-            x = a * b
-        elif op == o.S_NEG:
-            x = -a
-        elif op == o.S_NOT:
-            x = 1 - a
-        elif op == o.S_SELECT:
-            x = NAN if a != a else (b if a == 1 else reg[prog[p + 4]])
-        elif op == o.S_MIN or op == o.S_MAX:
-            x = NAN if a != a or b != b else (min(a, b) if op == o.S_MIN else max(a, b))
-        elif op == o.S_IS_NULL:
-            x = 1.0 if a != a else 0.0
-        elif op == o.S_COALESCE:
-            x = a if a == a else b
-        elif op >= o.S_ABS:
-            x = _function(op, a)
         else:
-            x = _kleene(op, a, b)
+            b = reg[prog[p + 3]]
+            if op == o.S_DIV:
+                x = a / b if b != 0 else NAN
+            elif op == o.S_SUB:
+                x = a - b
+            elif op == o.S_GUARD_COUNT:
+                x = a if b >= prog[p + 4] else reg[prog[p + 5]]
+            elif op == o.S_NEW:
+                x = NAN if a != a or b != b else (1.0 if b == 0 and a > 0 else 0.0)
+            elif op == o.S_ADD:
+                x = a + b
+            elif op == o.S_MUL:
+                x = a * b
+            elif op == o.S_SELECT:
+                x = NAN if a != a else (b if a == 1 else reg[prog[p + 4]])
+            elif op >= o.S_MIN or op == o.S_NEG or op == o.S_NOT:
+                x = _function(op, a, b)
+            else:
+                x = _kleene(op, a, b)
         reg[prog[p + 1]] = x

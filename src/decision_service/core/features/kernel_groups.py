@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from decision_service.core.compiled import kernel_function
 from decision_service.core.features import opcodes as o
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
@@ -18,7 +18,7 @@ from decision_service.core.features import opcodes as o
 UNIFORM_BELOW = 1e-9  # a mean resultant this short has no direction: the hours are spread evenly
 
 
-@njit
+@kernel_function
 def _entropy(counts, groups, n, categories):
     total = 0.0
     for g in range(groups):
@@ -28,7 +28,7 @@ def _entropy(counts, groups, n, categories):
     return max(total / math.log(categories), 0.0)
 
 
-@njit
+@kernel_function
 def _circular_std(counts, n, categories):
     """Circular standard deviation in categories (hours of 24)."""
     c = 0.0
@@ -44,7 +44,7 @@ def _circular_std(counts, n, categories):
     return math.sqrt(max(-2 * math.log(length), 0.0)) / turn
 
 
-@njit
+@kernel_function
 def _benford(counts, n):
     """Mean absolute deviation of first-digit shares from log10(1 + 1/d); the group is the digit."""
     total = 0.0
@@ -53,7 +53,7 @@ def _benford(counts, n):
     return total / 9
 
 
-@njit
+@kernel_function
 def _hhi(sums, groups, total):
     if total == 0:
         return np.nan
@@ -64,8 +64,8 @@ def _hhi(sums, groups, total):
     return squares
 
 
-@njit
-def new_group_sum(gid, members, lo, m, amounts, first):
+@kernel_function
+def _new_group_sum(gid, members, lo, m, amounts, first):
     """Sum over members whose group's first member of the whole stream is inside the window."""
     for k in range(m - 1, -1, -1):
         g = gid[members[k]]
@@ -79,36 +79,82 @@ def new_group_sum(gid, members, lo, m, amounts, first):
     return float(total)
 
 
-@njit
-def grouped_statistic(op, counts, sums, groups, p2):
-    """One grouped statistic; null where there is no group."""
-    n = np.int64(0)
-    total = np.int64(0)
-    distinct = 0
-    top_count = np.int64(0)
-    top_sum = np.int64(0)
-    for g in range(groups):
-        n += counts[g]
-        total += sums[g]
-        distinct += counts[g] > 0
-        top_count = max(top_count, counts[g])
-        top_sum = max(top_sum, sums[g])
-    if op == o.O_GROUPS:
-        return float(distinct)
-    if op == o.O_GROUP_TOP_COUNT:
-        return float(top_count)
-    if op == o.O_GROUP_TOP_SUM:
-        return float(top_sum)
+@kernel_function
+def clear_groups(prog, p, ints):
+    """Forget the stream's groups."""
+    for g in range(prog[p + 5]):
+        for k in range(ints[o.R_GROUPS, prog[p + 6 + g]]):
+            ints[o.R_GROUP_COUNT + g, k] = 0
+            ints[o.R_GROUP_SUM + g, k] = 0
+        for k in range(o.TALLY_WORDS):
+            ints[o.R_TALLY, g * o.TALLY_WORDS + k] = 0
+
+
+@kernel_function
+def grow_groups(prog, p, ints, lo, until):
+    """Take members [lo, until) into every group of the stream and its running totals."""
+    for g in range(prog[p + 5]):
+        key = o.R_KEY + prog[p + 6 + g]
+        tally = g * o.TALLY_WORDS
+        seen = np.int64(0)
+        amount = np.int64(0)
+        distinct = ints[o.R_TALLY, tally + o.T_DISTINCT]
+        top_count = ints[o.R_TALLY, tally + o.T_TOP_COUNT]
+        top_sum = ints[o.R_TALLY, tally + o.T_TOP_SUM]
+        for k in range(lo, until):
+            at = ints[o.R_MEMBERS, k]
+            group = ints[key, at]
+            if group >= 0:
+                count = ints[o.R_GROUP_COUNT + g, group] + 1
+                total = ints[o.R_GROUP_SUM + g, group] + ints[o.C_AMOUNT, at]
+                ints[o.R_GROUP_COUNT + g, group] = count
+                ints[o.R_GROUP_SUM + g, group] = total
+                seen += 1
+                amount += ints[o.C_AMOUNT, at]
+                distinct += count == 1
+                top_count = max(top_count, count)
+                top_sum = max(top_sum, total)
+        ints[o.R_TALLY, tally + o.T_SEEN] += seen
+        ints[o.R_TALLY, tally + o.T_AMOUNT] += amount
+        ints[o.R_TALLY, tally + o.T_DISTINCT] = distinct
+        ints[o.R_TALLY, tally + o.T_TOP_COUNT] = top_count
+        ints[o.R_TALLY, tally + o.T_TOP_SUM] = top_sum
+
+
+@kernel_function
+def _over_groups(op, g, ints, groups, n, total, categories):
+    counts = ints[o.R_GROUP_COUNT + g]
     if n == 0:
         return np.nan
     if op == o.O_HHI:
-        return _hhi(sums, groups, total)
-    if op == o.O_GROUP_TOP_SHARE:
-        return top_sum / total if total > 0 else np.nan
-    if op == o.O_GROUP_COUNT_SHARE:
-        return top_count / n
+        return _hhi(ints[o.R_GROUP_SUM + g], groups, total)
     if op == o.O_BENFORD:
         return _benford(counts, n)
     if op == o.O_ENTROPY:
-        return _entropy(counts, groups, n, p2)
-    return _circular_std(counts, n, p2)
+        return _entropy(counts, groups, n, categories)
+    return _circular_std(counts, n, categories)
+
+
+@kernel_function
+def grouped_statistic(op, prog, p, g, categories, ints, lo, m, min_n, default):
+    """One grouped statistic of the window walked so far; `default` for fewer than `min_n` members with a key."""
+    tally = g * o.TALLY_WORDS
+    n = ints[o.R_TALLY, tally + o.T_SEEN]
+    total = ints[o.R_TALLY, tally + o.T_AMOUNT]
+    if n < min_n:
+        return default
+    if op == o.O_GROUPS:
+        return float(ints[o.R_TALLY, tally + o.T_DISTINCT])
+    if op == o.O_GROUP_TOP_COUNT:
+        return float(ints[o.R_TALLY, tally + o.T_TOP_COUNT])
+    if op == o.O_GROUP_TOP_SUM:
+        return float(ints[o.R_TALLY, tally + o.T_TOP_SUM])
+    if op == o.O_GROUP_TOP_SHARE:
+        return ints[o.R_TALLY, tally + o.T_TOP_SUM] / total if total > 0 else np.nan
+    if op == o.O_GROUP_COUNT_SHARE:
+        return ints[o.R_TALLY, tally + o.T_TOP_COUNT] / n if n > 0 else np.nan
+    key = prog[p + 6 + g]
+    if op == o.O_NEW_GROUP_SUM:
+        gid = ints[o.R_KEY + key]
+        return _new_group_sum(gid, ints[o.R_MEMBERS], lo, m, ints[o.C_AMOUNT], ints[o.R_FIRST])
+    return _over_groups(op, g, ints, ints[o.R_GROUPS, key], n, total, categories)

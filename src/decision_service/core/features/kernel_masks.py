@@ -7,14 +7,13 @@ LLVM vectorises it; equal subconditions of different segments are computed once 
 
 from __future__ import annotations
 
-from numba import njit
-
+from decision_service.core.compiled import kernel_function
 from decision_service.core.features import opcodes as o
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
 
-@njit
+@kernel_function
 def _integer_leaf(op, column, operand, n, mask):
     if op == o.M_EQ:
         for k in range(n):
@@ -48,7 +47,7 @@ def _integer_leaf(op, column, operand, n, mask):
             mask[k] = (column[k] != operand) & (column[k] != 0)
 
 
-@njit
+@kernel_function
 def _register_leaf(op, column, x, n, mask):
     if op == o.M_F_LT:
         for k in range(n):
@@ -76,7 +75,7 @@ def _register_leaf(op, column, x, n, mask):
             mask[k] = column[k] == column[k]
 
 
-@njit
+@kernel_function
 def _column_leaf(op, left, right, n, mask):
     if op == o.M_F_LT:
         for k in range(n):
@@ -98,7 +97,7 @@ def _column_leaf(op, left, right, n, mask):
             mask[k] = (left[k] < right[k]) | (left[k] > right[k])
 
 
-@njit
+@kernel_function
 def _combine(op, left, right, n, mask):
     if op == o.M_AND:
         for k in range(n):
@@ -108,9 +107,10 @@ def _combine(op, left, right, n, mask):
             mask[k] = left[k] | right[k]
 
 
-@njit
+@kernel_function
 def run_masks(prog, start, count, n, row, ints, floats, reg, masks):
-    """Every mask of the plan over `n` positions."""
+    """Every mask of the plan over `n` positions, filled up with zeros to a multiple of 8."""
+    padded = (n | 7) + 1
     for j in range(count):
         p = start + j * o.MASK_WORDS
         op = prog[p]
@@ -135,3 +135,5 @@ def run_masks(prog, start, count, n, row, ints, floats, reg, masks):
             elif kind == o.FROM_REQUEST:
                 operand = ints[operand, n - 1]
             _integer_leaf(op, ints[source], operand, n, mask)
+        for k in range(n, padded):
+            mask[k] = 0

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from decision_service.core.compiled import kernel_function
 from decision_service.core.features import opcodes as o
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
@@ -17,7 +17,7 @@ from decision_service.core.features import opcodes as o
 INSERTION_MAX = 24  # below this many values insertion beats everything
 
 
-@njit
+@kernel_function
 def _insertion(values, m, index):
     for k in range(m):
         x = values[k]
@@ -28,7 +28,23 @@ def _insertion(values, m, index):
         index[j + 1] = k
 
 
-@njit
+@kernel_function
+def _shell(values, m, index):
+    """Shell sort with Ciura's gaps: no buffer, fast enough for the few segments whose values are no money."""
+    for k in range(m):
+        index[k] = k
+    for gap in (3548, 1577, 701, 301, 132, 57, 23, 10, 4, 1):
+        for k in range(gap, m):
+            i = index[k]
+            x = values[i]
+            j = k
+            while j >= gap and values[index[j - gap]] > x:
+                index[j] = index[j - gap]
+                j -= gap
+            index[j] = i
+
+
+@kernel_function
 def _radix(values, m, index, other, keys, counts):
     """LSD radix sort of non-negative whole values by bytes; bytes in which all values agree cost one look."""
     union = np.int64(0)
@@ -65,7 +81,7 @@ def _radix(values, m, index, other, keys, counts):
         index[k] = source[k]
 
 
-@njit
+@kernel_function
 def sort_values(values, m, whole, index, other, keys, counts):
     """`index[:m]` = positions of `values[:m]` in ascending order. `whole`: non-negative whole numbers."""
     if m <= INSERTION_MAX:
@@ -73,16 +89,14 @@ def sort_values(values, m, whole, index, other, keys, counts):
     elif whole:
         _radix(values, m, index, other, keys, counts)
     else:
-        order = np.argsort(values[:m], kind="mergesort")
-        for k in range(m):
-            index[k] = order[k]
+        _shell(values, m, index)
 
 
-@njit
+@kernel_function
 def quantile(w, n, share):
     """Hyndman-Fan 7, as NumPy's default."""
     at = share * (n - 1)
-    low = int(math.floor(at))
+    low = math.floor(at)
     if low >= n - 1:
         return w[n - 1]
     part = at - low
@@ -90,7 +104,7 @@ def quantile(w, n, share):
     return w[low] + step * part if part < 0.5 else w[low + 1] - step * (1 - part)
 
 
-@njit
+@kernel_function
 def median_deviation(w, n):
     """Median of |x - median|: deviations are met in ascending order walking outwards from the median."""
     median = quantile(w, n, 0.5)
@@ -111,7 +125,7 @@ def median_deviation(w, n):
     return current if n % 2 else (previous + current) / 2
 
 
-@njit
+@kernel_function
 def _runs(op, w, n):
     """Most frequent value (the smallest on a tie), its multiplicity, or the number of distinct values."""
     best = 0
@@ -132,7 +146,7 @@ def _runs(op, w, n):
     return float(best) if op == o.O_MODE_COUNT else float(distinct)
 
 
-@njit
+@kernel_function
 def _gini(w, n):
     total = 0.0
     weighted = 0.0
@@ -142,7 +156,7 @@ def _gini(w, n):
     return weighted / (n * total) if total != 0 else np.nan
 
 
-@njit
+@kernel_function
 def _top_sum(w, n, count):
     total = 0.0
     for k in range(max(0, n - count), n):
@@ -150,7 +164,7 @@ def _top_sum(w, n, count):
     return total
 
 
-@njit
+@kernel_function
 def order_statistic(op, w, n, p1, reg):
     """One order statistic of a window that has at least one value, else null or a true zero."""
     if n == 0:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from decision_service.core import inputs as q
+from decision_service.core.compiled import kernel_function
 from decision_service.core.event import ACCURACY_M, GPS_GRADE_CLASS_MAX
 from decision_service.core.features import opcodes as o
+from decision_service.core.features.kernel_order import sort_values
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
@@ -17,7 +18,7 @@ EARTH_KM = 6371.0088
 _ACCURACY_M = np.array((0, *ACCURACY_M), np.float64)  # class 0 is unknown: nothing is known to subtract
 
 
-@njit
+@kernel_function
 def haversine_km(lat_1, lon_1, lat_2, lon_2):
     """Great-circle distance of two places in degrees."""
     a = math.radians(lat_1)
@@ -28,7 +29,7 @@ def haversine_km(lat_1, lon_1, lat_2, lon_2):
     return 2 * EARTH_KM * math.asin(min(1.0, math.sqrt(chord)))
 
 
-@njit
+@kernel_function
 def last_fix(op, row, ints, at):
     """Distance, speed, or whether both fixes are GPS-grade, of the request against position `at`."""
     lat, lon = row[q.LAT_E6] / 1e6, row[q.LON_E6] / 1e6
@@ -45,23 +46,24 @@ def last_fix(op, row, ints, at):
     return min(max(km - slack, 0.0) / seconds * 3600, 1e5)
 
 
-@njit
-def _median(column, members, lo, m, work):
+@kernel_function
+def _median(column, members, lo, m, work, index, spare, keys, counts):
     n = m - lo
     for k in range(lo, m):
-        x = column[members[k]]
-        j = k - lo - 1
-        while j >= 0 and work[j] > x:
-            work[j + 1] = work[j]
-            j -= 1
-        work[j + 1] = x
-    middle = work[n // 2]
-    return middle if n % 2 else (work[n // 2 - 1] + middle) / 2
+        work[k - lo] = column[members[k]] + 360_000_000
+    sort_values(work, n, True, index, spare, keys, counts)
+    middle = work[index[n // 2]]
+    both = middle if n % 2 else (work[index[n // 2 - 1]] + middle) / 2
+    return both - 360_000_000
 
 
-@njit
+@kernel_function
 def km_home(row, ints, members, lo, m, work):
     """Distance to the median latitude and longitude of the members."""
-    lat = _median(ints[o.C_LAT], members, lo, m, work)
-    lon = _median(ints[o.C_LON], members, lo, m, work)
+    index = ints[o.R_FIRST]
+    spare = ints[o.R_TMP2]
+    keys = ints[o.R_TABLE]
+    counts = ints[o.R_TABLE_ID]
+    lat = _median(ints[o.C_LAT], members, lo, m, work, index, spare, keys, counts)
+    lon = _median(ints[o.C_LON], members, lo, m, work, index, spare, keys, counts)
     return haversine_km(lat / 1e6, lon / 1e6, row[q.LAT_E6] / 1e6, row[q.LON_E6] / 1e6)

@@ -7,11 +7,11 @@ far edge, sums and group tallies grow with it, and the outputs of that window ar
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from decision_service.core import inputs as q
+from decision_service.core.compiled import kernel_function
 from decision_service.core.features import opcodes as o
-from decision_service.core.features.kernel_groups import grouped_statistic, new_group_sum
+from decision_service.core.features.kernel_groups import clear_groups, grouped_statistic, grow_groups
 from decision_service.core.features.kernel_order import order_statistic, sort_values
 from decision_service.core.features.kernel_places import km_home, last_fix
 from decision_service.core.features.kernel_times import (
@@ -34,7 +34,7 @@ from decision_service.core.features.kernel_times import (
 NAN = np.nan
 
 
-@njit
+@kernel_function
 def find_edges(prog, h, ints, t_ms):
     """First position inside each window; windows ascend, so one walk from the newest event finds them all."""
     start = prog[o.P_WINDOWS]
@@ -52,56 +52,47 @@ def find_edges(prog, h, ints, t_ms):
         ints[o.R_WINDOW, w] = low
 
 
-@njit
-def _gather(prog, p, limit, ints, floats, mask, values_row):
-    """Members (positions, ascending), their instants in R_TMP1 and values; members without a value drop out."""
-    kind = prog[p + 2]
-    members = ints[o.R_MEMBERS]
-    times = ints[o.R_TMP1]
-    values = floats[values_row + o.V_VALUES]
+@kernel_function
+def _select_members(mask_words, h, with_request, members):
+    """Positions in the mask, ascending; eight absent ones cost one look."""
     m = 0
-    if kind == o.VALUE_COLUMN:
-        column = floats[prog[p + 3]]
-        for k in range(limit):
-            if mask[k] and column[k] == column[k]:
-                members[m] = k
-                times[m] = ints[o.C_TIME, k]
-                values[m] = column[k]
-                m += 1
-        return m
-    for k in range(limit):
-        if mask[k]:
-            members[m] = k
-            times[m] = ints[o.C_TIME, k]
-            values[m] = ints[o.C_AMOUNT, k]
-            m += 1
+    for word in range((h >> 3) + 1):
+        bits = mask_words[word]
+        at = word << 3
+        while bits != 0:
+            members[m] = at
+            m += bits & 1
+            at += 1
+            bits >>= 8
+    if m > 0 and members[m - 1] >= h and not with_request:
+        m -= 1
     return m
 
 
-@njit
-def _grow_groups(prog, p, ints, lo, until):
-    """Count members [lo, until) into the stream's groups."""
-    for g in range(prog[p + 5]):
-        gid = ints[o.R_KEY + prog[p + 6 + g]]
-        counts = ints[o.R_GROUP_COUNT + g]
-        sums = ints[o.R_GROUP_SUM + g]
-        for k in range(lo, until):
-            at = ints[o.R_MEMBERS, k]
-            group = gid[at]
-            if group >= 0:
-                counts[group] += 1
-                sums[group] += ints[o.C_AMOUNT, at]
+@kernel_function
+def _gather(prog, p, h, ints, floats, mask_words, members, times, values):
+    """Members, and what the outputs look at: instants, values; members without a value drop out."""
+    m = _select_members(mask_words, h, prog[p + 1], members)
+    flags = prog[p + 4]
+    if prog[p + 2] == o.VALUE_COLUMN:
+        column = prog[p + 3]
+        kept = 0
+        for k in range(m):
+            x = floats[column, members[k]]
+            members[kept] = members[k]
+            values[kept] = x
+            kept += x == x
+        m = kept
+    elif flags & o.FLAG_VALUES:
+        for k in range(m):
+            values[k] = ints[o.C_AMOUNT, members[k]]
+    if flags & o.FLAG_TIMES:
+        for k in range(m):
+            times[k] = ints[o.C_TIME, members[k]]
+    return m
 
 
-@njit
-def _clear_groups(prog, p, ints):
-    for g in range(prog[p + 5]):
-        groups = ints[o.R_GROUPS, prog[p + 6 + g]]
-        ints[o.R_GROUP_COUNT + g, :groups] = 0
-        ints[o.R_GROUP_SUM + g, :groups] = 0
-
-
-@njit
+@kernel_function
 def _filter(sorted_index, values, m, lo, w):
     """The window's values in ascending order; how many."""
     n = 0
@@ -112,7 +103,7 @@ def _filter(sorted_index, values, m, lo, w):
     return n
 
 
-@njit
+@kernel_function
 def _spread(values, lo, m, mean):
     total = 0.0
     for k in range(lo, m):
@@ -121,7 +112,7 @@ def _spread(values, lo, m, mean):
     return np.sqrt(total / (m - lo))
 
 
-@njit
+@kernel_function
 def _extreme(op, values, lo, m):
     best = values[lo]
     for k in range(lo + 1, m):
@@ -130,7 +121,7 @@ def _extreme(op, values, lo, m):
     return best
 
 
-@njit
+@kernel_function
 def _basic(op, values, times, lo, m, total, t_ms):
     n = m - lo
     if op == o.O_COUNT:
@@ -154,7 +145,7 @@ def _basic(op, values, times, lo, m, total, t_ms):
     return _extreme(op, values, lo, m)
 
 
-@njit
+@kernel_function
 def _timed(op, p1, p2, values, times, lo, m, reg, t_ms):
     if op == o.O_BURST:
         return burst(times, lo, m, p1)
@@ -165,16 +156,12 @@ def _timed(op, p1, p2, values, times, lo, m, reg, t_ms):
     return run_statistic(op, values, lo, m)
 
 
-@njit
-def _related(op, p1, p2, values, times, lo, m, edge, h, ints, masks, reg, row):
-    members = ints[o.R_MEMBERS]
-    amounts = ints[o.C_AMOUNT]
+@kernel_function
+def _related(op, p1, p2, members, amounts, values, times, lo, m, edge, h, ints, masks, reg, row):
     if op == o.O_TAIL_STREAK:
         return tail_streak(members, lo, m, masks[p1], p2)
     if op == o.O_REDRAW_COUNT or op == o.O_REDRAW_SUM:
-        return redraws(
-            op, members, times, amounts, lo, m, masks[p1], ints[o.C_TIME], np.int64(reg[p2]), reg[p2 + 1]
-        )
+        return redraws(op, members, times, amounts, lo, m, masks[p1], ints[o.C_TIME], np.int64(reg[p2]), reg[p2 + 1])
     if op == o.O_RETRIES:
         return retries(members, amounts, lo, m, masks[p1], edge)
     if op == o.O_FOLLOWED:
@@ -186,7 +173,7 @@ def _related(op, p1, p2, values, times, lo, m, edge, h, ints, masks, reg, row):
     return since_statistic(op, members, values, lo, m, masks[p1], edge, h)
 
 
-@njit
+@kernel_function
 def _placed(op, lo, m, ints, row, floats, values_row):
     if m == lo or row[q.HAS_PLACE] == 0:
         return NAN
@@ -196,22 +183,7 @@ def _placed(op, lo, m, ints, row, floats, values_row):
     return last_fix(op, row, ints, members[m - 1])
 
 
-@njit
-def _grouped(op, prog, p, g, p2, lo, m, ints, min_n, default):
-    gid = ints[o.R_KEY + prog[p + 6 + g]]
-    groups = ints[o.R_GROUPS, prog[p + 6 + g]]
-    counts = ints[o.R_GROUP_COUNT + g]
-    seen = np.int64(0)
-    for k in range(groups):
-        seen += counts[k]
-    if seen < min_n:
-        return default
-    if op == o.O_NEW_GROUP_SUM:
-        return new_group_sum(gid, ints[o.R_MEMBERS], lo, m, ints[o.C_AMOUNT], ints[o.R_FIRST])
-    return grouped_statistic(op, counts, ints[o.R_GROUP_SUM + g], groups, p2)
-
-
-@njit
+@kernel_function
 def _days_over(drawn, repaid, p2, ints, masks, h, row, reg):
     threshold = np.int64(np.ceil(reg[p2] * row[q.LIMIT]))
     return days_over(
@@ -220,83 +192,105 @@ def _days_over(drawn, repaid, p2, ints, masks, h, row, reg):
     )  # fmt: skip
 
 
-@njit
-def run_stream(prog, p, h, row, reg, ints, floats, masks):
+@kernel_function
+def _rarely(op, prog, p, p1, p2, members, amounts, values, times, lo, m, edge, h, ints, floats, masks, reg, row):
+    """The outputs that look at something beside the stream's own members."""
+    if op == o.O_DAYS_OVER:
+        return _days_over(prog[p], p1, p2, ints, masks, h, row, reg)
+    if op < o.O_KM_LAST:
+        return _related(op, p1, p2, members, amounts, values, times, lo, m, edge, h, ints, masks, reg, row)
+    return _placed(op, lo, m, ints, row, floats, prog[o.P_VALUES_ROW])
+
+
+@kernel_function
+def run_stream(prog, p, h, row, reg, ints, floats, masks, mask_words, members, times, amounts, order, values, w):
     """All outputs of the stream at `p`; where the next one starts."""
     t_ms = row[q.T_MS]
     age_ms = t_ms - row[q.GRANTED_MS]
-    values_row = prog[o.P_VALUES_ROW]
-    values = floats[values_row + o.V_VALUES]
-    times = ints[o.R_TMP1]
-    m = _gather(prog, p, h + prog[p + 1], ints, floats, masks[prog[p]], values_row)
+    m = _gather(prog, p, h, ints, floats, mask_words[prog[p]], members, times, values)
     flags = prog[p + 4]
-    if flags & o.FLAG_SORTED:
-        sort_values(
-            values, m, prog[p + 2] != o.VALUE_COLUMN, ints[o.R_SORTED], ints[o.R_TMP2], ints[o.R_TABLE],
-            ints[o.R_TABLE_ID],
-        )  # fmt: skip
-    if flags & o.FLAG_GROUPED:
-        _clear_groups(prog, p, ints)
     money = prog[p + 2] != o.VALUE_COLUMN
+    if flags & o.FLAG_SORTED:
+        sort_values(values, m, money, order, ints[o.R_TMP2], ints[o.R_TABLE], ints[o.R_TABLE_ID])
+    if flags & o.FLAG_GROUPED:
+        clear_groups(prog, p, ints)
     lo = m
     exact = np.int64(0)
     loose = 0.0
     bucket_lo = m
     bucket_exact = np.int64(0)
-    w = floats[values_row + o.V_SORTED]
-    cells = prog[p + o.STREAM_CELLS]
-    p_cell = p + o.STREAM_WORDS
-    for _ in range(cells):
-        edge = ints[o.R_WINDOW, prog[p_cell]]
+    cell = p + o.STREAM_WORDS
+    for _ in range(prog[p + o.STREAM_CELLS]):
+        edge = ints[o.R_WINDOW, prog[cell]]
         before = lo
-        while lo > 0 and ints[o.R_MEMBERS, lo - 1] >= edge:
+        while lo > 0 and members[lo - 1] >= edge:
             lo -= 1
             if money:
-                exact += ints[o.C_AMOUNT, ints[o.R_MEMBERS, lo]]
+                exact += amounts[members[lo]]
             else:
                 loose += values[lo]
         if flags & o.FLAG_GROUPED:
-            _grow_groups(prog, p, ints, lo, before)
+            grow_groups(prog, p, ints, lo, before)
         total = float(exact) if money else loose
         n = m - lo
-        filtered = -1
-        outputs = prog[p_cell + 1]
-        p_cell += 2
+        filtered = False
+        outputs = prog[cell + 1]
+        cell += 2
         for _ in range(outputs):
-            op = prog[p_cell]
-            min_n = prog[p_cell + 2]
-            default = reg[prog[p_cell + 3]]
-            p1 = prog[p_cell + 6]
-            p2 = prog[p_cell + 7]
-            scale = row[q.SCALE] if prog[p_cell + 5] else 1
-            if age_ms < prog[p_cell + 4]:
-                x = NAN
-            elif op >= o.O_GROUPS and op <= o.O_GROUP_COUNT_SHARE:
-                x = _grouped(op, prog, p, p1, p2, lo, m, ints, min_n, default) / scale
-            elif n < min_n:
-                x = default
+            op = prog[cell]
+            min_n = prog[cell + 2]
+            scale = row[q.SCALE] if prog[cell + 5] else 1
+            if op == o.O_COUNT:
+                x = float(n)
+            elif op == o.O_SUM:
+                x = total / scale
             elif op == o.O_BUCKET_COUNT:
                 x = float(bucket_lo - lo)
                 bucket_lo = lo
             elif op == o.O_BUCKET_SUM:
                 x = (exact - bucket_exact) / scale
                 bucket_exact = exact
-            elif op == o.O_MEAN and n > 0:
-                x = total / (n * scale)
+            elif op >= o.O_GROUPS and op <= o.O_GROUP_COUNT_SHARE:
+                default = reg[prog[cell + 3]]
+                x = grouped_statistic(
+                    op, prog, p, prog[cell + 6], prog[cell + 7], ints, lo, m, min_n, default
+                ) / scale  # fmt: skip
+                min_n = 0
+            elif n < min_n:
+                x = 0.0
+            elif op == o.O_MEAN:
+                x = total / (n * scale) if n > 0 else NAN
             elif op < o.O_GAP_MEAN:
                 x = _basic(op, values, times, lo, m, total, t_ms) / scale
             elif op < o.O_QUANTILE:
-                x = _timed(op, p1, p2, values, times, lo, m, reg, t_ms) / scale
+                x = _timed(op, prog[cell + 6], prog[cell + 7], values, times, lo, m, reg, t_ms) / scale
             elif op < o.O_GROUPS:
-                if filtered < 0:
-                    filtered = _filter(ints[o.R_SORTED], values, m, lo, w)
-                x = order_statistic(op, w, filtered, p1, reg) / scale
-            elif op == o.O_DAYS_OVER:
-                x = _days_over(prog[p], p1, p2, ints, masks, h, row, reg)
-            elif op < o.O_KM_LAST:
-                x = _related(op, p1, p2, values, times, lo, m, edge, h, ints, masks, reg, row) / scale
+                if not filtered:
+                    _filter(order, values, m, lo, w)
+                    filtered = True
+                x = order_statistic(op, w, n, prog[cell + 6], reg) / scale
             else:
-                x = _placed(op, lo, m, ints, row, floats, values_row)
-            reg[prog[p_cell + 1]] = x
-            p_cell += o.OUTPUT_WORDS
-    return p_cell
+                x = _rarely(
+                    op, prog, p, prog[cell + 6], prog[cell + 7], members, amounts, values, times, lo, m, edge, h,
+                    ints, floats, masks, reg, row,
+                ) / scale  # fmt: skip
+            if n < min_n:
+                x = reg[prog[cell + 3]]
+            reg[prog[cell + 1]] = x if age_ms >= prog[cell + 4] else NAN
+            cell += o.OUTPUT_WORDS
+    return cell
+
+
+@kernel_function
+def run_streams(prog, h, row, reg, ints, floats, masks, mask_words):
+    """Every stream of the plan. Rows are taken out once: a view of a row costs more than most outputs."""
+    values_row = prog[o.P_VALUES_ROW]
+    members = ints[o.R_MEMBERS]
+    times = ints[o.R_TMP1]
+    amounts = ints[o.C_AMOUNT]
+    order = ints[o.R_SORTED]
+    values = floats[values_row + o.V_VALUES]
+    w = floats[values_row + o.V_SORTED]
+    p = prog[o.P_STREAMS]
+    for _ in range(prog[o.P_STREAMS_N]):
+        p = run_stream(prog, p, h, row, reg, ints, floats, masks, mask_words, members, times, amounts, order, values, w)

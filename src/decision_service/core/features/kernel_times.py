@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from decision_service.core.compiled import kernel_function
 from decision_service.core.features import opcodes as o
 from decision_service.core.limits import DAY_MS
 
@@ -19,7 +19,7 @@ from decision_service.core.limits import DAY_MS
 NAN = np.nan
 
 
-@njit
+@kernel_function
 def _gap_std(times, lo, m):
     n = m - lo - 1
     mean = (times[m - 1] - times[lo]) / n
@@ -29,7 +29,7 @@ def _gap_std(times, lo, m):
     return math.sqrt(total / n) / 1000
 
 
-@njit
+@kernel_function
 def _gap_extreme(op, times, lo, m, t_ms):
     least = np.int64(2**62)
     most = t_ms - times[m - 1]
@@ -40,7 +40,7 @@ def _gap_extreme(op, times, lo, m, t_ms):
     return (least if op == o.O_GAP_MIN else most) / 1000
 
 
-@njit
+@kernel_function
 def _gap_ratio(times, lo, m):
     """Mean of the last 3 gaps over the mean of the (at most 10) gaps before them."""
     first = max(lo, m - 14)
@@ -49,7 +49,7 @@ def _gap_ratio(times, lo, m):
     return recent / earlier if earlier > 0 else NAN
 
 
-@njit
+@kernel_function
 def gap_statistic(op, times, lo, m, t_ms):
     """Statistics of the gaps between consecutive members, in seconds."""
     n = m - lo
@@ -66,7 +66,7 @@ def gap_statistic(op, times, lo, m, t_ms):
     return _gap_ratio(times, lo, m) if n >= 5 else NAN
 
 
-@njit
+@kernel_function
 def run_statistic(op, values, lo, m):
     """Strictly monotone steps, ending at the latest or the longest; or equal values ending at the latest."""
     if op == o.O_EQUAL_RUN:
@@ -89,7 +89,7 @@ def run_statistic(op, values, lo, m):
     return float(best)
 
 
-@njit
+@kernel_function
 def burst(times, lo, m, width_ms):
     """Most members in any half-open span of `width_ms`."""
     best = 0
@@ -101,7 +101,7 @@ def burst(times, lo, m, width_ms):
     return float(best)
 
 
-@njit
+@kernel_function
 def decayed_sum(times, values, lo, m, t_ms, days, half_life_d):
     """EWMA of the last `days` rolling 24-hour sums, the newest weighing most."""
     factor = 2.0 ** (-1.0 / half_life_d)
@@ -111,7 +111,7 @@ def decayed_sum(times, values, lo, m, t_ms, days, half_life_d):
     return total * (1 - factor) / (1 - factor**days)
 
 
-@njit
+@kernel_function
 def tail_streak(members, lo, m, mask, cap):
     """Members ending at the latest that satisfy the mask, at most `cap`."""
     count = 0
@@ -122,7 +122,7 @@ def tail_streak(members, lo, m, mask, cap):
     return float(count)
 
 
-@njit
+@kernel_function
 def since_statistic(op, members, values, lo, m, mask, edge, h):
     """Count, sum or maximum over members after the latest event of the mask; sum and maximum need one."""
     since = h - 1
@@ -144,7 +144,7 @@ def since_statistic(op, members, values, lo, m, mask, edge, h):
     return total if op == o.O_SUM_SINCE else best
 
 
-@njit
+@kernel_function
 def redraws(op, members, times, amounts, lo, m, mask, all_times, within_ms, share):
     """Members less than `within_ms` after an event of the mask whose amount is at least `share` of that event's."""
     count = 0
@@ -160,7 +160,7 @@ def redraws(op, members, times, amounts, lo, m, mask, all_times, within_ms, shar
     return float(count) if op == o.O_REDRAW_COUNT else float(total)
 
 
-@njit
+@kernel_function
 def retries(members, amounts, lo, m, mask, edge):
     """Members with a smaller amount than the latest event of the mask before them inside the window."""
     count = 0
@@ -175,7 +175,7 @@ def retries(members, amounts, lo, m, mask, edge):
     return float(count)
 
 
-@njit
+@kernel_function
 def followed(members, times, lo, m, mask, all_times, h, within_ms):
     """Members with an event of the mask at or after them, less than `within_ms` later."""
     count = 0
@@ -189,7 +189,7 @@ def followed(members, times, lo, m, mask, all_times, h, within_ms):
     return float(count)
 
 
-@njit
+@kernel_function
 def episodes(values, lo, m):
     """Runs of a rising value: a member opens one unless its value exceeds that of the member before it."""
     count = 0
@@ -198,7 +198,7 @@ def episodes(values, lo, m):
     return float(count)
 
 
-@njit
+@kernel_function
 def open_loans(members, amounts, lo, m, outstanding):
     """Loans with principal left if repayments settle the oldest first; one more if the log does not reach back."""
     left = outstanding
@@ -212,7 +212,7 @@ def open_loans(members, amounts, lo, m, outstanding):
     return float(count + (left > 0))
 
 
-@njit
+@kernel_function
 def days_over(drawn, repaid, amounts, days, h, days_back, today, outstanding, threshold):
     """Local days among the last `days_back` whose closing balance is at least `threshold`, walking back from now."""
     balance = outstanding

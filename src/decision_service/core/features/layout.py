@@ -148,13 +148,9 @@ class PlanBuilder:
     def _add_observations(self, segment: str, window_ms: int) -> None:
         slot = self._slots[observation_name(segment, window_ms)]
         stream = self._stream(segment, False, o.VALUE_AMOUNT, 0, None)
-        stream.cells.setdefault(window_ms, []).append(
-            _Output(o.O_COUNT, slot, 0, self._null, _ANY_AGE, False)
-        )
+        stream.cells.setdefault(window_ms, []).append(_Output(o.O_COUNT, slot, 0, self._null, _ANY_AGE, False))
 
-    def _stream(
-        self, segment: str, with_request: bool, kind: int, column: int, bucket_row: object
-    ) -> _Stream:
+    def _stream(self, segment: str, with_request: bool, kind: int, column: int, bucket_row: object) -> _Stream:
         mask = self._mask_of(segment)
         key = (mask, with_request, kind, column, bucket_row)
         if key not in self._streams:
@@ -166,11 +162,15 @@ class PlanBuilder:
         aggregation = AGGREGATIONS[row.plain("agg", variant)]
         value = row.plain("value", variant, "amount")
         money = value == "amount" or not aggregation.valued
-        kind, column = (
-            (o.VALUE_AMOUNT, 0) if money else (o.VALUE_COLUMN, self._segments.measure(value))
+        kind, column = (o.VALUE_AMOUNT, 0) if money else (o.VALUE_COLUMN, self._segments.measure(value))
+        stream = self._stream(
+            row.plain("of", variant),
+            row.flag("incl"),
+            kind,
+            column,
+            spec.name.rpartition("_m")[0] if variant.buckets else None,
         )
-        stream = self._stream(row.plain("of", variant), row.flag("incl"), kind, column, spec.name.rpartition("_m")[0] if variant.buckets else None)
-        stream.flags |= aggregation.flags
+        stream.flags |= aggregation.flags | _looks_at(aggregation.opcode)
         null = spec.null
         output = _Output(
             _opcode(aggregation, bool(variant.buckets)), self._slots[spec.name], null.min_n,
@@ -180,9 +180,7 @@ class PlanBuilder:
         self._set_parameters(output, aggregation, spec, stream)
         stream.cells.setdefault(variant.window_ms, []).append(output)
 
-    def _set_parameters(
-        self, output: _Output, aggregation: Aggregation, spec: FeatureSpec, stream: _Stream
-    ) -> None:
+    def _set_parameters(self, output: _Output, aggregation: Aggregation, spec: FeatureSpec, stream: _Stream) -> None:
         row, variant = spec.row, spec.variant
         number = row.number
         op = output.op
@@ -237,9 +235,7 @@ class PlanBuilder:
             names = [registers.named(name) for name in series_names(spec)]
             start = registers.in_a_row(names[: variant.months])
             other = registers.in_a_row(names[variant.months :]) if row.has("with") else 0
-            value = registers.emit(
-                o.S_SERIES, registers.temporary(), start, variant.months, other, SERIES[agg]
-            )
+            value = registers.emit(o.S_SERIES, registers.temporary(), start, variant.months, other, SERIES[agg])
             self._add_guarded(spec, slot, value)
         elif agg in MOMENTS:
             registers.emit(MOMENTS[agg], slot, variant.window_ms)
@@ -264,14 +260,12 @@ class PlanBuilder:
         if observations is not None:
             count = self._slots[observation_name(*observations)]
             otherwise = registers.constant(null.otherwise)
-            value = registers.emit(
-                o.S_GUARD_COUNT, registers.temporary(), value, count, null.min_n, otherwise
-            )
+            value = registers.emit(o.S_GUARD_COUNT, registers.temporary(), value, count, null.min_n, otherwise)
         least = null.min_age_ms(spec.variant.window_ms, spec.variant.months)
         if least > _ANY_AGE:
             registers.emit(o.S_GUARD_AGE, slot, value, least)
         else:
-            registers.emit(o.S_MOVE, slot, value)
+            registers.settle(value, slot)
 
     # --- layout ---
 
@@ -359,3 +353,14 @@ def _index_in(groups: list[int], key: int) -> int:
         assert len(groups) < o.GROUPS_MAX, "more group keys on one segment than a stream holds"
         groups.append(key)
     return groups.index(key)
+
+
+def _looks_at(op: int) -> int:
+    """Whether an output needs the members' instants, their values, or neither."""
+    timed = op in (o.O_FIRST_AGE, o.O_LAST_AGE, o.O_REDRAW_COUNT, o.O_REDRAW_SUM, o.O_FOLLOWED) or (
+        o.O_GAP_MEAN <= op <= o.O_GAP_RATIO or op in (o.O_BURST, o.O_EWMA)
+    )
+    valued = o.O_MIN <= op <= o.O_LAST or o.O_RISING <= op <= o.O_GINI or op in (
+        o.O_SUM_SINCE, o.O_MAX_SINCE, o.O_COUNT_SINCE, o.O_EPISODES
+    )  # fmt: skip
+    return (o.FLAG_TIMES if timed else 0) | (o.FLAG_VALUES if valued else 0)

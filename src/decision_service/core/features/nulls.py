@@ -1,11 +1,11 @@
 """Null codes of a feature row: when the value is unknown, and what it is clipped to.
 
-    Z          no events: 0, a true zero                 Nk       fewer than k observations: null
-    Nk->v      fewer than k: v                           >=1      counts the request, never below 1
-    -          never null while its source is there      D        0/0 and v/0: null; `<name>__new` is 1 for v/0
-    Hn         facility younger than n days: null        H        younger than the window
-    H30p       younger than 30 p days (p = months)       X        null while its source is missing
-    Cap[a,b]   clipped to that range
+Z          no events: 0, a true zero                 Nk       fewer than k observations: null
+Nk->v      fewer than k: v                           >=1      counts the request, never below 1
+-          never null while its source is there      D        0/0 and v/0: null; `<name>__new` is 1 for v/0
+Hn         facility younger than n days: null        H        younger than the window
+H30p       younger than 30 p days (p = months)       X        null while its source is missing
+Cap[a,b]   clipped to that range
 """
 
 from __future__ import annotations

@@ -50,21 +50,24 @@ R_KEY: Final = R_GROUP_SUM + GROUPS_MAX  # one row a key: dense group number of 
 KEYS_MAX: Final = 12
 R_WINDOW: Final = R_KEY + KEYS_MAX  # first position inside each window
 R_GROUPS: Final = R_WINDOW + 1  # number of groups of every key
-INT_ROWS: Final = R_GROUPS + 1
+R_TALLY: Final = R_GROUPS + 1  # running totals of every group of the stream, TALLY_WORDS each
+TALLY_WORDS: Final = 5
+T_SEEN, T_AMOUNT, T_DISTINCT, T_TOP_COUNT, T_TOP_SUM = range(TALLY_WORDS)
+INT_ROWS: Final = R_TALLY + 1
 
 # --- float columns (rows of `floats`); temporaries of the plan follow, then V_ROWS working rows -----------------------
 (
     F_AMOUNT, F_VALUE, F_AGE_S, F_HOUR, F_DOW, F_LAT, F_LON, F_ACCURACY, F_SINCE_GRANT_S, F_LAST_DIGIT,
 ) = range(10)  # fmt: skip
 FLOAT_COLUMNS: Final = 10
-V_VALUES, V_SORTED, V_TMP = range(3)  # relative to P_VALUES_ROW
-V_ROWS: Final = 3
+V_VALUES, V_SORTED, V_TMP, V_LEFT, V_RIGHT = range(5)  # relative to P_VALUES_ROW
+V_ROWS: Final = 5
 
 # --- scalar instructions ----------------------------------------------------------------------------------------------
 (
     S_MOVE, S_ADD, S_SUB, S_MUL, S_DIV, S_NEG, S_LT, S_LE, S_EQ, S_AND, S_OR, S_NOT, S_SELECT, S_MIN, S_MAX, S_ABS,
-    S_ROUND, S_FLOOR, S_CEIL, S_SQRT, S_LOG, S_EXP, S_IS_NULL, S_COALESCE, S_AT_LEAST, S_ROW_EQ, S_GUARD_AGE,
-    S_GUARD_COUNT, S_NEW, S_GRANT_AGE, S_COVERAGE, S_TRUNCATED, S_SERIES,
+    S_ROUND, S_FLOOR, S_CEIL, S_SQRT, S_LOG, S_EXP, S_IS_NULL, S_COALESCE, S_GUARD_AGE, S_GUARD_COUNT, S_NEW,
+    S_AT_LEAST, S_ROW_EQ, S_GRANT_AGE, S_COVERAGE, S_TRUNCATED, S_SERIES,
 ) = range(33)  # fmt: skip
 SCALAR_WORDS: Final = 6  # [op, dst, a, b, c, d]
 
@@ -86,7 +89,7 @@ STREAM_CELLS: Final = 6 + GROUPS_MAX  # where the number of cells stands
 STREAM_WORDS: Final = STREAM_CELLS + 1
 OUTPUT_WORDS: Final = 8
 VALUE_NONE, VALUE_AMOUNT, VALUE_COLUMN = range(3)
-FLAG_MEMBERS, FLAG_VALUES, FLAG_SORTED, FLAG_GROUPED, FLAG_EXTREMES = 1, 2, 4, 8, 16
+FLAG_TIMES, FLAG_VALUES, FLAG_SORTED, FLAG_GROUPED = 1, 2, 4, 8  # what a stream's outputs look at
 
 (
     O_COUNT, O_SUM, O_BUCKET_COUNT, O_BUCKET_SUM, O_MEAN, O_MIN, O_MAX, O_STD, O_FIRST, O_LAST, O_FIRST_AGE, O_LAST_AGE,
@@ -106,7 +109,7 @@ O_QUANTILE, O_MODE, O_MODE_COUNT, O_MAD, O_DISTINCT_VALUES, O_TOP_SUM, O_GINI = 
 ) = range(80, 91)  # fmt: skip
 O_KM_LAST, O_KMH_LAST, O_BOTH_GPS, O_KM_HOME, O_NEW_GROUP = range(100, 105)
 
-# --- series: functions of consecutive registers, newest first -----------------------------------------------------------
+# --- series: functions of consecutive registers, newest first ---------------------------------------------------
 (
     Z_SUM, Z_MEAN, Z_STD, Z_MIN, Z_MAX, Z_POSITIVE, Z_ZERO, Z_RISES, Z_FALLS, Z_FLATS, Z_STRICT_UP, Z_STRICT_DOWN,
     Z_MAX_RISE, Z_MAX_FALL, Z_ARGMAX, Z_HHI, Z_SLOPE, Z_CORRELATION,

@@ -48,7 +48,8 @@ class FeaturePlan:
         self._events_max = events
         self._ints = np.zeros((o.INT_ROWS, 4 * (events + 16)), np.int64)
         self._floats = np.zeros((float_rows, events + 16), np.float64)
-        self._masks = np.zeros((mask_rows, events + 16), np.uint8)
+        self._mask_words = np.zeros((mask_rows, events // 8 + 2), np.int64)
+        self._masks = self._mask_words.view(np.uint8)
 
     def compute(self, words: Words, row: RequestWords, numbers: npt.NDArray[np.float64]) -> None:
         """Read inputs from the front of `numbers` and write every feature behind them.
@@ -59,9 +60,12 @@ class FeaturePlan:
         events = words.shape[0]
         if events > self._events_max:
             self._size_buffers(1 << (events - 1).bit_length())
+        if words.flags.writeable:  # one compiled form serves both: logs from the store are read-only
+            words = words.view()
+            words.flags.writeable = False
         compute(
             words, row, numbers, self._program, self._registers, self._ints, self._floats, self._masks,
-            self._transitions, self._offsets,
+            self._mask_words, self._transitions, self._offsets,
         )  # fmt: skip
 
 

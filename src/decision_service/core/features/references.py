@@ -91,9 +91,7 @@ def _in_a_circle(name: str, specs: Mapping[str, FeatureSpec], open_: set[str], d
     return None
 
 
-def check_references(
-    specs: dict[str, FeatureSpec], inputs: Vocabulary, findings: Findings
-) -> dict[str, FeatureSpec]:
+def check_references(specs: dict[str, FeatureSpec], inputs: Vocabulary, findings: Findings) -> dict[str, FeatureSpec]:
     """The features whose references are all known and that do not refer to themselves."""
     good: dict[str, FeatureSpec] = {}
     done: set[str] = set()

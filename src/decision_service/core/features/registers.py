@@ -85,7 +85,7 @@ class Registers:
 
     def __init__(self, inputs: Mapping[str, int], first_slot: int, slots: Mapping[str, int]) -> None:
         self._named = {**inputs, **slots}
-        self._next = first_slot + len(slots)
+        self._next = self._first_temporary = first_slot + len(slots)
         self._constants: dict[object, int] = {}
         self._values: list[float] = []
         self._memory: dict[object, int] = {}
@@ -132,6 +132,17 @@ class Registers:
         """Append an instruction; its destination."""
         self.instructions.append((op, dst, a, b, c, d))
         return dst
+
+    def settle(self, register: int, slot: int) -> None:
+        """Put a value into its slot: the instruction that made it writes there if it was the last, else a copy."""
+        last = self.instructions[-1] if self.instructions else None
+        if last is None or last[1] != register or register < self._first_temporary:
+            self.emit(o.S_MOVE, slot, register)
+            return
+        self.instructions[-1] = (last[0], slot, *last[2:])
+        for key, held in self._memory.items():
+            if held == register:
+                self._memory[key] = slot
 
     def value(self, tree: Tree) -> int:
         """The register that holds a tree's value (a condition's is 1, 0 or null)."""
@@ -222,9 +233,7 @@ class Registers:
             return self.emit(o.S_MIN, self.temporary(), low, self.value(arguments[2]))
         if name == "at_least" and isinstance(arguments[0], Number):
             start = self.in_a_row([self.value(argument) for argument in arguments[1:]])
-            return self.emit(
-                o.S_AT_LEAST, self.temporary(), start, len(arguments) - 1, round(arguments[0].value)
-            )
+            return self.emit(o.S_AT_LEAST, self.temporary(), start, len(arguments) - 1, round(arguments[0].value))
         raise Unsupported(f"a feature cannot use `{name}`")
 
     def in_a_row(self, registers: list[int]) -> int:

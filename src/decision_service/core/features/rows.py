@@ -92,12 +92,12 @@ class Row:
         text = self.plain(key, variant)
         return float(text) if text else default
 
-    def segment_names(self) -> Iterator[tuple[str, Variant, str]]:
-        """Every segment the row refers to: `(key, variant, name)`."""
+    def segment_names(self) -> Iterator[tuple[str, str]]:
+        """Every segment the row refers to: `(key, name)`."""
         for key in ("of", *SEGMENT_KEYS):
             if self.has(key):
                 for variant in self.variants:
-                    yield key, variant, self.plain(key, variant)
+                    yield key, self.plain(key, variant)
 
     def definition(self, variant: Variant) -> str:
         """The formula as one line for people."""
@@ -190,9 +190,7 @@ def _bucket_variants(node: Node, name: str, values: Mapping[str, str], findings:
         findings.error(node.place, f"`{text}` is no row of buckets", expected="12 x 30d", length=len(text) or 1)
         return []
     n = int(match[1])
-    return [
-        Variant(f"{name}_m{k}", f"m{k}", (k + 1) * width, 0, k, n, width, values) for k in range(n)
-    ]
+    return [Variant(f"{name}_m{k}", f"m{k}", (k + 1) * width, 0, k, n, width, values) for k in range(n)]
 
 
 def _each(node: Node | None, findings: Findings) -> list[dict[str, str]]:
@@ -226,9 +224,7 @@ def _variants(name: str, nodes: Mapping_, findings: Findings) -> Iterator[Varian
             yield Variant(bare, window[0][0], window[0][1] or month[0] * MONTH_MS, month[0], values=values)
 
 
-def _check_choice(
-    nodes: Mapping_, key: str, known: Iterable[str], findings: Findings, what: str
-) -> str | None:
+def _check_choice(nodes: Mapping_, key: str, known: Iterable[str], findings: Findings, what: str) -> str | None:
     """The scalar under `key` if it is a known one."""
     node = nodes.get(key)
     if not isinstance(node, Scalar):
@@ -318,5 +314,7 @@ def read_rows(items: Iterable[tuple[Scalar, object]], section: str, findings: Fi
             if len(findings.errors) == before:
                 rows.append(row)
         else:
-            findings.error(key.place, f"`{key.text}` is not a row", expected="{agg: ..., of: ...}", length=len(key.text))
+            findings.error(
+                key.place, f"`{key.text}` is not a row", expected="{agg: ..., of: ...}", length=len(key.text)
+            )
     return rows

@@ -197,15 +197,16 @@ class SegmentCompiler:
             case Negative(operand=operand):
                 return self._column_step(o.K_NEG, self._operand(operand), self._operand(operand))
             case Call(function=function, arguments=arguments) if function in _COLUMN_CALLS:
-                operands = [self._operand(argument) for argument in arguments]
-                result = operands[0]
-                if len(operands) == 1:
-                    return self._column_step(_COLUMN_CALLS[function], result, result)
-                for operand in operands[1:]:
-                    result = True, self._column_step(_COLUMN_CALLS[function], result, operand)
-                return result[1]
+                return self._column_call(_COLUMN_CALLS[function], arguments)
             case _:
                 raise Unsupported("a segment cannot use this kind of number")
+
+    def _column_call(self, op: int, arguments: Sequence[Tree]) -> int:
+        sides = [self._operand(argument) for argument in arguments]
+        column = self._column_step(op, sides[0], sides[min(1, len(sides) - 1)])
+        for side in sides[2:]:
+            column = self._column_step(op, (True, column), side)
+        return column
 
     def _column_step(self, op: int, left: tuple[bool, int], right: tuple[bool, int]) -> int:
         column = self.columns_count
