@@ -54,6 +54,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> int:
     Raises SettingInvalid, StoreError, PolicyRejected, ScorecardRejected if it cannot start.
     """
     open_access(settings)  # wrong keys must stop the parent, not one worker after the other
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a policy to reload
     listener = start_logging(settings.log_level, settings.log_json)
     try:
         with contextlib.ExitStack() as stack:
@@ -145,6 +146,7 @@ def _reloading_on_hangup(desk: Desk) -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the default would end a process that is draining
 
 
 @contextlib.contextmanager
@@ -241,9 +243,9 @@ class Workers(Multiprocess):
         super().handle_int()
 
     def handle_hup(self) -> None:
-        """Pass the signal on."""
+        """Pass the signal on to workers that listen to it; one that is starting reads the newest files anyway."""
         for process in self.processes:
-            if process.pid is not None:
+            if process.pid is not None and process.is_ready(timeout=SUPERVISE_S):
                 os.kill(process.pid, signal.SIGHUP)
 
 

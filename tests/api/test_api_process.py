@@ -135,6 +135,7 @@ def test_a_killed_worker_is_replaced(tmp_path: Path, rules: Path, models: Path) 
 def test_a_hangup_reloads_the_policy_everywhere(workers: int, tmp_path: Path, rules: Path, models: Path) -> None:
     """SIGHUP to the parent: a changed label is in force in every worker, and no process was replaced."""
     with ServiceProcess(tmp_path, workers=workers, rules=rules, models=models) as service:
+        until(lambda: len(httpx.get(f"{service.url}/v1/policy").json()["workers"]) == workers, 60)
         before = service.worker_pids()
         (rules / "policy.yaml").write_text('label: "second"\nlists: [block]\n')
         assert service.process is not None
