@@ -28,9 +28,11 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from decision_service.core.errors import ScorecardRejected
 from decision_service.core.limits import MODEL_BYTES_MAX, POLICY_FILE_BYTES_MAX, SCORECARDS_MAX
@@ -64,7 +66,7 @@ def load_scorecards(models_dir: Path) -> dict[str, Scorecard]:
     directories = scorecard_directories(models_dir)
     if len(directories) > SCORECARDS_MAX:
         raise ScorecardRejected(str(models_dir), f"{len(directories)} scorecards, at most {SCORECARDS_MAX}")
-    return {path.name: load_scorecard(active_version(path)) for path in directories}
+    return {path.name: _load_or_share(active_version(path)) for path in directories}
 
 
 def scorecard_directories(models_dir: Path) -> list[Path]:
@@ -75,18 +77,51 @@ def scorecard_directories(models_dir: Path) -> list[Path]:
 
 
 def load_scorecard(directory: Path, *, p99_us_max: float = GOLDEN_P99_US_MAX) -> Scorecard:
-    """The scorecard in `models/<scorecard>/<version>/`. Raises ScorecardRejected naming the file and the
-    reason.
+    """The scorecard in `models/<scorecard>/<version>/`. Raises ScorecardRejected naming the file and the reason."""
+    return _load(_read(directory), p99_us_max)
+
+
+def _load(files: _Files, p99_us_max: float) -> Scorecard:
+    """Steps 6 and 7."""
+    _try(files, p99_us_max)
+    try:
+        return Scorecard(files.manifest, LightGbmScorer(files.model_text, len(files.manifest.names)))
+    except ModelNotLoadable as error:
+        raise ScorecardRejected(str(files.path), f"LightGBM refused it: {error}") from error
+
+
+def _load_or_share(directory: Path) -> Scorecard:
+    """The scorecard in a directory; the one already in use if its bytes are the same, which need no second trial.
+
+    Most reloads change a rule and no model; a trial costs half a second.
     """
+    files = _read(directory)
+    identity = (files.manifest.sha256, files.manifest.model_sha256)
+    card = _IN_USE.get(identity)
+    if card is None:
+        card = _IN_USE[identity] = _load(files, GOLDEN_P99_US_MAX)
+    return card
+
+
+_IN_USE: Final[WeakValueDictionary[tuple[str, str], Scorecard]] = WeakValueDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """A manifest and the model's bytes, after the checks that come before LightGBM sees one; `path` is the model's."""
+
+    manifest: Manifest
+    path: Path
+    model_text: bytes
+
+
+def _read(directory: Path) -> _Files:
+    """Steps 1 to 5."""
     manifest = _manifest(directory)
     path = directory / manifest.model_file
     model_text = _read_regular(path, MODEL_BYTES_MAX)
     _check_model(path, model_text, manifest)
-    _try(path, model_text, manifest, p99_us_max)
-    try:
-        return Scorecard(manifest, LightGbmScorer(model_text, len(manifest.names)))
-    except ModelNotLoadable as error:
-        raise ScorecardRejected(str(path), f"LightGBM refused it: {error}") from error
+    return _Files(manifest, path, model_text)
 
 
 def active_version(directory: Path) -> Path:
@@ -181,9 +216,10 @@ def _check_features(path: Path, found: tuple[str, ...], expected: tuple[str, ...
     )
 
 
-def _try(path: Path, model_text: bytes, manifest: Manifest, p99_us_max: float) -> None:
+def _try(files: _Files, p99_us_max: float) -> None:
     """Step 6."""
-    answer = trial(path, model_text, len(manifest.names), manifest.golden)
+    manifest, path = files.manifest, files.path
+    answer = trial(path, files.model_text, len(manifest.names), manifest.golden)
     margins = answer["margins"]
     for i, (golden, margin) in enumerate(zip(manifest.golden, margins, strict=True)):
         _check_golden(path, i, golden, math.nan if margin is None else margin, manifest)
@@ -191,8 +227,7 @@ def _try(path: Path, model_text: bytes, manifest: Manifest, p99_us_max: float) -
         raise ScorecardRejected(str(path), "gives every golden row the same score: it tells nobody apart")
     if answer["p99_us"] > p99_us_max:
         raise ScorecardRejected(
-            str(path),
-            f"takes {answer['p99_us']:.0f} us a score at p99; at most {p99_us_max:g} us are allowed",
+            str(path), f"takes {answer['p99_us']:.0f} us a score at p99; at most {p99_us_max:g} us are allowed"
         )
 
 

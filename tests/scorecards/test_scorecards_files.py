@@ -303,3 +303,18 @@ def test_the_trial_leaves_no_file_and_loads_little(version_directory: Path) -> N
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert sorted(path.name for path in version_directory.iterdir()) == ["manifest.yaml", "model.txt"]
+
+
+def test_a_reload_shares_a_scorecard_whose_bytes_did_not_change(version_directory: Path) -> None:
+    """The same files need no second trial; other files give another scorecard, and bad ones are still refused."""
+    models = version_directory.parent.parent
+    first = load_scorecards(models)["behaviour"]
+    assert load_scorecards(models)["behaviour"] is first
+    manifest = version_directory / "manifest.yaml"
+    manifest.write_text(manifest.read_text() + "# a note\n")
+    second = load_scorecards(models)["behaviour"]
+    assert second is not first
+    model = version_directory / "model.txt"
+    model.write_bytes(model.read_bytes()[:-1])
+    with pytest.raises(ScorecardRejected, match="SHA-256"):
+        load_scorecards(models)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +61,26 @@ def test_threads_may_share_a_scorer(small_model: Trained) -> None:
     with ThreadPoolExecutor(4) as pool:
         margins = list(pool.map(scorer.margin, small_model.rows[:2_000], chunksize=50))
     assert margins == small_model.margins[:2_000].tolist()
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_a_thousand_reloads(small_model: Trained) -> None:
+    """G14: closing frees what loading took, and so does dropping the object."""
+
+    def resident_kb() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
+
+    def reload(times: int) -> None:
+        for i in range(times):
+            scorer = LightGbmScorer(small_model.text, 5)
+            scorer.margin(small_model.rows[i])
+            if i % 2:
+                scorer.close()
+
+    reload(100)
+    before = resident_kb()
+    reload(1_000)
+    assert resident_kb() - before < 8_192
 
 
 def test_the_lightgbm_package_is_not_imported() -> None:

@@ -22,7 +22,7 @@ from decision_service.core.scorecards.manifest import Manifest
 Row = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Scorecard:
     """One version of one scorecard, ready to score."""
 
