@@ -9,8 +9,9 @@ Every decision is a new one: read, features, scorecard, rules, atomic commit. Ea
 history of `--events` events.
 
 What to look at: the ratio (machines differ, ratios less so); that the generator's share of its core stayed
-below 90 % (else it measured itself); that every answer was on rung `full`. Latencies here are those of a
-saturated server.
+below 90 % (else it measured itself); that every answer was on rung `full`; that the server had its core to
+itself (its core share is near 100 %; if other work runs on the machine, only the ratio of CPU times says
+something). Latencies here are those of a saturated server.
 """
 
 from __future__ import annotations
@@ -101,21 +102,21 @@ def measure(args: argparse.Namespace, bare: Server, service: Server, store: Serv
     warm_up = closed_loop(service.port, requests, args.connections, 2)
     check_answer(warm_up)
     rounds: list[tuple[Measured, Measured]] = []
-    store_cpu_s = service_cpu_s = 0.0
+    before = {"bare": bare.cpu_s(), "service": service.cpu_s(), "store": store.cpu_s()}
     for number in range(args.rounds):
         bare_round = closed_loop(bare.port, requests, args.connections, args.seconds)
-        cpu = store.cpu_s(), service.cpu_s()
         service_round = closed_loop(service.port, requests, args.connections, args.seconds)
-        store_cpu_s += store.cpu_s() - cpu[0]
-        service_cpu_s += service.cpu_s() - cpu[1]
         rounds.append((bare_round, service_round))
         check_answer(service_round)
         say(
             f"round {number + 1}: bare {bare_round.requests_per_s:,.0f}/s, "
             f"service {service_round.requests_per_s:,.0f}/s"
         )
+    now = {"bare": bare.cpu_s(), "service": service.cpu_s(), "store": store.cpu_s()}
+    cpu_s = {name: now[name] - before[name] for name in before}
     seconds = sum(r.seconds for _, r in rounds)
     decided = sum(len(r.latencies_ns) for _, r in rounds)
+    answered = sum(len(r.latencies_ns) for r, _ in rounds)
     policy = policy_of(service)
     return {
         "connections": args.connections,
@@ -124,9 +125,9 @@ def measure(args: argparse.Namespace, bare: Server, service: Server, store: Serv
         "bare": figures([b for b, _ in rounds]),
         "service": figures([s for _, s in rounds]),
         "ratio": statistics.median(s.requests_per_s / b.requests_per_s for b, s in rounds),
-        "service_cpu_us_per_decision": service_cpu_s / decided * 1e6,
-        "service_core_share": service_cpu_s / seconds,
-        "store_core_share": store_cpu_s / seconds,
+        "cpu_us": {"bare": cpu_s["bare"] / answered * 1e6, "service": cpu_s["service"] / decided * 1e6},
+        "cpu_ratio": cpu_s["bare"] / answered / (cpu_s["service"] / decided),
+        "core_share": {name: cpu_s[name] / seconds for name in cpu_s},
         "start_to_ready_s": service.ready_s,
         "resident_mb": service.resident_mb(),
     }
@@ -190,8 +191,9 @@ def show(report: dict[str, Any]) -> None:
         latencies = f"{row['p50_ms']:>10.2f}{row['p99_ms']:>10.2f}"
         print(f"{name:10}{row['requests_per_s']:>12,.0f}{latencies}{row['generator_core_share']:>11.0%}")
     print(f"ratio {report['ratio']:.3f} of the bare app")
-    print(f"a decision costs {report['service_cpu_us_per_decision']:.0f} us of CPU")
-    print(f"the service uses {report['service_core_share']:.0%} of its core, Valkey {report['store_core_share']:.0%}")
+    cpu, share = report["cpu_us"], report["core_share"]
+    print(f"CPU: bare {cpu['bare']:.0f} us a request, service {cpu['service']:.0f} us, ratio {report['cpu_ratio']:.3f}")
+    print(f"core shares: bare {share['bare']:.0%}, service {share['service']:.0%}, Valkey {share['store']:.0%}")
     print(f"start to ready {report['start_to_ready_s']:.2f} s")
     for command, megabytes in report["resident_mb"].items():
         print(f"resident {megabytes:.0f} MB: {command}")
