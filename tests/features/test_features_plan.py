@@ -104,3 +104,22 @@ def test_a_new_feature_needs_no_new_machine_code() -> None:
     got = computed(random_case(8, 100), plan)
     assert got["f_90d"] > 0  # type: ignore[operator]
     assert got["g"] == 5
+
+
+def test_more_group_keys_than_a_stream_holds() -> None:
+    """Ten ways to group one segment are split over streams and each counts its own keys."""
+    keys = ("counterparty", "device", "facility", "channel", "category", "local_day", "local_hour", "local_dow", "city",
+            "first_digit")  # fmt: skip
+    text = 'segments: {s: kind == "drawdown"}\nfeatures:\n' + "".join(
+        f"  by_{key}: {{agg: distinct, of: s, by: {key}, window: life, null: Z, unit: n, en: x, zh: x}}\n"
+        for key in keys
+    )
+    findings = Findings()
+    catalogue = catalogue_of(text, findings)
+    assert findings.diagnostics == []
+    case = random_case(31, 120)
+    together = computed(case, compile_plan(catalogue, [f"by_{k}" for k in keys], SLOTS, len(SLOTS), ZONE))
+    for key in keys:
+        alone = computed(case, compile_plan(catalogue, [f"by_{key}"], SLOTS, len(SLOTS), ZONE))
+        assert alone[f"by_{key}"] == together[f"by_{key}"]
+        assert alone[f"by_{key}"] is not None

@@ -25,6 +25,7 @@ from decision_service.core.expressions.parse import parse_expression
 from decision_service.core.expressions.tree import Tree
 from decision_service.core.features.event_names import EVENT_NAMES
 from decision_service.core.features.nulls import NullRule
+from decision_service.core.features.references import check_references
 from decision_service.core.features.rows import Row, Variant, read_rows
 from decision_service.core.limits import FEATURES_MAX
 from decision_service.core.source import Document, Findings, Mapping_, Place, Scalar, Sequence_, nearest_name
@@ -141,7 +142,7 @@ def _read_segments(documents: Sequence[Document], vocabulary: Vocabulary, findin
     segments: dict[str, Segment] = {}
     for row in read_rows(_sections(documents, "segments", findings), "segments", findings):
         for variant in row.variants:
-            text, place = row.text("expr", variant), row.place_of("expr")
+            text, place = row.plain("expr", variant), row.place_of("expr")
             tree = parse_expression(text, place, vocabulary, findings)
             if tree is None:
                 continue
@@ -153,7 +154,7 @@ def _read_segments(documents: Sequence[Document], vocabulary: Vocabulary, findin
     return segments
 
 
-def _spec(row: Row, variant: Variant, findings: Findings) -> FeatureSpec:
+def _spec(row: Row, variant: Variant) -> FeatureSpec:
     kind = Kind.FLAG if row.unit == "0/1" else Kind.NUMBER
     return FeatureSpec(
         variant.name, kind, row.unit, row.null, row.plain("en", variant), row.plain("zh", variant), row.place,
@@ -206,7 +207,7 @@ def _with_trees(collector: _Collector, vocabulary: Vocabulary, findings: Finding
     for name, spec in collector.specs.items():
         tree = None
         if spec.row.section == "derived" and not spec.surge_of:
-            text, place = spec.row.text("expr", spec.variant), spec.row.place_of("expr")
+            text, place = spec.row.plain("expr", spec.variant), spec.row.place_of("expr")
             tree = parse_expression(text, place, vocabulary, findings)
             if tree is None:
                 continue
@@ -245,7 +246,7 @@ def read_features(documents: Sequence[Document], base: Vocabulary, findings: Fin
     collector = _Collector(inputs, findings)
     for row in rows:
         for variant in row.variants:
-            spec = _spec(row, variant, findings)
+            spec = _spec(row, variant)
             collector.add(spec)
             if row.null.surge and row.section == "derived":
                 collector.add(_companion(spec))
@@ -253,14 +254,5 @@ def read_features(documents: Sequence[Document], base: Vocabulary, findings: Fin
         findings.error(documents[0].root.place, f"{len(collector.specs)} features, at most {FEATURES_MAX}")
     vocabulary = inputs.with_names(*(_name_spec(spec) for spec in collector.specs.values()))
     specs = _with_trees(collector, vocabulary, findings)
-    checked = _checked_references(specs, inputs, findings)
+    checked = check_references(specs, inputs, findings)
     return Catalogue(tuple(checked.values()), segments, checked, constants)
-
-
-def _checked_references(
-    specs: dict[str, FeatureSpec], inputs: Vocabulary, findings: Findings
-) -> dict[str, FeatureSpec]:
-    """Drop features that refer to unknown series or inputs or to themselves, each with a finding."""
-    from decision_service.core.features.references import check_references
-
-    return check_references(specs, inputs, findings)

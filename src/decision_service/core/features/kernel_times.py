@@ -171,7 +171,8 @@ def retries(members, amounts, lo, m, mask, edge):
             if mask[at]:
                 last = at
             at += 1
-        count += last >= 0 and amounts[members[k]] < amounts[last]
+        if last >= 0 and amounts[members[k]] < amounts[last]:
+            count += 1
     return float(count)
 
 

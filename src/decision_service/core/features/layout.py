@@ -5,6 +5,7 @@ Outputs that look at the same segment, value and place of the request share a st
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -150,12 +151,17 @@ class PlanBuilder:
         stream = self._stream(segment, False, o.VALUE_AMOUNT, 0, None)
         stream.cells.setdefault(window_ms, []).append(_Output(o.O_COUNT, slot, 0, self._null, _ANY_AGE, False))
 
-    def _stream(self, segment: str, with_request: bool, kind: int, column: int, bucket_row: object) -> _Stream:
+    def _stream(
+        self, segment: str, with_request: bool, kind: int, column: int, family: object, group: int | None = None
+    ) -> _Stream:
+        """The stream to write to; a further one where its groups are full."""
         mask = self._mask_of(segment)
-        key = (mask, with_request, kind, column, bucket_row)
-        if key not in self._streams:
-            self._streams[key] = _Stream(mask, with_request, kind, column)
-        return self._streams[key]
+        for part in itertools.count():
+            key = (mask, with_request, kind, column, family, part)
+            stream = self._streams.setdefault(key, _Stream(mask, with_request, kind, column))
+            if group is None or group in stream.groups or len(stream.groups) < o.GROUPS_MAX:
+                return stream
+        raise AssertionError("itertools.count() does not end")
 
     def _add_aggregate(self, spec: FeatureSpec) -> None:
         row, variant = spec.row, spec.variant
@@ -163,13 +169,9 @@ class PlanBuilder:
         value = row.plain("value", variant, "amount")
         money = value == "amount" or not aggregation.valued
         kind, column = (o.VALUE_AMOUNT, 0) if money else (o.VALUE_COLUMN, self._segments.measure(value))
-        stream = self._stream(
-            row.plain("of", variant),
-            row.flag("incl"),
-            kind,
-            column,
-            spec.name.rpartition("_m")[0] if variant.buckets else None,
-        )
+        family = spec.name.rpartition("_m")[0] if variant.buckets else None
+        group = self._segments.key(row.plain("by", variant)) if aggregation.flags & o.FLAG_GROUPED else None
+        stream = self._stream(row.plain("of", variant), row.flag("incl"), kind, column, family, group)
         stream.flags |= aggregation.flags | _looks_at(aggregation.opcode)
         null = spec.null
         output = _Output(
@@ -350,7 +352,6 @@ def _opcode(aggregation: Aggregation, per_bucket: bool) -> int:
 
 def _index_in(groups: list[int], key: int) -> int:
     if key not in groups:
-        assert len(groups) < o.GROUPS_MAX, "more group keys on one segment than a stream holds"
         groups.append(key)
     return groups.index(key)
 

@@ -81,8 +81,6 @@ class Row:
         node = self.nodes.get(key)
         return _filled(node.text, variant) if isinstance(node, Scalar) else default
 
-    text = plain
-
     def flag(self, key: str) -> bool:
         """Whether `key` is `true`."""
         return self.plain(key, Variant("")) == "true"
