@@ -131,13 +131,22 @@ def fill_inputs(
         outstanding / scale,
         len(state.facilities) + (facility.facility_id not in state.facilities),
     )
+    return _fill_attributes(request, state, policy, t_ms, numbers)
+
+
+def _fill_attributes(
+    request: DrawdownRequest, state: CustomerState, policy: Policy, t_ms: int, numbers: Numbers
+) -> tuple[str, ...]:
+    """Fill the attribute slots of the numbers; the attributes a rule wants and lacks."""
+    if not request.attributes and not state.attributes:  # most customers have none: nothing to look up
+        numbers[_NUMBERS : policy.first_feature] = NAN
+        return policy.wanted_attributes
     missing = []
     for slot in policy.attribute_slots:
-        if not slot.text:
-            value = _attribute(slot.spec.spec.name, slot.spec.ttl_ms, request, state, t_ms)
-            numbers[slot.index] = NAN if value is None else value
-            if value is None and slot.used:
-                missing.append(slot.spec.spec.name)
+        value = _attribute(slot.spec.spec.name, slot.spec.ttl_ms, request, state, t_ms)
+        numbers[slot.index] = NAN if value is None else value
+        if value is None and slot.used:
+            missing.append(slot.spec.spec.name)
     return tuple(missing)
 
 
@@ -176,10 +185,9 @@ def _strings(
         request.counterparty_id, request.purpose, facility.product, facility.status,
     ]  # fmt: skip
     strings += [None] * (len(policy.string_names) - len(BASE_STRINGS))
-    for slot in policy.attribute_slots:
-        if slot.text:
-            value = _attribute(slot.spec.spec.name, slot.spec.ttl_ms, request, state, t_ms)
-            strings[slot.index] = None if value is None else str(value)
+    for slot in policy.text_slots:
+        value = _attribute(slot.spec.spec.name, slot.spec.ttl_ms, request, state, t_ms)
+        strings[slot.index] = None if value is None else str(value)
     return strings
 
 

@@ -94,9 +94,7 @@ class Effect:
     """An action somebody asks for, with its cause."""
 
     action: Action
-    source: (
-        str  # "rule:velocity_burst", "matrix:score_by_utilisation", "guardrail:apr_cap", "fallback:static"
-    )
+    source: str  # "rule:velocity_burst", "matrix:score_by_utilisation", "guardrail:apr_cap", "fallback:static"
     reason: str = ""  # a reason code, or "" for none
 
 

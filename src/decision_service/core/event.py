@@ -122,9 +122,7 @@ class Event:
         """The 64-byte record."""
         geo = self.geo
         reference = FLAG_SETTLES if self.kind == DRAWDOWN else FLAG_LOAN
-        flags = (reference if self.settles else 0) | (
-            0 if geo is None else FLAG_PLACE | geo.accuracy_class << 4
-        )
+        flags = (reference if self.settles else 0) | (0 if geo is None else FLAG_PLACE | geo.accuracy_class << 4)
         return _RECORD.pack(
             self.occurred_at_ms, self.key, self.amount_minor, self.value,
             self.kind, self.status, self.channel, flags, self.code,
@@ -135,8 +133,8 @@ class Event:
 
 def unpack(record: bytes) -> Event:
     """The inverse of `Event.pack`."""
-    (at, key, amount, value, kind, status, channel, flags, code, lat, lon, facility, device, party) = (
-        _RECORD.unpack(record)
+    (at, key, amount, value, kind, status, channel, flags, code, lat, lon, facility, device, party) = _RECORD.unpack(
+        record
     )
     settles = bool(flags & (FLAG_SETTLES | FLAG_LOAN))
     return Event(

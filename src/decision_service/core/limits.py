@@ -21,9 +21,7 @@ CLOCK_AHEAD_MAX_MS: Final = 5 * MINUTE_MS  # how far a caller's clock may run ah
 
 # --- the event log ----------------------------------------------------------------------------------------------
 RECORD_BYTES: Final = 64  # one event, and the header in front of the first
-EVENTS_PER_CUSTOMER_MAX: Final = (
-    4_096  # default of the setting; older ones are trimmed and the windows flagged
-)
+EVENTS_PER_CUSTOMER_MAX: Final = 4_096  # default of the setting; older ones are trimmed and the windows flagged
 EVENTS_TRIM_SLACK: Final = 256  # a full log is trimmed by this many at once, so trimming is rare
 RETENTION_MS: Final = 400 * DAY_MS  # default of the setting
 EVENTS_PER_CALL_MAX: Final = 1_000

@@ -22,6 +22,7 @@ from typing import Literal, Protocol
 
 from decision_service.core.decision import (
     HOLD_RANK,
+    Action,
     Alert,
     Approve,
     CapDraw,
@@ -69,6 +70,8 @@ class Outcome:
 
 
 NO_OUTCOME = Effect(Hold("review"), "policy:no_outcome", "RC90")
+PRICE_ABOVE_CAP = Effect(Hold("review"), "guardrail:apr_cap", "RC36")
+Asked = dict[type[Action], list[Effect]]  # the effects by what they ask for
 
 
 def merge(
@@ -81,58 +84,74 @@ def merge(
     raise_allowed: bool,
 ) -> Outcome:
     """One outcome from the effects of all rules. `raise_allowed` is False during the cooling-off period."""
-    asked = [e for e in effects if not (isinstance(e.action, CapDraw) and e.action.amount_minor >= amount_minor)]
-    if not any(isinstance(e.action, Approve | Hold) for e in asked):
-        asked.append(NO_OUTCOME)
+    asked = _sorted_out(effects, amount_minor)
     reprice = _reprice(asked, facility)
     cap_bps = guardrails.apr_cap_at(t_ms)
     if reprice is not None and cap_bps is not None and reprice.to_bps > cap_bps:
-        asked.append(Effect(Hold("review"), "guardrail:apr_cap", "RC36"))
-        reprice = None
-    hold: HoldKind | None = _hold(asked)
-    frozen = any(isinstance(e.action, ChangeLimit) and e.action.kind == "freeze" for e in asked)
-    cap = min((e.action.amount_minor for e in asked if isinstance(e.action, CapDraw)), default=amount_minor)
-    approved = 0 if hold or frozen else max(0, min(amount_minor, cap))
-    if not (hold or frozen) and approved == 0:  # a cap of nothing is no approval
-        hold = "review"
-    change = _limit_change(asked, amount_minor, approved, facility, position, guardrails, raise_allowed and not hold)
+        asked.setdefault(Hold, []).append(PRICE_ABOVE_CAP)
+    hold, approved = _payout(asked, amount_minor)
     if hold:
         reprice = None
+    change = _limit_change(asked, amount_minor, approved, facility, position, guardrails, raise_allowed and not hold)
     return Outcome(
         _headline(hold, change, reprice), approved, hold, reprice, change,
-        tuple(sorted({e.action for e in asked if isinstance(e.action, Alert)})),
-        tuple(sorted({e.action.name for e in asked if isinstance(e.action, Offer)})),
-        tuple(sorted(_tags(asked))),
-        tuple(sorted({Reason(e.reason, e.source) for e in asked if e.reason})),
+        tuple(sorted({e.action for e in asked.get(Alert, ()) if isinstance(e.action, Alert)})),
+        tuple(sorted({e.action.name for e in asked.get(Offer, ()) if isinstance(e.action, Offer)})),
+        _tags(asked),
+        tuple(sorted({Reason(e.reason, e.source) for of_type in asked.values() for e in of_type if e.reason})),
     )  # fmt: skip
 
 
-def _hold(asked: list[Effect]) -> HoldKind | None:
-    kinds: list[HoldKind] = [e.action.kind for e in asked if isinstance(e.action, Hold)]
-    return max(kinds, key=lambda kind: HOLD_RANK[kind], default=None)
+def _sorted_out(effects: Iterable[Effect], amount_minor: int) -> Asked:
+    """The effects by type of action, without caps that do not bind, and with a hold if nobody said yes or no."""
+    asked: Asked = {}
+    for effect in effects:
+        action = effect.action
+        if not (isinstance(action, CapDraw) and action.amount_minor >= amount_minor):
+            asked.setdefault(type(action), []).append(effect)
+    if Approve not in asked and Hold not in asked:
+        asked[Hold] = [NO_OUTCOME]
+    return asked
 
 
-def _reprice(asked: list[Effect], facility: Facility) -> Reprice | None:
-    rates = [e.action.apr_bps for e in asked if isinstance(e.action, ChangePrice)]
+def _payout(asked: Asked, amount_minor: int) -> tuple[HoldKind | None, int]:
+    """The hold, if any, and what is paid out: nothing beside a hold or a freeze, else the smallest cap."""
+    kinds: list[HoldKind] = [e.action.kind for e in asked.get(Hold, ()) if isinstance(e.action, Hold)]
+    if kinds:
+        return max(kinds, key=lambda kind: HOLD_RANK[kind]), 0
+    if _freezes(asked):
+        return None, 0
+    caps = [e.action.amount_minor for e in asked.get(CapDraw, ()) if isinstance(e.action, CapDraw)]
+    approved = max(0, min(caps, default=amount_minor))
+    return ("review" if approved == 0 else None), approved  # a cap of nothing is no approval
+
+
+def _freezes(asked: Asked) -> bool:
+    changes = (e.action for e in asked.get(ChangeLimit, ()))
+    return any(isinstance(change, ChangeLimit) and change.kind == "freeze" for change in changes)
+
+
+def _reprice(asked: Asked, facility: Facility) -> Reprice | None:
+    rates = [e.action.apr_bps for e in asked.get(ChangePrice, ()) if isinstance(e.action, ChangePrice)]
     if not rates or max(rates) == facility.apr_bps:
         return None
     return Reprice(facility.apr_bps, max(rates))
 
 
-def _tags(asked: list[Effect]) -> set[str]:
-    tags = {e.action.name for e in asked if isinstance(e.action, Tag)}
-    return tags | {f"renew_{e.action.how}" for e in asked if isinstance(e.action, Renew)}
+def _tags(asked: Asked) -> tuple[str, ...]:
+    tags = {e.action.name for e in asked.get(Tag, ()) if isinstance(e.action, Tag)}
+    tags |= {f"renew_{e.action.how}" for e in asked.get(Renew, ()) if isinstance(e.action, Renew)}
+    return tuple(sorted(tags))
 
 
 def _limit_change(
-    asked: list[Effect], amount: int, approved: int, facility: Facility, position: Position,
+    asked: Asked, amount: int, approved: int, facility: Facility, position: Position,
     guardrails: Guardrails, raise_allowed: bool,
 ) -> LimitChange | None:  # fmt: skip
     limit = facility.limit_minor
-    changes = [e.action for e in asked if isinstance(e.action, ChangeLimit)]
-    if any(c.kind == "freeze" for c in changes):
+    if _freezes(asked):
         return LimitChange("freeze", limit, limit)
-    targets = [c.to_minor for c in changes]
+    targets = [e.action.to_minor for e in asked.get(ChangeLimit, ()) if isinstance(e.action, ChangeLimit)]
     cuts = [to for to in targets if to < limit]
     used = position.outstanding_minor + position.reserved_minor + approved
     if cuts and max(min(cuts), used) < limit:

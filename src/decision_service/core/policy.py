@@ -68,11 +68,10 @@ class ScoreSlots:
 
 @dataclass(frozen=True, slots=True)
 class AttributeSlot:
-    """Where a declared attribute's value goes: an index into numbers, or into strings if `text`."""
+    """Where a declared attribute's value goes: an index into numbers or strings."""
 
     spec: AttributeSpec
     index: int
-    text: bool
     used: bool  # by a rule
 
 
@@ -88,7 +87,10 @@ class Policy:
     number_names: tuple[str, ...]
     string_names: tuple[str, ...]
     attributes: Mapping[str, AttributeSpec]
-    attribute_slots: tuple[AttributeSlot, ...]
+    attribute_slots: tuple[AttributeSlot, ...]  # of numbers
+    text_slots: tuple[AttributeSlot, ...]  # of strings
+    wanted_attributes: tuple[str, ...]  # numeric attributes that a rule uses
+    first_feature: int  # index of the first feature in numbers; inputs stand before it
     catalogue: Catalogue
     plan: FeaturePlan
     score_slots: tuple[ScoreSlots, ...]
@@ -110,11 +112,6 @@ class Policy:
     def for_names(self, names: Iterable[str]) -> FeaturePlan:
         """A plan that computes other features of the same catalogue (for looking at one customer)."""
         return compile_plan(self.catalogue, names, self.layout.numbers, self.first_feature, self.zone)
-
-    @property
-    def first_feature(self) -> int:
-        """Index of the first feature in numbers; inputs stand before it."""
-        return len(BASE_NUMBERS) + sum(not slot.text for slot in self.attribute_slots)
 
     def describe(self) -> dict[str, Any]:
         """What is needed to render this policy's traces in five years: names, rules, files."""
@@ -276,7 +273,10 @@ def _assemble(
     policy = Policy(
         id="", label=head.label, zone=zone, reservation_timeout_ms=reservation_timeout_ms, layout=layout,
         number_names=number_names, string_names=string_names, attributes=dict(attributes),
-        attribute_slots=tuple(_attribute_slot(a, layout, spec.names_used) for a in attributes.values()),
+        attribute_slots=tuple(_attribute_slot(a, layout, spec.names_used) for a in numeric),
+        text_slots=tuple(_attribute_slot(a, layout, spec.names_used) for a in textual),
+        wanted_attributes=tuple(a.spec.name for a in numeric if a.spec.name in spec.names_used),
+        first_feature=len(inputs),
         catalogue=catalogue, plan=plan, score_slots=tuple(_score_slots(c, layout) for c in cards),
         rule_set=rule_set, lists={}, rule_lists={}, list_names=head.lists, content=content, documents=dict(documents),
         numbers=np.full(len(number_names), np.nan), row=np.zeros(REQUEST_WORDS, np.int64),
@@ -287,7 +287,7 @@ def _assemble(
 def _attribute_slot(attribute: AttributeSpec, layout: Layout, names_used: Collection[str]) -> AttributeSlot:
     text = attribute.spec.kind is Kind.STRING
     where = layout.strings if text else layout.numbers
-    return AttributeSlot(attribute, where[attribute.spec.name], text, attribute.spec.name in names_used)
+    return AttributeSlot(attribute, where[attribute.spec.name], attribute.spec.name in names_used)
 
 
 def _score_slots(card: Scorecard, layout: Layout) -> ScoreSlots:

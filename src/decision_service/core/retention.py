@@ -21,9 +21,7 @@ from decision_service.core.event import header, read_header, words_of
 from decision_service.core.limits import RECORD_BYTES
 
 
-def trim(
-    log: bytes, adding: int, now_ms: int, retention_ms: int, events_max: int, slack: int
-) -> bytes | None:
+def trim(log: bytes, adding: int, now_ms: int, retention_ms: int, events_max: int, slack: int) -> bytes | None:
     """The log that should replace `log` before `adding` records are appended, or None to leave it as it
     is."""
     held = len(log) // RECORD_BYTES - 1

@@ -123,9 +123,7 @@ class Findings:
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
 
-    def error(
-        self, place: Place, message: str, *, expected: str = "", nearest: str = "", length: int = 1
-    ) -> None:
+    def error(self, place: Place, message: str, *, expected: str = "", nearest: str = "", length: int = 1) -> None:
         """Record an error."""
         self.diagnostics.append(Diagnostic(place, message, expected, nearest, length))
 

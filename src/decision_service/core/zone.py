@@ -8,7 +8,8 @@ Local time is `t + offset_at(t)`: an instant has exactly one local time, also in
 from __future__ import annotations
 
 import zoneinfo
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
@@ -47,10 +48,16 @@ class Zone:
     name: str
     transitions_utc_ms: npt.NDArray[np.int64]
     offsets_ms: npt.NDArray[np.int64]
+    _starts: list[int] = field(init=False, repr=False, compare=False)
+    _offsets: list[int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_starts", self.transitions_utc_ms.tolist())
+        object.__setattr__(self, "_offsets", self.offsets_ms.tolist())
 
     def offset_at(self, t_ms: int) -> int:
         """Milliseconds to add to `t_ms` (UTC) for local time."""
-        return int(self.offsets_ms[np.searchsorted(self.transitions_utc_ms, t_ms, side="right") - 1])
+        return self._offsets[bisect_right(self._starts, t_ms) - 1]
 
 
 def _offset_ms(info: zoneinfo.ZoneInfo, t_ms: int) -> int:
