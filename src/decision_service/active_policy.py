@@ -24,6 +24,7 @@ from watchfiles import awatch
 
 from decision_service.core.errors import (
     DecisionServiceError,
+    Draining,
     NotFound,
     PolicyRejected,
     ScorecardRejected,
@@ -43,9 +44,7 @@ STORE_TIMEOUT_S: Final = 2.0
 DEBOUNCE_MS: Final = 200  # a save of several files is one change
 
 
-def load_policy(
-    rules: Path, models: Path, time_zone: str, reservation_timeout_ms: int
-) -> tuple[Policy, Findings]:
+def load_policy(rules: Path, models: Path, time_zone: str, reservation_timeout_ms: int) -> tuple[Policy, Findings]:
     """Read and compile what is on disk. PolicyRejected with all diagnostics; ScorecardRejected."""
     findings = Findings()
     documents = read_directory(rules, findings)
@@ -59,9 +58,7 @@ def _compile(
     reservation_timeout_ms: int,
     findings: Findings,
 ) -> Policy:
-    return compile_policy(
-        documents, load_scorecards(models), zone_named(time_zone), reservation_timeout_ms, findings
-    )
+    return compile_policy(documents, load_scorecards(models), zone_named(time_zone), reservation_timeout_ms, findings)
 
 
 class ActivePolicy:
@@ -87,6 +84,13 @@ class ActivePolicy:
         self.warnings: tuple[Diagnostic, ...] = ()
         self.policy: Policy | None = None
         self._unsaved = False
+
+    @property
+    def current(self) -> Policy:
+        """The policy in force. Draining while none is loaded: this worker is not (yet) able to decide."""
+        if self.policy is None:
+            raise Draining("no policy is loaded yet")
+        return self.policy
 
     async def start(self) -> None:
         """Load the policy from disk (raising if it does not compile) and begin to follow files and fleet."""

@@ -25,7 +25,7 @@ Plan = Callable[[CustomerState], Commit | None]
 async def change_customer(
     store: Store, customer_id: str, plan: Plan, budget_s: float = CHANGE_BUDGET_S
 ) -> CustomerState:
-    """Apply a plan; the state it was applied to. StoreUnavailable, OutcomeUnknown, Conflict if it never gets its turn."""
+    """Apply a plan; the state it was applied to. StoreUnavailable, OutcomeUnknown; Conflict if it never had a turn."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + budget_s
     lost: StoreError | None = None

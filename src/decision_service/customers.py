@@ -16,7 +16,7 @@ from decision_service.active_policy import ActivePolicy
 from decision_service.answer import instant
 from decision_service.change import change_customer
 from decision_service.core.decide import fill_inputs
-from decision_service.core.errors import Conflict, Draining, InvalidInput, NotFound, StoreError
+from decision_service.core.errors import Conflict, InvalidInput, NotFound, StoreError
 from decision_service.core.event import facility_key, words_of
 from decision_service.core.facility import Attribute, Facility, Position
 from decision_service.core.features.nulls import NullRule
@@ -47,27 +47,20 @@ class Customers:
     def __init__(self, store: Store, active: ActivePolicy, retention: Retention, now_ms: Callable[[], int]) -> None:
         self.now_ms = now_ms
         self.active = active
-        self.store = store
-        self.retention = retention
-
-    @property
-    def policy(self) -> Policy:
-        """The policy in force."""
-        if self.active.policy is None:
-            raise Draining("no policy is loaded yet")
-        return self.active.policy
+        self._store = store
+        self._retention = retention
 
     @property
     def known_attributes(self) -> Mapping[str, AttributeSpec]:
         """The declared attributes."""
-        return self.policy.attributes
+        return self.active.current.attributes
 
     async def record_events(self, events: Sequence[PostedEvent]) -> dict[int, EventOutcome]:
         """Record a call's events, all of one customer in one atomic append; what became of each, by its index."""
         by_customer: dict[str, list[PostedEvent]] = defaultdict(list)
         for posted in events:
             by_customer[posted.customer_id].append(posted)
-        batches = [EventBatch(name, of_one, self.retention) for name, of_one in by_customer.items()]
+        batches = [EventBatch(name, of_one, self._retention) for name, of_one in by_customer.items()]
         results = await asyncio.gather(*(self._record(batch) for batch in batches), return_exceptions=True)
         outcomes = {index: outcome for batch in batches for index, outcome in batch.outcomes.items()}
         for error in results:
@@ -76,11 +69,11 @@ class Customers:
         return outcomes
 
     async def _record(self, batch: EventBatch) -> None:
-        await change_customer(self.store, batch.customer_id, batch.plan)
+        await change_customer(self._store, batch.customer_id, batch.plan)
 
     async def put_facility(self, facility: Facility) -> FacilityView:
         """Take over core banking's snapshot unless a later one is known. Conflict for another customer's facility."""
-        owner = await self.store.claim_facility(facility.facility_id, facility.customer_id, TIMEOUT_S)
+        owner = await self._store.claim_facility(facility.facility_id, facility.customer_id, TIMEOUT_S)
         if owner != facility.customer_id:
             raise Conflict(f"facility {facility.facility_id!r} belongs to another customer")
 
@@ -100,17 +93,17 @@ class Customers:
                 ),
             )  # fmt: skip
 
-        await change_customer(self.store, facility.customer_id, plan)
+        await change_customer(self._store, facility.customer_id, plan)
         return await self.facility(facility.facility_id)
 
     async def facility(self, facility_id: str) -> FacilityView:
         """A facility with its derived outstanding, reserved and available. NotFound."""
-        owner = await self.store.facility_owner(facility_id, TIMEOUT_S)
-        state = CustomerState() if owner is None else await self.store.read(owner, None, TIMEOUT_S)
+        owner = await self._store.facility_owner(facility_id, TIMEOUT_S)
+        state = CustomerState() if owner is None else await self._store.read(owner, None, TIMEOUT_S)
         facility = state.facilities.get(facility_id)
         if facility is None:
             raise NotFound(f"no facility {facility_id!r}")
-        timeout_ms = self.policy.reservation_timeout_ms
+        timeout_ms = self.active.current.reservation_timeout_ms
         return FacilityView(facility, position_of(facility, words_of(state.log), self.now_ms(), timeout_ms))
 
     async def put_attributes(self, customer_id: str, attributes: Mapping[str, Attribute]) -> None:
@@ -128,7 +121,7 @@ class Customers:
             }
             return Commit(customer_id, state.version, attributes=newer) if newer else None
 
-        await change_customer(self.store, customer_id, plan)
+        await change_customer(self._store, customer_id, plan)
 
     async def features(
         self, customer_id: str, names: Sequence[str] | None, at_ms: int | None, facility_id: str | None
@@ -137,8 +130,8 @@ class Customers:
 
         NotFound for a customer without events and facilities, InvalidInput for an unknown name or facility.
         """
-        policy = self.policy
-        state = await self.store.read(customer_id, None, TIMEOUT_S)
+        policy = self.active.current
+        state = await self._store.read(customer_id, None, TIMEOUT_S)
         if state.version == 0:
             raise NotFound(f"no customer {customer_id!r}")
         wanted = list(policy.catalogue.by_name) if names is None else list(names)
@@ -163,7 +156,7 @@ class Customers:
     async def list_values(self, name: str) -> frozenset[str]:
         """What stands on a list. NotFound for a list the policy does not declare."""
         self._refuse_list(name)
-        _, lists = await self.store.read_lists(-1, TIMEOUT_S)
+        _, lists = await self._store.read_lists(-1, TIMEOUT_S)
         return (lists or {}).get(name, frozenset())
 
     async def on_list(self, name: str, value: str) -> bool:
@@ -173,16 +166,16 @@ class Customers:
     async def change_list(self, name: str, value: str, present: bool) -> bool:
         """Put a value on a list or take it off; whether that changed anything. Live everywhere within a second."""
         self._refuse_list(name)
-        return await self.store.change_list(name, value, present, TIMEOUT_S)
+        return await self._store.change_list(name, value, present, TIMEOUT_S)
 
     def _refuse_list(self, name: str) -> None:
-        if name not in self.policy.list_names:
-            raise NotFound(f"no list {name!r} is declared: {', '.join(self.policy.list_names) or 'none'}")
+        if name not in self.active.current.list_names:
+            raise NotFound(f"no list {name!r} is declared: {', '.join(self.active.current.list_names) or 'none'}")
 
     async def policy_status(self) -> dict[str, Any]:
         """What is active on each worker, and what this worker makes of the files on disk."""
-        policy, active = self.policy, self.active
-        workers = await self.store.workers(self.now_ms(), TIMEOUT_S)
+        policy, active = self.active.current, self.active
+        workers = await self._store.workers(self.now_ms(), TIMEOUT_S)
         return {
             "id": policy.id, "label": policy.label, "worker_id": active.worker_id, "problem": active.problem or None,
             "diagnostics": [d.as_json() for d in active.diagnostics],
@@ -214,7 +207,7 @@ class Customers:
         if self.active.policy is None:
             return ["policy: none is loaded"]
         try:
-            return [f"store: {problem}" for problem in await self.store.check()]
+            return [f"store: {problem}" for problem in await self._store.check()]
         except StoreError as error:
             return [f"store: {error.message}"]
 

@@ -54,7 +54,7 @@ from decision_service.core.limits import COMMIT_ATTEMPTS_MAX
 from decision_service.core.money import SCALES
 from decision_service.core.request import DrawdownRequest
 from decision_service.core.state import CustomerState
-from decision_service.customers import Customers, refuse_facility
+from decision_service.customers import refuse_facility
 from decision_service.decision_log import answer_in, decode, encode, fingerprint_of
 from decision_service.recording import Retention
 from decision_service.store import Commit, Store
@@ -64,20 +64,21 @@ from decision_service.trace import render_trace
 from decision_service.turns import Turns
 
 READ_TIMEOUT_S: Final = 2.0  # of calls that no money waits for
-_SOONEST_S: Final = (
-    0.0005  # a store call gets at least this, so that a nearly spent budget still fails as a time-out
-)
+_SOONEST_S: Final = 0.0005  # a store call gets at least this, so that a nearly spent budget still fails as a time-out
 
 
-class DecisionService(Customers):
-    """The keeper of customers that also decides on their drawdowns."""
+class DecisionService:
+    """Decisions on drawdowns. What else is known and asked of customers is in `customers.py`."""
 
     def __init__(
         self, store: Store, active: ActivePolicy, meters: Meters, partitions: int, retention: Retention,
         now_ms: Callable[[], int],
     ) -> None:  # fmt: skip
-        super().__init__(store, active, retention, now_ms)
+        self.now_ms = now_ms
         self.draining = False
+        self._store = store
+        self._active = active
+        self._retention = retention
         self._meters = meters
         self._partitions = partitions
         self._turns = Turns()
@@ -99,9 +100,7 @@ class DecisionService(Customers):
                     if state.decision is not None:
                         return self._replay(state.decision, request, decision_id)
                     try:
-                        return await self._decide_once(
-                            request, state, decision_id, arrived, deadline - clock()
-                        )
+                        return await self._decide_once(request, state, decision_id, arrived, deadline - clock())
                     except VersionMoved:
                         continue
         except OutcomeUnknown as error:
@@ -126,7 +125,7 @@ class DecisionService(Customers):
         """A stored decision with its full trace. NotFound."""
         if partition_of_decision(decision_id) is None:
             raise NotFound(f"no decision {decision_id!r}")
-        frame = await self.store.read_decision(decision_id, READ_TIMEOUT_S)
+        frame = await self._store.read_decision(decision_id, READ_TIMEOUT_S)
         if frame is None:
             raise NotFound(f"no decision {decision_id!r}")
         return await self._explained(frame)
@@ -135,7 +134,7 @@ class DecisionService(Customers):
         began = perf_counter()
         if left_s <= 0:
             raise DeadlineExceeded("the deadline passed before the customer could be read")
-        state = await self.store.read(customer_id, decision_id, max(left_s, _SOONEST_S))
+        state = await self._store.read(customer_id, decision_id, max(left_s, _SOONEST_S))
         self._meters.observe_stage(Stage.READ, perf_counter() - began)
         return state
 
@@ -148,7 +147,7 @@ class DecisionService(Customers):
         decision, frame = self._evaluate(request, state, decision_id, arrived)
         began = perf_counter()
         left_s -= began - arrived
-        await self.store.commit(self._commit(request, state, decision, frame), max(left_s, _SOONEST_S))
+        await self._store.commit(self._commit(request, state, decision, frame), max(left_s, _SOONEST_S))
         self._meters.observe_stage(Stage.COMMIT, perf_counter() - began)
         for reason in decision.reasons:
             self._meters.count_reason(reason.code)
@@ -158,7 +157,7 @@ class DecisionService(Customers):
         self, request: DrawdownRequest, state: CustomerState, decision_id: str, arrived: float
     ) -> tuple[Decision, bytes]:
         """The pure decision with its stages timed, and the frame that records it."""
-        policy = self.policy
+        policy = self._active.current
         marks = [perf_counter()]
         decision = decide(
             request, state, policy, self.now_ms(), decision_id, lambda _stage: marks.append(perf_counter())
@@ -170,9 +169,7 @@ class DecisionService(Customers):
             (Stage.RULES, rules - score),
         ):
             self._meters.observe_stage(stage, seconds)
-        answer = answer_bytes(
-            decision, int((rules - arrived) * 1e6), policy.zone.offset_at(decision.decided_at_ms)
-        )
+        answer = answer_bytes(decision, int((rules - arrived) * 1e6), policy.zone.offset_at(decision.decided_at_ms))
         stages_us = {
             "arrival_to_decide": round((began - arrived) * 1e6),
             "features": round((features - began) * 1e6),
@@ -184,9 +181,7 @@ class DecisionService(Customers):
         self._meters.observe_stage(Stage.SERIALISE, perf_counter() - rules)
         return decision, frame
 
-    def _commit(
-        self, request: DrawdownRequest, state: CustomerState, decision: Decision, frame: bytes
-    ) -> Commit:
+    def _commit(self, request: DrawdownRequest, state: CustomerState, decision: Decision, frame: bytes) -> Commit:
         """The one atomic change that a decision is: log record, facility snapshot, frame, outbox entry."""
         t_ms = decision.decided_at_ms if request.occurred_at_ms is None else request.occurred_at_ms
         records = drawdown_record(request, decision, t_ms)
@@ -196,7 +191,7 @@ class DecisionService(Customers):
         newer = sent is not None and current_facility(request, state) is sent
         return Commit(
             request.customer_id, state.version, records=records,
-            trimmed_log=self.retention.trimmed(state.log, records),
+            trimmed_log=self._retention.trimmed(state.log, records),
             facilities={request.facility_id: sent} if sent is not None and newer else {},
             decision=(decision.decision_id, frame),
             outbox=({b"kind": b"decision", b"id": decision.decision_id.encode()},),
@@ -220,18 +215,14 @@ class DecisionService(Customers):
         key = drawdown_key(decision_id)
         signed = key - (1 << 64) if key >= 1 << 63 else key
         if (words_of(state.log)[1:, 1] == signed).any():
-            raise Conflict(
-                f"request_id {request.request_id!r} was decided long ago; its answer is no longer kept"
-            )
+            raise Conflict(f"request_id {request.request_id!r} was decided long ago; its answer is no longer kept")
 
     async def _own_facility(self, request: DrawdownRequest, state: CustomerState, left_s: float) -> None:
         """A facility first seen in a request is claimed for its customer before anything is lent on it."""
         if request.facility is None or request.facility_id in state.facilities:
             return
         refuse_facility(request.facility_id, state)
-        owner = await self.store.claim_facility(
-            request.facility_id, request.customer_id, max(left_s, _SOONEST_S)
-        )
+        owner = await self._store.claim_facility(request.facility_id, request.customer_id, max(left_s, _SOONEST_S))
         if owner != request.customer_id:
             raise InvalidInput("facility_id", "belongs to another customer")
 
@@ -241,7 +232,7 @@ class DecisionService(Customers):
         """After a lost reply: the stored answer if the commit happened; else the outcome stays unknown."""
         self._meters.count_store_error(lost.code)
         if left_s > 0:
-            frame = await self.store.read_decision(decision_id, left_s)
+            frame = await self._store.read_decision(decision_id, left_s)
             if frame is not None:
                 return self._replay(frame, request, decision_id)
         raise lost
@@ -249,7 +240,7 @@ class DecisionService(Customers):
     async def _explained(self, frame: bytes) -> bytes:
         """A frame as JSON: the answer's fields and the trace."""
         taken = decode(frame)
-        description = await self.active.description(taken.rest["policy_id"])
+        description = await self._active.description(taken.rest["policy_id"])
         return orjson.dumps({**orjson.loads(taken.answer), "trace": render_trace(taken, description)})
 
 

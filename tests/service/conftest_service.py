@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from decision_service.active_policy import ActivePolicy
 from decision_service.core.facility import Facility
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.request import DrawdownRequest
+from decision_service.customers import Customers
 from decision_service.recording import Retention
 from decision_service.service import DecisionService
 from decision_service.store import Store
@@ -100,14 +101,23 @@ def clock() -> Clock:
     return Clock()
 
 
-Run = Callable[[Callable[[DecisionService], Awaitable[Any]]], Any]
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A started service and the store below it."""
+
+    store: Store
+    decisions: DecisionService
+    customers: Customers
+
+
+Run = Callable[..., Any]
 
 
 @pytest.fixture
 def run(rules: Path, clock: Clock, tmp_path: Path) -> Run:
     """Run a coroutine function with a started service on a memory store (or on `store`)."""
 
-    def with_service(test: Callable[[DecisionService], Awaitable[Any]], store: Store | None = None) -> Any:
+    def with_service(test: Callable[[Started], Awaitable[Any]], store: Store | None = None) -> Any:
         async def go() -> Any:
             meters = Meters(tmp_path / "meters")
             used = store or MemoryStore(partitions=16)
@@ -116,8 +126,9 @@ def run(rules: Path, clock: Clock, tmp_path: Path) -> Run:
             )
             await active.start()
             try:
-                service = DecisionService(used, active, meters, 16, Retention(400 * DAY_MS, 4_096, 256), clock)
-                return await test(service)
+                retention = Retention(400 * DAY_MS, 4_096, 256)
+                decisions = DecisionService(used, active, meters, 16, retention, clock)
+                return await test(Started(used, decisions, Customers(used, active, retention, clock)))
             finally:
                 await active.close()
                 await used.close()
@@ -130,6 +141,6 @@ def run(rules: Path, clock: Clock, tmp_path: Path) -> Run:
     return with_service
 
 
-async def decide(service: DecisionService, request: DrawdownRequest, budget_ms: int = 2_000) -> Any:
+async def decide(service: Started, request: DrawdownRequest, budget_ms: int = 2_000) -> Any:
     """One decision with a generous budget."""
-    return await service.decide(request, budget_ms, time.perf_counter())
+    return await service.decisions.decide(request, budget_ms, time.perf_counter())

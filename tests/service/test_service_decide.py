@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import orjson
 import pytest
-from conftest_service import LINE, T0_MS, Clock, Run, ask, decide
+from conftest_service import LINE, T0_MS, Clock, Run, Started, ask, decide
 
 from decision_service.core.errors import (
     Conflict,
@@ -25,7 +25,6 @@ from decision_service.core.event import APPROVED, DRAWDOWN, Event, drawdown_key,
 from decision_service.core.facility import Attribute
 from decision_service.core.request import PostedEvent
 from decision_service.core.state import CustomerState
-from decision_service.service import DecisionService
 from decision_service.store import Commit
 from decision_service.store.memory import MemoryStore
 
@@ -33,8 +32,8 @@ from decision_service.store.memory import MemoryStore
 def test_a_repeat_gets_the_stored_bytes_and_changes_nothing(run: Run) -> None:
     """The second call with one request_id is answered byte for byte, marked as replayed, and appends no record."""
 
-    async def test(service: DecisionService) -> None:
-        await service.put_facility(LINE)
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
         first = await decide(service, ask("r-1"))
         again = await decide(service, ask("r-1"))
         state = await service.store.read("c-1", None, 1)
@@ -48,8 +47,8 @@ def test_a_repeat_gets_the_stored_bytes_and_changes_nothing(run: Run) -> None:
 def test_a_request_id_cannot_ask_two_questions(run: Run) -> None:
     """Other content under a used request_id is refused and changes nothing."""
 
-    async def test(service: DecisionService) -> None:
-        await service.put_facility(LINE)
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
         first = await decide(service, ask("r-1"))
         with pytest.raises(RequestIdReused):
             await decide(service, ask("r-1", 100_01))
@@ -61,8 +60,8 @@ def test_a_request_id_cannot_ask_two_questions(run: Run) -> None:
 def test_fifty_at_once_with_one_request_id_get_one_decision(run: Run) -> None:
     """Concurrent duplicates are decided once and all get the same bytes."""
 
-    async def test(service: DecisionService) -> None:
-        await service.put_facility(LINE)
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
         answers = await asyncio.gather(*(decide(service, ask("r-1")) for _ in range(50)))
         assert len({a.body for a in answers}) == 1
         assert sum(not a.replayed for a in answers) == 1
@@ -73,11 +72,11 @@ def test_fifty_at_once_with_one_request_id_get_one_decision(run: Run) -> None:
 def test_a_limit_is_never_lent_twice(run: Run) -> None:
     """Two hundred concurrent drawdowns of 100 on a limit of 1,000 approve exactly ten."""
 
-    async def test(service: DecisionService) -> None:
-        await service.put_facility(LINE)
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
         answers = await asyncio.gather(*(decide(service, ask(f"r-{i}")) for i in range(200)))
         assert sum(orjson.loads(a.body)["approved_amount"] for a in answers) == 1_000
-        view = await service.facility("f-1")
+        view = await service.customers.facility("f-1")
         assert (view.position.reserved_minor, view.position.available_minor) == (1_000_00, 0)
 
     run(test)
@@ -86,14 +85,14 @@ def test_a_limit_is_never_lent_twice(run: Run) -> None:
 def test_settling_and_repaying_move_the_position(run: Run) -> None:
     """A booked draw is outstanding, a cancelled one is free again, a repayment makes room."""
 
-    async def test(service: DecisionService) -> None:
-        await service.put_facility(LINE)
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
         first, second = [await decide(service, ask(f"r-{i}", 300_00)) for i in range(2)]
-        outcomes = await service.record_events(
+        outcomes = await service.customers.record_events(
             [settlement(0, "s-1", first.decision_id, 1), settlement(1, "s-2", second.decision_id, 5)]
         )
         assert [o.status for o in outcomes.values()] == ["accepted", "accepted"]
-        position = (await service.facility("f-1")).position
+        position = (await service.customers.facility("f-1")).position
         assert (position.outstanding_minor, position.reserved_minor) == (300_00, 0)
 
     run(test)
@@ -108,9 +107,9 @@ def settlement(index: int, event_id: str, decision_id: str, status: int) -> Post
 def test_a_preview_is_the_answer_of_the_real_call_and_records_nothing(run: Run) -> None:
     """Preview and decision agree on everything but the time they took."""
 
-    async def test(service: DecisionService) -> None:
-        await service.put_facility(LINE)
-        preview = orjson.loads(await service.preview(ask("r-1"), 2_000, time.perf_counter()))
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
+        preview = orjson.loads(await service.decisions.preview(ask("r-1"), 2_000, time.perf_counter()))
         assert len(words_of((await service.store.read("c-1", None, 1)).log)) == 1
         real = orjson.loads((await decide(service, ask("r-1"))).body)
         trace = preview.pop("trace")
@@ -123,10 +122,10 @@ def test_a_preview_is_the_answer_of_the_real_call_and_records_nothing(run: Run) 
 def test_a_decision_explains_itself_afterwards(run: Run) -> None:
     """The stored trace shows the request, the features, and every rule's verdict with the values it saw."""
 
-    async def test(service: DecisionService) -> None:
-        await service.put_facility(LINE)
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
         answer = await decide(service, ask("r-1", 2_000_00))
-        told = orjson.loads(await service.decision(answer.decision_id))
+        told = orjson.loads(await service.decisions.decision(answer.decision_id))
         rules = {rule["id"]: rule for rule in told["trace"]["rules"]}
         assert rules["over_limit"]["verdict"] == "fired"
         assert rules["over_limit"]["values"] == {"facility.available": 1_000.0, "request.amount": 2_000.0}
@@ -135,7 +134,7 @@ def test_a_decision_explains_itself_afterwards(run: Run) -> None:
             {"code": "RC04", "text": "The amount exceeds the available limit", "source": "rule:over_limit"}
         ]
         with pytest.raises(NotFound):
-            await service.decision("d" + "0" * 35)
+            await service.decisions.decision("d" + "0" * 35)
 
     run(test)
 
@@ -143,14 +142,14 @@ def test_a_decision_explains_itself_afterwards(run: Run) -> None:
 def test_a_sent_snapshot_is_used_and_stored_in_the_same_commit(run: Run) -> None:
     """A facility first seen in a request works without a PUT; an older snapshot later changes nothing."""
 
-    async def test(service: DecisionService) -> None:
+    async def test(service: Started) -> None:
         with pytest.raises(InvalidInput, match="unknown facility"):
             await decide(service, ask("r-0"))
         await decide(service, ask("r-1", facility=LINE))
         older = replace(LINE, limit_minor=1, as_of_ms=LINE.as_of_ms - 1)
         answer = await decide(service, ask("r-2", facility=older))
         assert orjson.loads(answer.body)["decision"] == "approve"
-        assert (await service.facility("f-1")).facility == LINE
+        assert (await service.customers.facility("f-1")).facility == LINE
 
     run(test)
 
@@ -158,10 +157,10 @@ def test_a_sent_snapshot_is_used_and_stored_in_the_same_commit(run: Run) -> None
 def test_a_facility_of_another_customer_is_refused(run: Run) -> None:
     """Neither PUT nor a snapshot in a request moves a facility to another customer."""
 
-    async def test(service: DecisionService) -> None:
-        await service.put_facility(LINE)
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
         with pytest.raises(Conflict):
-            await service.put_facility(replace(LINE, customer_id="c-2"))
+            await service.customers.put_facility(replace(LINE, customer_id="c-2"))
         stolen = replace(LINE, customer_id="c-2")
         with pytest.raises(InvalidInput, match="another customer"):
             await decide(service, ask("r-1", customer_id="c-2", facility=stolen))
@@ -172,8 +171,8 @@ def test_a_facility_of_another_customer_is_refused(run: Run) -> None:
 def test_a_position_that_rests_on_trimmed_history_is_unknown_and_held(run: Run) -> None:
     """When retention has dropped records younger than the snapshot, what is available is not known: a review."""
 
-    async def test(service: DecisionService) -> None:
-        await service.put_facility(LINE)
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
         state = await service.store.read("c-1", None, 1)
         trimmed = header(5, LINE.as_of_ms + 1)
         await service.store.commit(Commit("c-1", state.version, trimmed_log=trimmed), 1)
@@ -191,7 +190,7 @@ def test_a_lost_commit_reply_is_asked_for_again_and_not_decided_again(run: Run) 
             await super().commit(commit, timeout_s)
             raise OutcomeUnknown("no reply")
 
-    async def test(service: DecisionService) -> None:
+    async def test(service: Started) -> None:
         answer = await decide(service, ask("r-1", facility=LINE))
         state = await service.store.read("c-1", answer.decision_id, 1)
         assert len(words_of(state.log)) == 2
@@ -213,7 +212,7 @@ def test_a_commit_whose_outcome_stays_unknown_is_no_answer(run: Run) -> None:
                 raise OutcomeUnknown("no reply")
             return await super().commit(commit, timeout_s)
 
-    async def test(service: DecisionService) -> None:
+    async def test(service: Started) -> None:
         with pytest.raises(OutcomeUnknown):
             await decide(service, ask("r-1", facility=LINE))
         assert orjson.loads((await decide(service, ask("r-1", facility=LINE))).body)["decision"] == "approve"
@@ -235,8 +234,8 @@ def test_a_moved_version_is_decided_again_on_what_is_there_now(run: Run) -> None
                 await super().commit(Commit("c-1", state.version, records=rival.pack()), 1)
             return await super().commit(commit, timeout_s)
 
-    async def test(service: DecisionService) -> None:
-        await service.put_facility(LINE)
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
         assert orjson.loads((await decide(service, ask("r-1"))).body)["decision"] == "hold"
 
     run(test, Interrupted(partitions=16))
@@ -252,10 +251,10 @@ def rival_facility() -> int:
 def test_a_spent_deadline_is_an_error_and_no_decision(run: Run) -> None:
     """A request that arrives too late is refused before anything is read; nothing is recorded."""
 
-    async def test(service: DecisionService) -> None:
-        await service.put_facility(LINE)
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
         with pytest.raises(DeadlineExceeded):
-            await service.decide(ask("r-1"), 20, time.perf_counter() - 1)
+            await service.decisions.decide(ask("r-1"), 20, time.perf_counter() - 1)
         assert len(words_of((await service.store.read("c-1", None, 1)).log)) == 1
 
     run(test)
@@ -268,7 +267,7 @@ def test_a_store_that_is_away_is_no_approval(run: Run) -> None:
         async def read(self, customer_id: str, decision_id: str | None, timeout_s: float) -> CustomerState:
             raise StoreUnavailable("connection refused")
 
-    async def test(service: DecisionService) -> None:
+    async def test(service: Started) -> None:
         with pytest.raises(StoreUnavailable):
             await decide(service, ask("r-1"))
 
@@ -289,8 +288,8 @@ def test_a_customer_changed_without_end_is_given_up_in_bounded_rounds(run: Run) 
 
     store = Contended(partitions=16)
 
-    async def test(service: DecisionService) -> None:
-        await service.put_facility(LINE)
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
         with pytest.raises(DeadlineExceeded):
             await decide(service, ask("r-1"))
 
@@ -301,8 +300,8 @@ def test_a_customer_changed_without_end_is_given_up_in_bounded_rounds(run: Run) 
 def test_while_draining_nothing_new_is_decided(run: Run) -> None:
     """After the drain has begun a new request is sent elsewhere."""
 
-    async def test(service: DecisionService) -> None:
-        service.draining = True
+    async def test(service: Started) -> None:
+        service.decisions.draining = True
         with pytest.raises(Draining):
             await decide(service, ask("r-1"))
 
@@ -312,7 +311,7 @@ def test_while_draining_nothing_new_is_decided(run: Run) -> None:
 def test_a_listed_customer_is_blocked_within_a_second(run: Run) -> None:
     """A value put on a list is live without a reload, under another policy id, and is off again when taken off."""
 
-    async def outcome(service: DecisionService, request_id: str, wanted: str) -> str:
+    async def outcome(service: Started, request_id: str, wanted: str) -> str:
         for round_ in range(20):
             answer = orjson.loads((await decide(service, ask(f"{request_id}-{round_}", 1_00))).body)
             if answer["decision"] == wanted:
@@ -320,15 +319,15 @@ def test_a_listed_customer_is_blocked_within_a_second(run: Run) -> None:
             await asyncio.sleep(0.05)
         raise AssertionError(f"not {wanted} within a second")
 
-    async def test(service: DecisionService) -> None:
-        await service.put_facility(LINE)
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
         before = await outcome(service, "a", "approve")
-        assert await service.change_list("block", "c-1", True)
+        assert await service.customers.change_list("block", "c-1", True)
         during = await outcome(service, "b", "hold")
-        assert await service.change_list("block", "c-1", False)
+        assert await service.customers.change_list("block", "c-1", False)
         assert await outcome(service, "c", "approve") == before != during
         with pytest.raises(NotFound):
-            await service.change_list("nowhere", "c-1", True)
+            await service.customers.change_list("nowhere", "c-1", True)
 
     run(test)
 
@@ -336,9 +335,9 @@ def test_a_listed_customer_is_blocked_within_a_second(run: Run) -> None:
 def test_an_undeclared_attribute_is_refused_with_the_nearest_name(run: Run) -> None:
     """Only declared attributes are taken."""
 
-    async def test(service: DecisionService) -> None:
+    async def test(service: Started) -> None:
         with pytest.raises(InvalidInput, match="no such attribute"):
-            await service.put_attributes("c-1", {"nope": Attribute(1.0, T0_MS)})
+            await service.customers.put_attributes("c-1", {"nope": Attribute(1.0, T0_MS)})
 
     run(test)
 
@@ -346,17 +345,17 @@ def test_an_undeclared_attribute_is_refused_with_the_nearest_name(run: Run) -> N
 def test_features_can_be_looked_at_now_and_at_an_instant(run: Run, clock: Clock) -> None:
     """The features call shows value, definition and, for null, the cause; unknown customers and names are errors."""
 
-    async def test(service: DecisionService) -> None:
+    async def test(service: Started) -> None:
         with pytest.raises(NotFound):
-            await service.features("c-1", None, None, None)
-        await service.put_facility(LINE)
+            await service.customers.features("c-1", None, None, None)
+        await service.customers.put_facility(LINE)
         await decide(service, ask("r-1"))
         clock.ms += 1
-        told = await service.features("c-1", ["vel_prior_10m"], None, None)
+        told = await service.customers.features("c-1", ["vel_prior_10m"], None, None)
         assert told["features"]["vel_prior_10m"]["value"] == 1
-        earlier = await service.features("c-1", None, T0_MS - 1, None)
+        earlier = await service.customers.features("c-1", None, T0_MS - 1, None)
         assert earlier["features"]["vel_prior_10m"]["value"] == 0
         with pytest.raises(InvalidInput, match="vel_prior_10m"):
-            await service.features("c-1", ["vel_prior_10min"], None, None)
+            await service.customers.features("c-1", ["vel_prior_10min"], None, None)
 
     run(test)

@@ -12,16 +12,14 @@ from typing import Final
 from decision_service.core.errors import InvalidInput
 from decision_service.core.limits import AMOUNT_MINOR_MAX
 
-_TWO = (
-    "AED AUD BRL CAD CHF CNY COP CZK DKK EGP EUR GBP HKD HUF IDR ILS INR KES KZT LKR MAD MOP MXN MYR NGN NOK NZD "
-    "PEN PHP PKR PLN QAR RON RUB SAR SEK SGD THB TRY TWD UAH USD UZS ZAR"
-)
-EXPONENTS: Final[dict[str, int]] = (
-    dict.fromkeys(_TWO.split(), 2)
-    | dict.fromkeys("CLP JPY KRW PYG VND XAF XOF".split(), 0)
-    | dict.fromkeys("BHD IQD JOD KWD OMR TND".split(), 3)
-)
-
+_TWO: Final = (
+    "AED", "AUD", "BRL", "CAD", "CHF", "CNY", "COP", "CZK", "DKK", "EGP", "EUR", "GBP", "HKD", "HUF", "IDR", "ILS",
+    "INR", "KES", "KZT", "LKR", "MAD", "MOP", "MXN", "MYR", "NGN", "NOK", "NZD", "PEN", "PHP", "PKR", "PLN", "QAR",
+    "RON", "RUB", "SAR", "SEK", "SGD", "THB", "TRY", "TWD", "UAH", "USD", "UZS", "ZAR",
+)  # fmt: skip
+_NONE: Final = ("CLP", "JPY", "KRW", "PYG", "VND", "XAF", "XOF")
+_THREE: Final = ("BHD", "IQD", "JOD", "KWD", "OMR", "TND")
+EXPONENTS: Final[dict[str, int]] = dict.fromkeys(_TWO, 2) | dict.fromkeys(_NONE, 0) | dict.fromkeys(_THREE, 3)
 SCALES: Final[dict[str, int]] = {code: 10**decimals for code, decimals in EXPONENTS.items()}
 """Minor units in one major unit, by currency."""
 

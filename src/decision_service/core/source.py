@@ -19,7 +19,7 @@ from typing import Literal
 class Place:
     """A position in a policy file; `text` is the whole line it is on, for the caret.
 
-    The place of a scalar over several lines has `folds`: at which offset of its text each of its lines starts, and where.
+    The place of a scalar over several lines has `folds`: at which offset of its text each line starts, and where.
     """
 
     file: str
