@@ -72,7 +72,8 @@ class Scene:
 
 def _calm(people: Population, i: int, days: int) -> None:
     """A customer with room on the line and no trouble."""
-    people.risk[i], people.stress_from_day[i] = -0.5, NEVER
+    people.risk[i], people.stress_from_day[i], people.spree_from_day[i] = -1.0, NEVER, NEVER
+    people.pays_until_day[i], people.shows[i], people.apr_bps[i] = days, 1.0, 1_320
     people.granted_day[i] = days - 300
     people.limit_fen[i] = 50_000 * YUAN
     people.opening_use[i], people.draws_per_day[i], people.ticket[i] = 0.0, 0.08, 0.02
@@ -95,8 +96,8 @@ def _business(people: Population, i: int, days: int) -> None:
 def _short_of_money(people: Population, i: int, days: int) -> None:
     _calm(people, i, days)
     people.risk[i], people.stress_from_day[i], people.stress_until_day[i] = 1.2, days - 70, NEVER
-    people.draws_per_day[i], people.ticket[i], people.pays_in_full[i] = 0.25, 0.006, 0.05
-    people.limit_fen[i], people.pays_until_day[i] = 80_000 * YUAN, days
+    people.draws_per_day[i], people.ticket[i], people.pays_in_full[i] = 0.25, 0.01, 0.05
+    people.limit_fen[i] = 80_000 * YUAN
 
 
 def _silent(people: Population, i: int, days: int) -> None:
@@ -111,15 +112,16 @@ def _leaving(people: Population, i: int, days: int) -> None:
 
 
 def _risky(people: Population, i: int, days: int) -> None:
+    """Paying again since some weeks, after months of trouble, on a line that stays nearly full."""
     _calm(people, i, days)
-    people.risk[i], people.stress_from_day[i], people.stress_until_day[i] = 2.2, days - 120, NEVER
-    people.draws_per_day[i], people.ticket[i], people.pays_in_full[i] = 0.3, 0.007, 0.0
-    people.opening_use[i], people.pays_until_day[i] = 0.5, days - 70
+    people.risk[i], people.stress_from_day[i], people.stress_until_day[i] = 1.2, days - 150, days - 50
+    people.draws_per_day[i], people.ticket[i], people.pays_in_full[i] = 0.3, 0.015, 0.0
+    people.opening_use[i], people.pays_until_day[i], people.apr_bps[i] = 0.6, days - 95, 1_920
 
 
 def _prized(people: Population, i: int, days: int) -> None:
     _calm(people, i, days)
-    people.risk[i], people.draws_per_day[i], people.ticket[i] = -1.8, 0.25, 0.06
+    people.risk[i], people.draws_per_day[i], people.ticket[i] = -1.8, 0.25, 0.025
     people.pays_in_full[i], people.granted_day[i] = 0.4, days - 420
 
 
@@ -127,7 +129,6 @@ def _declining(people: Population, i: int, days: int) -> None:
     _calm(people, i, days)
     people.risk[i], people.stress_from_day[i], people.stress_until_day[i] = 0.8, days - 40, NEVER
     people.draws_per_day[i], people.opening_use[i], people.pays_in_full[i] = 0.2, 0.2, 0.1
-    people.pays_until_day[i] = days
 
 
 def _odd_hours(scene: Scene) -> Ending:
