@@ -25,6 +25,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from decision_service.core.limits import DAY_MS
+from decision_service.core.money import EXPONENTS
 from decision_service.http_client import Client, ConnectionLost, Response
 
 LANE_WAITING_MAX: Final = 64
@@ -183,7 +184,8 @@ class Replay:
             "request_id": f"{self._prefix}-{drawdown.row}",
             "customer_id": drawdown.customer_id,
             "facility_id": facility_id(drawdown),
-            "amount": drawdown.amount,
+            # A file's binary fraction (396.70000000000005) is the decimal it was written as.
+            "amount": round(drawdown.amount, EXPONENTS[self._line.currency]),
             "currency": self._line.currency,
             "occurred_at": instant(drawdown.occurred_at_ms),
             "deadline_ms": DEADLINE_MS,
