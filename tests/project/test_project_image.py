@@ -14,9 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 def instructions() -> list[tuple[str, str]]:
     """`(instruction, arguments)` in order, continuation lines joined and comments dropped."""
-    text = "\n".join(
-        line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#")
-    )
+    text = "\n".join(line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#"))
     lines = text.replace("\\\n", " ").splitlines()
     return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in lines if line.strip()]
 
@@ -53,9 +51,7 @@ def test_image_is_ready_when_the_service_is() -> None:
 
 def test_everything_copied_reaches_the_builder() -> None:
     """Each file or folder the Dockerfile copies exists and is let through by .dockerignore."""
-    let_through = {
-        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
-    }
+    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {name for line in arguments_of("COPY") if "--from" not in line for name in line.split()[:-1]}
     assert copied == let_through
     assert all((ROOT / name).exists() for name in copied)

@@ -24,7 +24,7 @@ MACHINE_BOUND = re.compile(
         ]
     )
 )
-LEFTOVER = re.compile(r"\b(TODO|FIXME|XXX)\b|# type: ignore(?!\[)|NotImplementedError")
+LEFTOVER = re.compile(r"\b(TODO|FIXME)\b|# type: ignore(?!\[)|NotImplementedError")
 
 
 def committed_files() -> list[Path]:
@@ -50,9 +50,7 @@ def lines_matching(pattern: re.Pattern[str], suffixes: frozenset[str] | None = N
 def pins(lock: str) -> dict[str, set[str]]:
     """The versions a lock file pins, by package (one may be pinned apart for several Pythons)."""
     found: dict[str, set[str]] = {}
-    for name, version in re.findall(
-        r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==([^ ;\\]+)", (ROOT / lock).read_text(), re.M
-    ):
+    for name, version in re.findall(r"^([a-z0-9-]+)(?:\[[a-z,]+\])?==([^ ;\\]+)", (ROOT / lock).read_text(), re.M):
         found.setdefault(name, set()).add(version)
     return found
 
