@@ -14,7 +14,7 @@ makes replay, backtest, preview and audit the same code as production. `t`, the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from decision_service.core.decision import ChangeLimit, Decision, Effect, Hold, Score, Trace
 from decision_service.core.errors import InvalidInput
@@ -25,10 +25,11 @@ from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.merge import Outcome, merge
 from decision_service.core.money import SCALES
-from decision_service.core.policy import Numbers, Policy
+from decision_service.core.policy import AttributeSlot, Numbers, Policy
 from decision_service.core.request import DrawdownRequest
 from decision_service.core.state import CustomerState
 from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS
+from decision_service.core.zone import Zone
 
 NAN: Final = float("nan")
 STAGES: Final = ("state", "features", "score", "rules")
@@ -103,8 +104,23 @@ def current_facility(request: DrawdownRequest, state: CustomerState) -> Facility
     return facility
 
 
+class Surroundings(Protocol):
+    """What filling the inputs asks of a policy; training has these without one."""
+
+    @property
+    def zone(self) -> Zone: ...
+    @property
+    def reservation_timeout_ms(self) -> int: ...
+    @property
+    def attribute_slots(self) -> tuple[AttributeSlot, ...]: ...
+    @property
+    def wanted_attributes(self) -> tuple[str, ...]: ...
+    @property
+    def first_feature(self) -> int: ...
+
+
 def fill_inputs(
-    request: DrawdownRequest, state: CustomerState, policy: Policy, facility: Facility, position: Position,
+    request: DrawdownRequest, state: CustomerState, policy: Surroundings, facility: Facility, position: Position,
     words: Words, t_ms: int, numbers: Numbers, row: RequestWords,
 ) -> tuple[str, ...]:  # fmt: skip
     """Fill the request row and the base and attribute slots of the numbers; the attributes a rule wants and lacks."""
@@ -135,7 +151,7 @@ def fill_inputs(
 
 
 def _fill_attributes(
-    request: DrawdownRequest, state: CustomerState, policy: Policy, t_ms: int, numbers: Numbers
+    request: DrawdownRequest, state: CustomerState, policy: Surroundings, t_ms: int, numbers: Numbers
 ) -> tuple[str, ...]:
     """Fill the attribute slots of the numbers; the attributes a rule wants and lacks."""
     if not request.attributes and not state.attributes:  # most customers have none: nothing to look up
@@ -155,7 +171,7 @@ def _days_until(instant_ms: int | None, t_ms: int) -> float:
 
 
 def _customer_totals(
-    state: CustomerState, policy: Policy, facility: Facility, position: Position, words: Words, t_ms: int
+    state: CustomerState, policy: Surroundings, facility: Facility, position: Position, words: Words, t_ms: int
 ) -> tuple[int, int]:
     """Limit and outstanding over the customer's open facilities in the request's currency."""
     limit, outstanding = facility.limit_minor, position.outstanding_minor

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from decision_service.core.features.plan import FeaturePlan, compile_plan
 from decision_service.core.inputs import REQUEST_WORDS
 from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS, HOUR_MS
-from decision_service.core.policy import Policy
+from decision_service.core.policy import AttributeSlot
 from decision_service.core.request import DrawdownRequest
 from decision_service.core.source import Findings, Place, nearest_name
 from decision_service.core.state import CustomerState
@@ -72,7 +72,9 @@ class _Surroundings:
 
     zone: Zone
     reservation_timeout_ms: int = _RESERVATION_TIMEOUT_MS
-    attribute_slots: tuple[()] = ()
+    attribute_slots: tuple[AttributeSlot, ...] = ()
+    wanted_attributes: tuple[str, ...] = ()
+    first_feature: int = len(BASE_NUMBERS)
 
 
 class RowReader:
@@ -93,7 +95,7 @@ class RowReader:
         self._gather = np.array([slots[name] for name in names], np.intp)
         self._numbers = np.full(len(inputs) + len(self.plan.names), np.nan)
         self._words = np.zeros(REQUEST_WORDS, np.int64)
-        self._surroundings = cast(Policy, _Surroundings(zone))
+        self._surroundings = _Surroundings(zone)
         self.names = tuple(names)
         self.definitions_sha256 = definitions_digest(catalogue, self.plan.names)
 
