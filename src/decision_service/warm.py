@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import Final
 
 from decision_service.core.decide import decide
+from decision_service.core.errors import DecisionServiceError
 from decision_service.core.event import APPROVED, DRAWDOWN, Event, Geo, facility_key, header
 from decision_service.core.facility import Facility
 from decision_service.core.limits import DAY_MS, HOUR_MS
@@ -50,15 +50,18 @@ def warm(policy: Policy | None) -> None:
 
 
 def main() -> int:
-    """Warm the policy that the settings name."""
+    """Warm the policy that the settings name; the exit status is the command line's for the same mistake."""
     from decision_service.active_policy import load_policy
+    from decision_service.cli import exit_status
     from decision_service.settings import load_settings
 
     started = time.perf_counter()
-    settings = load_settings()
-    policy, _ = load_policy(
-        Path(settings.rules), Path(settings.models), settings.time_zone, settings.reservation_timeout_ms
-    )
+    try:
+        settings = load_settings()
+        policy, _ = load_policy(settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms)
+    except DecisionServiceError as error:
+        print(error.message, file=sys.stderr)
+        return exit_status(error)
     warm(policy)
     print(f"policy {policy.id} warmed in {time.perf_counter() - started:.1f} s", file=sys.stderr)
     return 0

@@ -1,0 +1,49 @@
+"""The README's generated tables. Run as a script, it writes them into README.md; the test compares.
+
+A table stands between `<!-- name -->` and `<!-- /name -->`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from decision_service.core.reasons import TEXTS
+from decision_service.settings import settings_table
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def settings() -> str:
+    """Every setting: environment name, default, meaning."""
+    rows = [
+        f"| `{row.environment}` | {f'`{row.default}`' if row.default else ''} | {row.meaning} |"
+        for row in settings_table()
+    ]
+    return "\n".join(["| environment | default | meaning |", "| --- | --- | --- |", *rows])
+
+
+def reasons() -> str:
+    """Every reason code and its text."""
+    rows = [f"| {code} | {text} |" for code, text in TEXTS.items()]
+    return "\n".join(["| code | text |", "| --- | --- |", *rows])
+
+
+TABLES = {"settings": settings, "reasons": reasons}
+
+
+def between(name: str) -> re.Pattern[str]:
+    """What stands between a table's markers."""
+    return re.compile(rf"(?<=<!-- {name} -->\n).*?(?=\n<!-- /{name} -->)", re.DOTALL)
+
+
+def filled(text: str) -> str:
+    """The text with every table as it should be."""
+    for name, table in TABLES.items():
+        written = table()
+        text = between(name).sub(lambda _, written=written: written, text)
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text()))
