@@ -9,23 +9,19 @@ back from the answer and its trace, so the demo shows nothing a caller could not
 from __future__ import annotations
 
 import asyncio
-import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
 from decision_service.core.limits import EVENTS_PER_CALL_MAX
+from decision_service.explanation import explained
 from decision_service.http_client import Client, Response
 from decision_service.portfolio import CustomerHistory, Portfolio
 from decision_service.portfolio.history import api_facility
 
 LOADERS: Final = 8
 DEADLINE_MS: Final = 1_000  # a first decision on a busy laptop may take longer than production's 20 ms
-WIDTH: Final = 100
-LIMIT_CHANGES: Final[Mapping[str, str]] = {
-    "raise": "limit raised", "cut": "limit cut", "freeze": "limit frozen", "draw_cap": "this draw capped",
-}  # fmt: skip
 
 CASES: Final[Mapping[str, str]] = {
     "ordinary": "A customer without trouble draws a little of the line.",
@@ -143,75 +139,11 @@ async def _decide(client: Client, title: str, request: Mapping[str, Any]) -> Sho
 
 def render(number: int, shown: Shown) -> str:
     """A case for people."""
-    request, answer = shown.request, shown.answer
+    request = shown.request
     lines = [
         f"{number}. {shown.title}",
-        f"   {request['customer_id']} asks for {_money(request['amount'])}",
+        f"   {request['customer_id']} asks for {float(request['amount']):,.2f} {request['currency']}",
         "",
-        f"   {_verdict(answer)}",
+        *(f"   {line}" for line in explained(shown.answer, shown.trace)),
     ]
-    lines += [f"   {line}" for line in _scores(answer)]
-    lines += [f"   {line}" for line in _reasons(answer)]
-    lines += _explanations(shown)
     return "\n".join(lines)
-
-
-def _verdict(answer: Mapping[str, Any]) -> str:
-    """The outcome and all that happened beside it, in one sentence."""
-    happened = [f"{answer['decision'].upper().replace('_', ' ')}: pay out {_money(answer['approved_amount'])}"]
-    if (hold := answer["hold"]) is not None:
-        happened.append(f"held for {hold['kind'].replace('_', '-')} until {hold['expires_at']}")
-    if (change := answer["limit_change"]) is not None:
-        what = LIMIT_CHANGES[change["kind"]]
-        happened.append(f"{what} from {_money(change['from'])} to {_money(change['to'])}")
-    if (reprice := answer["reprice"]) is not None:
-        happened.append(f"new draws at {reprice['to']:.2%} instead of {reprice['from']:.2%} a year")
-    happened += [f"{alert['tier']} alert {alert['indicator']}" for alert in answer["alerts"]]
-    happened += [f"offer {offer['name']}" for offer in answer["offers"]]
-    return "; ".join(happened)
-
-
-def _scores(answer: Mapping[str, Any]) -> list[str]:
-    return [
-        f"scorecard {name}: {score['points']} points, grade {score['grade']}, PD {score['pd']:.2%}"
-        if score["points"] is not None
-        else f"scorecard {name}: no score"
-        for name, score in answer["scores"].items()
-    ]
-
-
-def _reasons(answer: Mapping[str, Any]) -> list[str]:
-    """Each reason once, with everything that gave it."""
-    sources: dict[tuple[str, str], list[str]] = {}
-    for reason in answer["reasons"]:
-        sources.setdefault((reason["code"], reason["text"]), []).append(reason["source"])
-    return [f"{code} {text} ({', '.join(given)})" for (code, text), given in sources.items()]
-
-
-def _explanations(shown: Shown) -> list[str]:
-    """What fired and what it saw."""
-    trace = shown.trace
-    fired = [rule for rule in trace["rules"] if "fired" in rule["verdict"] or "held" in rule["verdict"]]
-    looked = f"{len(trace['rules'])} rules looked at {len(trace['features'])} features; {len(fired)} fired"
-    looked += f" ({shown.answer['latency_ms']:.1f} ms)"
-    lines = [f"   {looked}{':' if fired else ''}"]
-    for rule in fired:
-        lines += textwrap.wrap(
-            f"{rule['id']}: {' '.join(rule['when'].split())}", WIDTH, initial_indent="     ", subsequent_indent=" " * 9
-        )
-        lines += textwrap.wrap(_saw(rule["values"]), WIDTH, initial_indent=" " * 9, subsequent_indent=" " * 9)
-    return lines + [f"     matrix cell {cell}" for cell in trace["cells"]]
-
-
-def _saw(values: Mapping[str, Any]) -> str:
-    return "saw " + ", ".join(f"{name} = {_value(value)}" for name, value in sorted(values.items()))
-
-
-def _value(value: object) -> str:
-    if value is None:
-        return "unknown"
-    return f"{value:,.6g}" if isinstance(value, float) else str(value)
-
-
-def _money(amount: float | str) -> str:
-    return f"{float(amount):,.2f} CNY"

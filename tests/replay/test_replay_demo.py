@@ -12,9 +12,10 @@ from decision_service.demo import Shown, render
 
 HELD = Shown(
     "Odd.",
-    {"customer_id": "c-1", "amount": "1000.00"},
+    {"customer_id": "c-1", "amount": "1000.00", "currency": "CNY"},
     {
-        "decision": "hold", "approved_amount": 0.0, "hold": {"kind": "step_up", "expires_at": "2026-11-21T20:35:00Z"},
+        "decision": "hold", "approved_amount": 0.0, "currency": "CNY",
+        "hold": {"kind": "step_up", "expires_at": "2026-11-21T20:35:00Z"},
         "limit_change": {"kind": "draw_cap", "from": 1000.0, "to": 600.0},
         "reprice": {"from": 0.156, "to": 0.171}, "alerts": [{"tier": "yellow", "indicator": "odd_hour_draw"}],
         "offers": [{"name": "coupon"}], "latency_ms": 1.25,

@@ -1,0 +1,81 @@
+"""A decision explained to a person: what happened, why, and what each rule that fired saw.
+
+From an answer and its trace alone (`GET /v1/decisions/{decision_id}`), as plain lines of text.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any, Final
+
+WIDTH: Final = 100  # characters
+LIMIT_CHANGES: Final[Mapping[str, str]] = {
+    "raise": "limit raised", "cut": "limit cut", "freeze": "limit frozen", "draw_cap": "this draw capped",
+}  # fmt: skip
+
+
+def explained(answer: Mapping[str, Any], trace: Mapping[str, Any]) -> list[str]:
+    """The lines that explain a decision."""
+    return [_verdict(answer), *_scores(answer), *_reasons(answer), *_rules(answer, trace)]
+
+
+def _verdict(answer: Mapping[str, Any]) -> str:
+    """The outcome and all that happened beside it, in one sentence."""
+    happened = [f"{answer['decision'].upper().replace('_', ' ')}: pay out {_money(answer['approved_amount'], answer)}"]
+    if (hold := answer["hold"]) is not None:
+        happened.append(f"held for {hold['kind'].replace('_', '-')} until {hold['expires_at']}")
+    if (change := answer["limit_change"]) is not None:
+        what = LIMIT_CHANGES[change["kind"]]
+        happened.append(f"{what} from {_money(change['from'], answer)} to {_money(change['to'], answer)}")
+    if (reprice := answer["reprice"]) is not None:
+        happened.append(f"new draws at {reprice['to']:.2%} instead of {reprice['from']:.2%} a year")
+    happened += [f"{alert['tier']} alert {alert['indicator']}" for alert in answer["alerts"]]
+    happened += [f"offer {offer['name']}" for offer in answer["offers"]]
+    return "; ".join(happened)
+
+
+def _scores(answer: Mapping[str, Any]) -> list[str]:
+    return [
+        f"scorecard {name}: {score['points']} points, grade {score['grade']}, PD {score['pd']:.2%}"
+        if score["points"] is not None
+        else f"scorecard {name}: no score"
+        for name, score in answer["scores"].items()
+    ]
+
+
+def _reasons(answer: Mapping[str, Any]) -> list[str]:
+    """Each reason once, with everything that gave it."""
+    sources: dict[tuple[str, str], list[str]] = {}
+    for reason in answer["reasons"]:
+        sources.setdefault((reason["code"], reason["text"]), []).append(reason["source"])
+    return [f"{code} {text} ({', '.join(given)})" for (code, text), given in sources.items()]
+
+
+def _rules(answer: Mapping[str, Any], trace: Mapping[str, Any]) -> list[str]:
+    """What fired and what it saw."""
+    fired = [rule for rule in trace["rules"] if "fired" in rule["verdict"] or "held" in rule["verdict"]]
+    looked = f"{len(trace['rules'])} rules looked at {len(trace['features'])} features; {len(fired)} fired"
+    lines = [f"{looked} ({answer['latency_ms']:.1f} ms){':' if fired else ''}"]
+    for rule in fired:
+        lines += _wrapped(f"{rule['id']}: {' '.join(rule['when'].split())}", first="  ")
+        lines += _wrapped(_saw(rule["values"]), first=" " * 6)
+    return lines + [f"  matrix cell {cell}" for cell in trace["cells"]]
+
+
+def _wrapped(text: str, first: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * 6)
+
+
+def _saw(values: Mapping[str, Any]) -> str:
+    return "saw " + ", ".join(f"{name} = {_value(value)}" for name, value in sorted(values.items()))
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:,.6g}" if isinstance(value, float) else str(value)
+
+
+def _money(amount: float, answer: Mapping[str, Any]) -> str:
+    return f"{amount:,.2f} {answer['currency']}"
