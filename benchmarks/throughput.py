@@ -17,6 +17,7 @@ something). Latencies here are those of a saturated server.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import statistics
@@ -32,9 +33,11 @@ import orjson
 
 from closed_loop import BUSY, Measured, closed_loop
 from customers import drawdown, load
+from decision_service.http_client import Client
 from servers import Server, free_port, serving, valkey
 
 SERVER_CORES, LOAD_CORES = {0}, {1}
+LOOKED_AT = 100  # decisions whose traces are read
 ROOT = Path(__file__).parents[1]
 
 
@@ -155,23 +158,27 @@ def check_answer(measured: Measured) -> None:
 
 
 def policy_of(service: Server) -> dict[str, Any]:
-    """What one decision used, read from its trace: features, rules, scorecards."""
-    import asyncio
+    """What one decision used, and where its time went: medians over decisions made one at a time, from their traces."""
+    traces = asyncio.run(look(service))
+    last = traces[-1]
+    return {
+        "features": len(last["features"]), "rules": len(last["rules"]), "scorecards": sorted(last["scorecards"]),
+        "stages_us": {
+            stage: statistics.median(trace["stages_us"][stage] for trace in traces) for stage in last["stages_us"]
+        },
+    }  # fmt: skip
 
-    from decision_service.http_client import Client
 
-    async def ask() -> dict[str, Any]:
-        async with Client(service.url) as client:
-            now_ms = time.time_ns() // 1_000_000
-            answer = (await client.call("POST", "/v1/decisions", drawdown(0, "bench-look", now_ms))).json()
+async def look(service: Server) -> list[dict[str, Any]]:
+    """The traces of a few new decisions."""
+    traces = []
+    async with Client(service.url) as client:
+        for number in range(LOOKED_AT):
+            asked = drawdown(number, f"look-{number}", time.time_ns() // 1_000_000)
+            answer = (await client.call("POST", "/v1/decisions", asked)).json()
             stored = (await client.call("GET", f"/v1/decisions/{answer['decision_id']}")).json()
-        trace = stored["trace"]
-        return {
-            "policy": answer["policy"]["label"], "features": len(trace["features"]), "rules": len(trace["rules"]),
-            "scorecards": sorted(trace["scorecards"]), "stages_us": trace["stages_us"], "answer": answer["decision"],
-        }  # fmt: skip
-
-    return asyncio.run(ask())
+            traces.append(stored["trace"])
+    return traces
 
 
 def say(text: str) -> None:
@@ -195,6 +202,8 @@ def show(report: dict[str, Any]) -> None:
     print(f"CPU: bare {cpu['bare']:.0f} us a request, service {cpu['service']:.0f} us, ratio {report['cpu_ratio']:.3f}")
     print(f"core shares: bare {share['bare']:.0%}, service {share['service']:.0%}, Valkey {share['store']:.0%}")
     print(f"start to ready {report['start_to_ready_s']:.2f} s")
+    stages = ", ".join(f"{name} {micros:.0f}" for name, micros in report["stages_us"].items())
+    print(f"one decision at a time, median us: {stages}")
     for command, megabytes in report["resident_mb"].items():
         print(f"resident {megabytes:.0f} MB: {command}")
     if max(report[name]["generator_core_share"] for name in ("bare", "service")) > BUSY:
