@@ -15,7 +15,7 @@ import httpx
 from valkey_server import free_port
 
 ROOT = Path(__file__).parent.parent
-READY_S = 180.0  # a fresh machine compiles the kernel first
+READY_S = 60.0  # a fresh machine compiles the kernel first
 STOP_S = 30.0
 
 
@@ -58,16 +58,19 @@ class ServiceProcess:
     def wait_ready(self) -> None:
         """Wait until /readyz says so. AssertionError with the log if the process ends or never gets there."""
         until = time.monotonic() + READY_S
+        said = "nothing"
         while time.monotonic() < until:
             assert self.process is not None
             assert self.process.poll() is None, f"the service ended: {self.log()}"
             try:
-                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200:
+                reply = httpx.get(f"{self.url}/readyz", timeout=2)
+                if reply.status_code == 200:
                     return
-            except httpx.HTTPError:
-                pass
+                said = reply.text
+            except httpx.HTTPError as error:
+                said = repr(error)
             time.sleep(0.05)
-        raise AssertionError(f"not ready: {self.log()}")
+        raise AssertionError(f"not ready: {said}\n{self.log()}")
 
     def log(self) -> str:
         """The end of what it said."""

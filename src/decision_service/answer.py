@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import date, timedelta
+from functools import lru_cache
+from typing import Any, Final
 
 import orjson
 
 from decision_service.core.decision import Decision
-from decision_service.core.limits import DAY_MS
+from decision_service.core.limits import DAY_MS, SECOND_MS
 from decision_service.core.money import SCALES
 from decision_service.core.reasons import TEXTS
+
+_EPOCH: Final = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +28,23 @@ class Answer:
     rung: str = ""
 
 
+@lru_cache(maxsize=1_024)
+def _date(days: int) -> str:
+    """The calendar date so many days after 1970-01-01."""
+    return (_EPOCH + timedelta(days=days)).isoformat()
+
+
 def instant(ms: int) -> str:
     """An instant as RFC 3339 in UTC with milliseconds."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    days, ms = divmod(ms, DAY_MS)
+    seconds, ms = divmod(ms, SECOND_MS)
+    minutes, seconds = divmod(seconds, 60)
+    return f"{_date(days)}T{minutes // 60:02}:{minutes % 60:02}:{seconds:02}.{ms:03}Z"
 
 
 def day(ms: int, utc_offset_ms: int) -> str:
     """The local calendar date of an instant."""
-    return datetime.fromtimestamp((ms + utc_offset_ms) // DAY_MS * DAY_MS / 1000, UTC).date().isoformat()
+    return _date((ms + utc_offset_ms) // DAY_MS)
 
 
 def answer_of(decision: Decision, latency_us: int, utc_offset_ms: int = 0) -> dict[str, Any]:
@@ -50,9 +62,7 @@ def answer_of(decision: Decision, latency_us: int, utc_offset_ms: int = 0) -> di
         "hold": decision.hold
         and {
             "kind": decision.hold,
-            "expires_at": None
-            if decision.hold_expires_at_ms is None
-            else instant(decision.hold_expires_at_ms),
+            "expires_at": None if decision.hold_expires_at_ms is None else instant(decision.hold_expires_at_ms),
         },
         "reprice": reprice
         and {

@@ -34,8 +34,8 @@ DUPLICATE = EventOutcome("duplicate")
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How much history a log keeps. Ages count back from the newest event, not from the clock, so that replayed
-    history is kept as it was."""
+    """How much history a log keeps. Ages count back from the newest of the events that arrive, not from the clock, so
+    that replayed history is kept as it was."""
 
     retention_ms: int
     events_max: int
@@ -43,12 +43,9 @@ class Retention:
 
     def trimmed(self, log: bytes, records: bytes) -> bytes | None:
         """The log to put in place of `log` before `records` are appended, or None."""
-        newest_ms = int(words_of(log)[1:, 0].max(initial=0))
-        for start in range(0, len(records), RECORD_BYTES):
-            newest_ms = max(newest_ms, int.from_bytes(records[start : start + 8], "little", signed=True))
-        return trim(
-            log, len(records) // RECORD_BYTES, newest_ms, self.retention_ms, self.events_max, self.slack
-        )
+        starts = range(0, len(records), RECORD_BYTES)
+        newest_ms = max(int.from_bytes(records[start : start + 8], "little", signed=True) for start in starts)
+        return trim(log, len(records) // RECORD_BYTES, newest_ms, self.retention_ms, self.events_max, self.slack)
 
 
 class EventBatch:
@@ -71,9 +68,7 @@ class EventBatch:
             if record is not None:
                 known.add(posted.event.key, record)
                 records.append(record)
-                bodies.append(
-                    {b"kind": b"event", b"customer": self.customer_id.encode(), b"event": posted.body}
-                )
+                bodies.append({b"kind": b"event", b"customer": self.customer_id.encode(), b"event": posted.body})
         self._sent |= {int.from_bytes(record[8:16], "little") for record in records}
         if not records:
             return None
@@ -88,9 +83,7 @@ class EventBatch:
         if event.kind == DRAWDOWN and event.settles:
             drawdown = known.event(event.settles)
             if drawdown is None or drawdown.kind != DRAWDOWN or drawdown.settles:
-                return _rejected(
-                    "decision_id", "no drawdown of this customer was decided under this id"
-                ), None
+                return _rejected("decision_id", "no drawdown of this customer was decided under this id"), None
             if event.amount_minor not in (0, drawdown.amount_minor):
                 return _rejected("amount", "a settlement books exactly what was approved"), None
             event = _settlement(event, drawdown)

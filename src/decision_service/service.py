@@ -48,7 +48,7 @@ from decision_service.core.event import (
     drawdown_key,
     event_key,
     facility_key,
-    words_of,
+    holds_key,
 )
 from decision_service.core.limits import COMMIT_ATTEMPTS_MAX
 from decision_service.core.money import SCALES
@@ -212,9 +212,7 @@ class DecisionService:
     @staticmethod
     def _refuse_spent(request: DrawdownRequest, state: CustomerState, decision_id: str) -> None:
         """A request whose drawdown is in the log though its decision is gone is old, and is not decided twice."""
-        key = drawdown_key(decision_id)
-        signed = key - (1 << 64) if key >= 1 << 63 else key
-        if (words_of(state.log)[1:, 1] == signed).any():
+        if holds_key(state.log, drawdown_key(decision_id)):
             raise Conflict(f"request_id {request.request_id!r} was decided long ago; its answer is no longer kept")
 
     async def _own_facility(self, request: DrawdownRequest, state: CustomerState, left_s: float) -> None:

@@ -211,7 +211,7 @@ def _score(policy: Policy, strings: list[str | None]) -> dict[str, Score]:
     """Score every scorecard, leaving points, pd and grade where the rules look for them."""
     scores = {}
     for slot in policy.score_slots:
-        policy.numbers.take(slot.gather, out=slot.row)
+        policy.numbers.take(slot.gather, out=slot.row, mode="clip")  # in range by construction; `raise` would copy
         score = slot.scorecard.score(slot.row)
         policy.numbers[slot.points] = NAN if score.points is None else score.points
         policy.numbers[slot.pd] = NAN if score.pd is None else score.pd

@@ -34,6 +34,7 @@ their meaning; a key occurs once.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -87,6 +88,7 @@ _RECORD = struct.Struct("<qQqdBBBBIiiIIQ")
 _HEADER = struct.Struct("<8sqq40x")
 assert _RECORD.size == _HEADER.size == RECORD_BYTES
 _NAN: Final = float("nan")
+_KEY_OFFSET: Final = 8  # of the key in its record
 
 Words = npt.NDArray[np.int64]  # a log as (1 + n, 8) words, header first
 
@@ -169,7 +171,7 @@ def accuracy_class(accuracy_m: float | None) -> int:
     """The class that contains an accuracy in metres; 0 if it is unknown."""
     if accuracy_m is None:
         return 0
-    return next((i for i, bound in enumerate(ACCURACY_M, 1) if accuracy_m <= bound), len(ACCURACY_M))
+    return min(bisect_left(ACCURACY_M, accuracy_m) + 1, len(ACCURACY_M))
 
 
 def _digest(text: str, size: int, sort: bytes) -> int:
@@ -210,6 +212,15 @@ def decision_digest(customer_id: str, request_id: str) -> bytes:
     NUL cannot occur in an id, so the two cannot be shifted into each other.
     """
     return blake2b(f"{customer_id}\0{request_id}".encode(), digest_size=16, person=b"decision").digest()
+
+
+def holds_key(log: bytes, key: int) -> bool:
+    """Whether a record of the log has this key. A search of bytes, several times faster than comparing a column."""
+    wanted = key.to_bytes(8, "little")
+    at = log.find(wanted, RECORD_BYTES)
+    while at >= 0 and at % RECORD_BYTES != _KEY_OFFSET:
+        at = log.find(wanted, at + 1)
+    return at >= 0
 
 
 def drawdown_key(decision_id: str) -> int:
