@@ -31,6 +31,7 @@ from decision_service.core.errors import (
     StoreError,
 )
 from decision_service.core.policy import Policy, compile_policy
+from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Diagnostic, Document, Findings, Place
 from decision_service.core.zone import zone_named
 from decision_service.policy_files import read_directory, read_text
@@ -91,6 +92,11 @@ class ActivePolicy:
         if self.policy is None:
             raise Draining("no policy is loaded yet")
         return self.policy
+
+    @property
+    def scorecards(self) -> dict[str, Scorecard]:
+        """The scorecards in force by name; none while no policy is loaded."""
+        return {} if self.policy is None else {s.scorecard.name: s.scorecard for s in self.policy.score_slots}
 
     async def start(self) -> None:
         """Load the policy from disk (raising if it does not compile) and begin to follow files and fleet."""

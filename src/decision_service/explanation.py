@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 WIDTH: Final = 100  # characters
+CONTRIBUTIONS_SHOWN: Final = 5  # of a scorecard, the largest
 LIMIT_CHANGES: Final[Mapping[str, str]] = {
     "raise": "limit raised", "cut": "limit cut", "freeze": "limit frozen", "draw_cap": "this draw capped",
 }  # fmt: skip
@@ -17,7 +18,7 @@ LIMIT_CHANGES: Final[Mapping[str, str]] = {
 
 def explained(answer: Mapping[str, Any], trace: Mapping[str, Any]) -> list[str]:
     """The lines that explain a decision."""
-    return [_verdict(answer), *_scores(answer), *_reasons(answer), *_rules(answer, trace)]
+    return [_verdict(answer), *_scores(answer, trace), *_reasons(answer), *_rules(answer, trace)]
 
 
 def _verdict(answer: Mapping[str, Any]) -> str:
@@ -35,13 +36,31 @@ def _verdict(answer: Mapping[str, Any]) -> str:
     return "; ".join(happened)
 
 
-def _scores(answer: Mapping[str, Any]) -> list[str]:
-    return [
-        f"scorecard {name}: {score['points']} points, grade {score['grade']}, PD {score['pd']:.2%}"
-        if score["points"] is not None
-        else f"scorecard {name}: no score"
-        for name, score in answer["scores"].items()
-    ]
+def _scores(answer: Mapping[str, Any], trace: Mapping[str, Any]) -> list[str]:
+    """Each scorecard's score, and the features that moved it most."""
+    lines = []
+    for name, score in answer["scores"].items():
+        scored = score["points"] is not None
+        said = f"{score['points']} points, grade {score['grade']}, PD {score['pd']:.2%}" if scored else "no score"
+        lines.append(f"scorecard {name}: {said}")
+        lines += _wrapped(_moved(trace["scorecards"][name]), first="  ")
+    return lines
+
+
+def _moved(scorecard: Mapping[str, Any]) -> str:
+    """What raised and what lowered the risk most, in log-odds of bad; or why that is not known."""
+    if scorecard["contributions"] is None:
+        return scorecard["problem"] or ""
+    shown = scorecard["contributions"][:CONTRIBUTIONS_SHOWN]
+    return "; ".join(
+        f"risk {word} by {', '.join(moved)}"
+        for word, sign in (("raised", 1), ("lowered", -1))
+        if (moved := [_contribution(c) for c in shown if sign * c["contribution"] > 0])
+    )
+
+
+def _contribution(told: Mapping[str, Any]) -> str:
+    return f"{told['feature']} = {_value(told['value'])} ({told['contribution']:+.2f})"
 
 
 def _reasons(answer: Mapping[str, Any]) -> list[str]:

@@ -239,7 +239,8 @@ class DecisionService:
         """A frame as JSON: the answer's fields and the trace."""
         taken = decode(frame)
         description = await self._active.description(taken.rest["policy_id"])
-        return orjson.dumps({**orjson.loads(taken.answer), "trace": render_trace(taken, description)})
+        trace = await asyncio.to_thread(render_trace, taken, description, self._active.scorecards)
+        return orjson.dumps({**orjson.loads(taken.answer), "trace": trace})
 
 
 def drawdown_record(request: DrawdownRequest, decision: Decision, t_ms: int) -> bytes:

@@ -1,7 +1,12 @@
 """The trace: a stored decision explained, from its frame and the description of the policy that made it.
 
 The policy's description (`Policy.describe`) is kept in the store under the policy's id, so a decision can be explained
-after the policy that made it is gone. Nothing is computed again: the values shown are the values the rules saw.
+after the policy that made it is gone. Nothing is decided again: the values shown are the values the rules saw.
+
+Only contributions to a score are computed here, because they cost milliseconds and few decisions are looked at: by the
+active scorecard from the recorded features, and only if that scorecard still gives the recorded score. They are SHAP
+values in units of the margin (log-odds of bad), so `expected` plus all of them is the margin, and a positive one raised
+the risk.
 """
 
 from __future__ import annotations
@@ -13,17 +18,21 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from decision_service.core.scorecards.scorecard import Row, Scorecard
 from decision_service.decision_log import Frame
 
 VERDICTS: Final = ("silent", "fired", "unknown, skipped", "unknown, fired", "unknown, held", "went wrong")
 
 
-def render_trace(frame: Frame, policy: Mapping[str, Any]) -> dict[str, Any]:
-    """The trace object of `GET /v1/decisions/{id}`."""
+def render_trace(frame: Frame, policy: Mapping[str, Any], active: Mapping[str, Scorecard]) -> dict[str, Any]:
+    """The trace object of `GET /v1/decisions/{id}`. `active` are the scorecards in force, by name. Takes milliseconds,
+    without the GIL for most of them.
+    """
     numbers = dict(zip(policy["numbers"], np.frombuffer(frame.numbers, "<f8").tolist(), strict=True))
     strings = dict(zip(policy["strings"], frame.rest["strings"], strict=True))
     values: dict[str, float | str | None] = {**{n: _shown(v) for n, v in numbers.items()}, **strings}
     features = policy["features"]
+    answered = orjson.loads(frame.answer)["scores"]
     return {
         "request": orjson.loads(frame.request),
         "seq": frame.rest["seq"],
@@ -35,16 +44,55 @@ def render_trace(frame: Frame, policy: Mapping[str, Any]) -> dict[str, Any]:
             name: {"value": values[name], "unit": spec["unit"], "meaning": spec["meaning"]}
             for name, spec in features.items()
         },
-        "rules": [
-            _rule(rule, verdict, values)
-            for rule, verdict in zip(policy["rules"], frame.verdicts, strict=True)
-        ],
+        "rules": [_rule(rule, verdict, values) for rule, verdict in zip(policy["rules"], frame.verdicts, strict=True)],
         "cells": frame.rest["cells"],
         "scorecards": {
-            name: {"version": version, "problem": problem or None}
+            name: _scorecard(name, version, problem, answered[name], numbers, policy, active.get(name))
             for name, (version, problem) in frame.rest["scorecards"].items()
         },
     }
+
+
+def _scorecard(
+    name: str, version: str, problem: str, answered: Mapping[str, Any], numbers: Mapping[str, float],
+    policy: Mapping[str, Any], active: Scorecard | None,
+) -> dict[str, Any]:  # fmt: skip
+    """One scorecard's score as answered, the features it rests on, and what each contributed."""
+    used = policy.get("scorecard_features", {}).get(name, ())  # descriptions of old policies lack them
+    features = {feature: _shown(numbers[feature]) for feature in used}
+    told: dict[str, Any] = {"contributions": None, "expected": None}
+    problem = problem or _unexplained(version, numbers, active)
+    if not problem and active is not None:
+        told = _contributions(active, numbers)
+    return {"version": version, **answered, "problem": problem or None, "features": features, **told}
+
+
+def _unexplained(version: str, numbers: Mapping[str, float], active: Scorecard | None) -> str:
+    """Why the active scorecard cannot say what made up a score, or the empty string."""
+    if active is None:
+        return "contributions unknown: this scorecard is no longer active"
+    if active.version != version:
+        return f"contributions unknown: version {version} scored, version {active.version} is active"
+    other_features = any(feature not in numbers for feature in active.names)
+    if other_features or active.score(_row(active, numbers)).pd != numbers[f"{active.name}.pd"]:
+        return f"contributions unknown: the active version {version} is another model now"
+    return ""
+
+
+def _contributions(card: Scorecard, numbers: Mapping[str, float]) -> dict[str, Any]:
+    *contributions, expected = card.scorer.contributions(_row(card, numbers)).tolist()
+    ranked = sorted(zip(card.names, contributions, strict=True), key=lambda pair: -abs(pair[1]))
+    return {
+        "contributions": [
+            {"feature": feature, "value": _shown(numbers[feature]), "contribution": contribution}
+            for feature, contribution in ranked
+        ],
+        "expected": expected,
+    }
+
+
+def _row(card: Scorecard, numbers: Mapping[str, float]) -> Row:
+    return np.array([numbers[feature] for feature in card.names], np.float64)
 
 
 def _shown(value: float) -> float | None:

@@ -133,7 +133,8 @@ class ExplainedDecision(DecisionAnswer):
 
     trace: dict[str, Any] = Field(
         description="The request, every input and feature, every rule's verdict with the values it saw, "
-        "matrix cells, scorecards, policy id, log sequence number and stage timings."
+        "matrix cells, every scorecard's score with what each feature contributed to it (log-odds of bad; null with "
+        "a `problem` if the model that scored is no longer active), policy id, log sequence number and stage timings."
     )
 
 

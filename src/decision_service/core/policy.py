@@ -127,6 +127,7 @@ class Policy:
             },
             "rules": [rule.describe() for rule in self.rule_set.rules],
             "scorecards": {s.scorecard.name: s.scorecard.version for s in self.score_slots},
+            "scorecard_features": {s.scorecard.name: s.scorecard.names for s in self.score_slots},
             "files": {name: document.sha256 for name, document in sorted(self.documents.items())},
         }
 

@@ -13,8 +13,14 @@ import numpy.typing as npt
 
 
 class Scorer(Protocol):
-    """A loaded model: one row in, one raw margin (log-odds of bad) out."""
+    """A loaded model: one row in, one raw margin (log-odds of bad) out, and on request what made it up."""
 
     def margin(self, row: npt.NDArray[np.float64]) -> float:
         """The raw margin of one row of features in manifest order; NaN is null. float64[n_features], contiguous."""
+        ...
+
+    def contributions(self, row: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """float64[n_features + 1]: what each feature adds to the margin, and last the margin expected of an unknown
+        row; their sum is the margin. May be slow, and may be called from another thread than `margin`.
+        """
         ...
