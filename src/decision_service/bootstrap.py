@@ -31,9 +31,7 @@ def wall_clock_ms() -> int:
 def store_of(settings: Settings) -> Store:
     """The store the settings name; the embedded one if they name none. Call from the main thread."""
     url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
-    return open_store(
-        url, data_dir=settings.data_dir, partitions=settings.partitions, profile=settings.durability
-    )
+    return open_store(url, data_dir=settings.data_dir, partitions=settings.partitions, profile=settings.durability)
 
 
 def retention_of(settings: Settings) -> Retention:

@@ -36,7 +36,7 @@ from yaml.events import (
 )
 
 from decision_service.core.limits import POLICY_FILE_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX
-from decision_service.core.source import Document, Findings, Mapping_, Node, Place, Scalar, Sequence_
+from decision_service.core.source import Document, Findings, MappingNode, Node, Place, Scalar, SequenceNode
 
 _LINE_BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _SUFFIXES: Final = (".yaml", ".yml")
@@ -213,8 +213,8 @@ class _Open:
     def node(self) -> Node:
         """The finished node."""
         if self._mapping:
-            return Mapping_(tuple(self._pairs), self._place)
-        return Sequence_(tuple(self._children), self._place)
+            return MappingNode(tuple(self._pairs), self._place)
+        return SequenceNode(tuple(self._children), self._place)
 
 
 def read_text(text: str | bytes, shown_as: str, findings: Findings) -> Document | None:
@@ -246,9 +246,9 @@ def _read_decoded(text: str, digest: str, start: Place, findings: Findings) -> D
         root = _Reader(text, start.file, findings).root()
     except _Unreadable:
         return None
-    if not isinstance(root, Mapping_):
+    if not isinstance(root, MappingNode):
         findings.error(root.place, "the file must hold a mapping", expected="`key: value` lines")
-    if not isinstance(root, Mapping_) or len(findings.errors) > before:
+    if not isinstance(root, MappingNode) or len(findings.errors) > before:
         return None
     return Document(start.file, root, digest)
 

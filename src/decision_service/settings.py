@@ -40,9 +40,7 @@ class Settings(BaseSettings):
     )  # fmt: skip
 
     # --- where it listens -------------------------------------------------------------------------------
-    host: str = Field(
-        "127.0.0.1", description="Address to listen on; other than loopback needs authentication."
-    )
+    host: str = Field("127.0.0.1", description="Address to listen on; other than loopback needs authentication.")
     port: int = Field(PORT_DEFAULT, ge=0, le=65_535, description="TCP port; 0 lets the system choose.")
     workers: int = Field(1, ge=1, le=256, description="Worker processes sharing the socket.")
 
@@ -104,9 +102,7 @@ class Settings(BaseSettings):
         le=limits.BODY_BYTES_MAX,
         description="Largest body of a decision call.",
     )
-    header_bytes_max: int = Field(
-        16_384, ge=1_024, le=65_536, description="Largest request line and headers together."
-    )
+    header_bytes_max: int = Field(16_384, ge=1_024, le=65_536, description="Largest request line and headers together.")
     headers_max: int = Field(100, ge=16, le=1_000, description="Most header fields of a request.")
     header_timeout_ms: int = Field(
         5_000, ge=50, le=60_000, description="A connection whose headers are not complete by then is closed."
@@ -114,9 +110,7 @@ class Settings(BaseSettings):
     body_timeout_ms: int = Field(
         10_000, ge=50, le=600_000, description="A request whose body is not complete by then is answered 408."
     )
-    keep_alive_ms: int = Field(
-        75_000, ge=1_000, le=3_600_000, description="An idle connection is closed after this."
-    )
+    keep_alive_ms: int = Field(75_000, ge=1_000, le=3_600_000, description="An idle connection is closed after this.")
     drain_timeout_ms: int = Field(
         10_000,
         ge=100,
@@ -131,9 +125,7 @@ class Settings(BaseSettings):
     )
 
     # --- access -----------------------------------------------------------------------------------------
-    keys_file: Path | None = Field(
-        None, description="API keys, hashed (`decision-service keys new` adds one)."
-    )
+    keys_file: Path | None = Field(None, description="API keys, hashed (`decision-service keys new` adds one).")
     jwks: str | None = Field(None, description="Public keys of accepted JWTs: a file or an https URL.")
     jwt_issuer: str | None = Field(None, description="Issuer that a JWT must name; needed with jwks.")
     jwt_audience: str | None = Field(None, description="Audience that a JWT must name; needed with jwks.")
@@ -145,9 +137,7 @@ class Settings(BaseSettings):
     )
 
     # --- logging ----------------------------------------------------------------------------------------
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe line logged."
-    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")
     log_json: bool = Field(False, description="Log lines as JSON objects.")
     runtime_dir: Path | None = Field(
         None, description="Directory of the workers' shared counters; none makes a temporary one."
@@ -164,18 +154,14 @@ class Settings(BaseSettings):
         try:
             ZoneInfo(value)
         except (KeyError, ValueError, OSError):
-            raise PydanticCustomError(
-                "time_zone", "unknown time zone, expected one such as Asia/Shanghai"
-            ) from None
+            raise PydanticCustomError("time_zone", "unknown time zone, expected one such as Asia/Shanghai") from None
         return value
 
     @field_validator("redis_url")
     @classmethod
     def _scheme_is_known(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and value.get_secret_value().partition("://")[0] not in STORE_SCHEMES:
-            raise PydanticCustomError(
-                "redis_url", "unknown scheme, expected one of " + ", ".join(STORE_SCHEMES)
-            )
+            raise PydanticCustomError("redis_url", "unknown scheme, expected one of " + ", ".join(STORE_SCHEMES))
         return value
 
     @model_validator(mode="after")
@@ -258,8 +244,6 @@ class SettingRow:
 def settings_table() -> tuple[SettingRow, ...]:
     """Every setting in order, for the generated documentation."""
     return tuple(
-        SettingRow(
-            name, environment_name(name), "" if f.default is None else str(f.default), f.description or ""
-        )
+        SettingRow(name, environment_name(name), "" if f.default is None else str(f.default), f.description or "")
         for name, f in Settings.model_fields.items()
     )

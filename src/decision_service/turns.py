@@ -31,9 +31,7 @@ class Turn:
 
     __slots__ = ("_customer_id", "_deadline", "_waiting")
 
-    def __init__(
-        self, waiting: dict[str, deque[asyncio.Future[None]]], customer_id: str, deadline: float
-    ) -> None:
+    def __init__(self, waiting: dict[str, deque[asyncio.Future[None]]], customer_id: str, deadline: float) -> None:
         self._waiting = waiting
         self._customer_id = customer_id
         self._deadline = deadline

@@ -86,7 +86,7 @@ def test_a_settlement_takes_facility_and_amount_from_its_drawdown() -> None:
 
 
 def test_a_full_log_is_trimmed_from_the_front_and_says_so() -> None:
-    """Beyond the cap the oldest records go, sequence numbers stay, and the header tells through when history is gone."""
+    """Beyond the cap the oldest records go, sequence numbers stay, and the header tells since when they are gone."""
     small = Retention(400 * DAY_MS, 8, 2)
     _, state = apply(CustomerState(), *(posted(i, f"e-{i}", at=1_000 + i) for i in range(8)), retention=small)
     _, after = apply(state, posted(0, "e-8", at=2_000), retention=small)

@@ -30,6 +30,19 @@ HELD = Shown(
     },
     {
         "features": {"a": {}, "b": {}}, "cells": ["grid:C/0.80"],
+        "scorecards": {
+            "behaviour": {
+                "problem": None,
+                "contributions": [
+                    {"feature": name, "value": value, "contribution": contribution}
+                    for name, value, contribution in (
+                        ("b", None, 0.61), ("a", 5400.0, -0.4), ("c", 3.0, 0.25), ("d", 0.5, 0.2), ("e", 1.0, 0.1),
+                        ("f", 2.0, 0.05),
+                    )
+                ],
+            },
+            "fraud": {"problem": "all features null", "contributions": None},
+        },
         "rules": [
             {"id": "odd", "when": "a >  1", "verdict": "fired", "values": {"a": 5400.0, "b": None}},
             {"id": "even", "when": "b < 1", "verdict": "silent", "values": {"b": None}},
@@ -47,7 +60,10 @@ def test_case_reads_as_a_person_would_tell_it() -> None:
         "   HOLD: pay out 0.00 CNY; held for step-up until 2026-11-21T20:35:00Z; this draw capped from 1,000.00 CNY"
         " to 600.00 CNY; new draws at 17.10% instead of 15.60% a year; yellow alert odd_hour_draw; offer coupon",
         "   scorecard behaviour: 602 points, grade C, PD 1.82%",
+        "     risk raised by b = unknown (+0.61), c = 3 (+0.25), d = 0.5 (+0.20), e = 1 (+0.10); risk lowered by",
+        "         a = 5,400 (-0.40)",
         "   scorecard fraud: no score",
+        "     all features null",
         "   RC10 Unusual hour (rule:odd, rule:odder)",
         "   2 rules looked at 2 features; 1 fired (1.2 ms):",
         "     odd: a > 1",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from decision_service.core.limits import POLICY_FILE_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX
-from decision_service.core.source import Findings, Mapping_, Scalar, Sequence_
+from decision_service.core.source import Findings, MappingNode, Scalar, SequenceNode
 from decision_service.policy_files import read_directory, read_document, read_text
 
 
@@ -36,7 +36,7 @@ def test_quoting_is_remembered_and_places_point_at_the_text() -> None:
     assert document is not None
     first, second = document.root.get("a"), document.root.get("b")
     assert isinstance(first, Scalar)
-    assert isinstance(second, Sequence_)
+    assert isinstance(second, SequenceNode)
     assert (first.quoted, first.place.column) == (True, 5)
     assert [(i.place.line, i.place.column) for i in second] == [(2, 5), (2, 11)]
 
@@ -136,4 +136,4 @@ def test_equal_bytes_have_equal_hashes() -> None:
     documents = [read_text(text, "f.yaml", Findings()) for text in ("a: 1\n", b"a: 1\n", "a: 1 \n")]
     hashes = [document.sha256 for document in documents if document is not None]
     assert hashes[0] == hashes[1] != hashes[2]
-    assert all(isinstance(document.root, Mapping_) for document in documents if document is not None)
+    assert all(isinstance(document.root, MappingNode) for document in documents if document is not None)

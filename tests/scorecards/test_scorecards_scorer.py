@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import pytest
 from scorecard_maker import Trained
@@ -21,6 +22,24 @@ def test_margins_equal_lightgbms_own_on_every_row(small_model: Trained) -> None:
     assert [scorer.margin(row) for row in small_model.rows] == small_model.margins.tolist()
 
 
+def test_contributions_equal_lightgbms_own_and_add_up_to_the_margin(small_model: Trained) -> None:
+    """They are bit for bit what `Booster.predict(pred_contrib=True)` gives, nulls included; their sum is the margin."""
+    scorer = LightGbmScorer(small_model.text, 5)
+    rows = small_model.rows[:300]
+    contributions = np.array([scorer.contributions(row) for row in rows])
+    booster = lightgbm.Booster(model_str=small_model.text.decode())
+    assert (contributions == booster.predict(rows, pred_contrib=True)).all()
+    np.testing.assert_allclose(contributions.sum(axis=1), small_model.margins[:300], rtol=0, atol=1e-9)
+
+
+def test_contributions_of_a_row_with_gaps_in_memory(small_model: Trained) -> None:
+    """A column of a matrix is read as the values it holds, not as what lies between them."""
+    scorer = LightGbmScorer(small_model.text, 5)
+    columns = np.asfortranarray(small_model.rows[:20])
+    for strided, row in zip(columns, small_model.rows, strict=False):
+        assert (scorer.contributions(strided) == scorer.contributions(row)).all()
+
+
 def test_an_infinity_is_refused(small_model: Trained) -> None:
     """An infinite feature raises instead of being scored."""
     scorer = LightGbmScorer(small_model.text, 5)
@@ -29,6 +48,8 @@ def test_an_infinity_is_refused(small_model: Trained) -> None:
         row[3] = bad
         with pytest.raises(ValueError, match="feature 3 is infinite"):
             scorer.margin(row)
+        with pytest.raises(ValueError, match="feature 3 is infinite"):
+            scorer.contributions(row)
     assert scorer.margin(small_model.rows[0]) == small_model.margins[0]
 
 
@@ -38,6 +59,8 @@ def test_a_row_of_another_width_is_refused(small_model: Trained) -> None:
     for width in (0, 1, 4, 6):
         with pytest.raises(ValueError, match="shape"):
             scorer.margin(np.zeros(width))
+        with pytest.raises(ValueError, match="shape"):
+            scorer.contributions(np.zeros(width))
 
 
 def test_a_model_of_another_width_is_refused(small_model: Trained) -> None:
@@ -51,8 +74,9 @@ def test_a_closed_scorer_refuses(small_model: Trained) -> None:
     scorer = LightGbmScorer(small_model.text, 5)
     scorer.close()
     scorer.close()
-    with pytest.raises(ValueError, match="closed"):
-        scorer.margin(small_model.rows[0])
+    for call in (scorer.margin, scorer.contributions):
+        with pytest.raises(ValueError, match="closed"):
+            call(small_model.rows[0])
 
 
 def test_threads_may_share_a_scorer(small_model: Trained) -> None:
@@ -61,6 +85,18 @@ def test_threads_may_share_a_scorer(small_model: Trained) -> None:
     with ThreadPoolExecutor(4) as pool:
         margins = list(pool.map(scorer.margin, small_model.rows[:2_000], chunksize=50))
     assert margins == small_model.margins[:2_000].tolist()
+
+
+def test_a_row_may_be_explained_while_others_are_scored(small_model: Trained) -> None:
+    """Contributions asked for in other threads change neither each other nor any margin."""
+    scorer = LightGbmScorer(small_model.text, 5)
+    rows = small_model.rows[:500]
+    with ThreadPoolExecutor(4) as pool:
+        explained = [pool.submit(scorer.contributions, row) for row in rows]
+        margins = [scorer.margin(row) for row in rows]
+        sums = [float(one.result().sum()) for one in explained]
+    assert margins == small_model.margins[:500].tolist()
+    assert sums == pytest.approx(margins, abs=1e-9)
 
 
 @pytest.mark.slow

@@ -108,6 +108,7 @@ class Started:
     store: Store
     decisions: DecisionService
     customers: Customers
+    active: ActivePolicy
 
 
 Run = Callable[..., Any]
@@ -128,7 +129,7 @@ def run(rules: Path, clock: Clock, tmp_path: Path) -> Run:
             try:
                 retention = Retention(400 * DAY_MS, 4_096, 256)
                 decisions = DecisionService(used, active, meters, 16, retention, clock)
-                return await test(Started(used, decisions, Customers(used, active, retention, clock)))
+                return await test(Started(used, decisions, Customers(used, active, retention, clock), active))
             finally:
                 await active.close()
                 await used.close()

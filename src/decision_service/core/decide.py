@@ -82,7 +82,7 @@ def decide(
         read_header(state.log)[0] + len(words) - 2, state.version,
     )  # fmt: skip
     mark(3)
-    return _record(request, policy, outcome, scores, missing, trace, t_ms, now_ms, decision_id)
+    return _record(request, policy, outcome, scores, missing, trace, now_ms, decision_id)
 
 
 def _history_lost(log: bytes, facility: Facility, t_ms: int, reservation_timeout_ms: int) -> tuple[Effect, ...]:
@@ -234,14 +234,14 @@ def _raise_allowed(effects: list[Effect], words: Words, facility: Facility, poli
 
 def _record(
     request: DrawdownRequest, policy: Policy, outcome: Outcome, scores: dict[str, Score], missing: tuple[str, ...],
-    trace: Trace, t_ms: int, now_ms: int, decision_id: str,
+    trace: Trace, now_ms: int, decision_id: str,
 ) -> Decision:  # fmt: skip
     expiry_ms = policy.rule_set.guardrails.hold_expiry_ms(outcome.hold) if outcome.hold else None
     return Decision(
         decision_id=decision_id, request_id=request.request_id, customer_id=request.customer_id,
         facility_id=request.facility_id, decision=outcome.decision, approved_minor=outcome.approved_minor,
         currency=request.currency, hold=outcome.hold,
-        hold_expires_at_ms=None if expiry_ms is None else t_ms + expiry_ms,
+        hold_expires_at_ms=None if expiry_ms is None else now_ms + expiry_ms,
         reprice=outcome.reprice, limit_change=outcome.limit_change, alerts=outcome.alerts, offers=outcome.offers,
         tags=outcome.tags, reasons=outcome.reasons, scores=scores, policy_id=policy.id, policy_label=policy.label,
         rung="no_score" if any(s.points is None for s in scores.values()) else "full",

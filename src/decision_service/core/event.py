@@ -184,11 +184,13 @@ def event_key(event_id: str) -> int:
     return _digest(event_id, 8, b"event")
 
 
+@lru_cache(maxsize=4_096)
 def counterparty_key(counterparty_id: str) -> int:
     """64-bit key of a counterparty (payee)."""
     return _digest(counterparty_id, 8, b"party")
 
 
+@lru_cache(maxsize=4_096)
 def device_key(device_id: str) -> int:
     """32-bit key of a device."""
     return _digest(device_id, 4, b"device")

@@ -86,9 +86,10 @@ def merge(
     """One outcome from the effects of all rules. `raise_allowed` is False during the cooling-off period."""
     asked = _sorted_out(effects, amount_minor)
     reprice = _reprice(asked, facility)
-    cap_bps = guardrails.apr_cap_at(t_ms)
-    if reprice is not None and cap_bps is not None and reprice.to_bps > cap_bps:
-        asked.setdefault(Hold, []).append(PRICE_ABOVE_CAP)
+    if reprice is not None:
+        cap_bps = guardrails.apr_cap_at(t_ms)
+        if cap_bps is not None and reprice.to_bps > cap_bps:
+            asked.setdefault(Hold, []).append(PRICE_ABOVE_CAP)
     hold, approved = _payout(asked, amount_minor)
     if hold:
         reprice = None
@@ -98,7 +99,7 @@ def merge(
         tuple(sorted({e.action for e in asked.get(Alert, ()) if isinstance(e.action, Alert)})),
         tuple(sorted({e.action.name for e in asked.get(Offer, ()) if isinstance(e.action, Offer)})),
         _tags(asked),
-        tuple(sorted({Reason(e.reason, e.source) for of_type in asked.values() for e in of_type if e.reason})),
+        _reasons(asked),
     )  # fmt: skip
 
 
@@ -136,6 +137,11 @@ def _reprice(asked: Asked, facility: Facility) -> Reprice | None:
     if not rates or max(rates) == facility.apr_bps:
         return None
     return Reprice(facility.apr_bps, max(rates))
+
+
+def _reasons(asked: Asked) -> tuple[Reason, ...]:
+    given = {(e.reason, e.source) for of_type in asked.values() for e in of_type if e.reason}
+    return tuple(Reason(code, source) for code, source in sorted(given))
 
 
 def _tags(asked: Asked) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from decision_service.core.rules.attributes import AttributeSpec, read_attribute
 from decision_service.core.rules.compile import RuleSet, compile_rule_set
 from decision_service.core.rules.schema import RuleSetSpec, read_rule_set
 from decision_service.core.scorecards.scorecard import Scorecard
-from decision_service.core.source import Document, Findings, Mapping_, Place, Scalar, Sequence_, nearest_name
+from decision_service.core.source import Document, Findings, MappingNode, Place, Scalar, SequenceNode, nearest_name
 from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, Layout, NameSpec, Vocabulary
 from decision_service.core.zone import Zone
 
@@ -329,11 +329,11 @@ def _read_head(document: Document | None, findings: Findings) -> Head:
     return Head(label.text if isinstance(label, Scalar) else UNLABELLED, lists, record)
 
 
-def _names_under(root: Mapping_, key: str, findings: Findings) -> list[tuple[str, Place]]:
+def _names_under(root: MappingNode, key: str, findings: Findings) -> list[tuple[str, Place]]:
     node = root.get(key)
     if node is None:
         return []
-    if not isinstance(node, Sequence_) or not all(isinstance(item, Scalar) for item in node):
+    if not isinstance(node, SequenceNode) or not all(isinstance(item, Scalar) for item in node):
         findings.error(node.place, f"`{key}` must be a list of names", expected=f"{key}: [name, name]")
         return []
     return [(item.text, item.place) for item in node if isinstance(item, Scalar)]

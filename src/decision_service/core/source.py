@@ -79,7 +79,7 @@ class Scalar:
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence_:
+class SequenceNode:
     """A YAML sequence."""
 
     items: tuple[Node, ...]
@@ -90,7 +90,7 @@ class Sequence_:
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping_:
+class MappingNode:
     """A YAML mapping in file order; keys are scalars, duplicates were refused by the reader."""
 
     items: tuple[tuple[Scalar, Node], ...]
@@ -105,7 +105,7 @@ class Mapping_:
         return tuple(name.text for name, _ in self.items)
 
 
-Node = Scalar | Sequence_ | Mapping_
+Node = Scalar | SequenceNode | MappingNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Document:
     """One policy file: its path as shown to people, its root, and the bytes' content hash (hex SHA-256)."""
 
     file: str
-    root: Mapping_
+    root: MappingNode
     sha256: str
 
 

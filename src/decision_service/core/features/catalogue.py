@@ -28,7 +28,7 @@ from decision_service.core.features.nulls import NullRule
 from decision_service.core.features.references import check_references
 from decision_service.core.features.rows import Row, Variant, read_rows
 from decision_service.core.limits import FEATURES_MAX
-from decision_service.core.source import Document, Findings, Mapping_, Place, Scalar, Sequence_, nearest_name
+from decision_service.core.source import Document, Findings, MappingNode, Place, Scalar, SequenceNode, nearest_name
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
 
 SURGE: Final = "__new"
@@ -90,7 +90,7 @@ def _name_spec(spec: FeatureSpec) -> NameSpec:
 def _sections(documents: Sequence[Document], section: str, findings: Findings) -> Iterator[tuple[Scalar, object]]:
     for document in documents:
         node = document.root.get(section)
-        if isinstance(node, Mapping_):
+        if isinstance(node, MappingNode):
             yield from node.items
         elif node is not None:
             findings.error(node.place, f"`{section}` must be a mapping of names", expected="name: row")
@@ -122,7 +122,7 @@ def _read_constants(documents: Sequence[Document], findings: Findings) -> dict[s
         if isinstance(node, Scalar):
             value = _constant_value(node)
             kind = Kind.STRING if isinstance(value, str) else Kind.NUMBER
-        elif isinstance(node, Sequence_) and all(isinstance(item, Scalar) for item in node):
+        elif isinstance(node, SequenceNode) and all(isinstance(item, Scalar) for item in node):
             value = tuple(_constant_value(item) for item in node if isinstance(item, Scalar))
             kind = Kind.LIST
         else:

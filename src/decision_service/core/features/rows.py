@@ -22,7 +22,7 @@ from decision_service.core.features.aggregations import (
 from decision_service.core.features.event_names import KEYS, MEASURES
 from decision_service.core.features.nulls import EXPECTED as NULL_EXPECTED
 from decision_service.core.features.nulls import NullRule, read_codes
-from decision_service.core.source import Findings, Mapping_, Node, Place, Scalar, Sequence_, nearest_name
+from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar, SequenceNode, nearest_name
 
 MONTH_MS: Final = 30 * 86_400_000
 _COMMON: Final = (
@@ -120,7 +120,7 @@ def _filled(text: str, variant: Variant) -> str:
     return _SLOT.sub(fill, text)
 
 
-def _unknown_keys(nodes: Mapping_, section: str, findings: Findings) -> None:
+def _unknown_keys(nodes: MappingNode, section: str, findings: Findings) -> None:
     allowed = _KEYS[section]
     for key, _ in nodes.items:
         if key.text not in allowed:
@@ -133,7 +133,7 @@ def _unknown_keys(nodes: Mapping_, section: str, findings: Findings) -> None:
 def _scalars(node: Node | None, findings: Findings) -> list[Scalar]:
     if node is None:
         return []
-    items = [node] if isinstance(node, Scalar) else list(node) if isinstance(node, Sequence_) else [node]
+    items = [node] if isinstance(node, Scalar) else list(node) if isinstance(node, SequenceNode) else [node]
     wrong = [item for item in items if not isinstance(item, Scalar)]
     for item in wrong:
         findings.error(item.place, "a plain value or a list of plain values is expected here")
@@ -154,7 +154,7 @@ def _null_rule(node: Node | None, place: Place, findings: Findings) -> NullRule:
 
 def _windows(node: Node | None, findings: Findings) -> list[tuple[str, int]]:
     """`(label, ms)` of every window; bad ones are reported and left out."""
-    if isinstance(node, Mapping_):
+    if isinstance(node, MappingNode):
         pairs = [(key.text, value) for key, value in node.items if isinstance(value, Scalar)]
     else:
         pairs = [(scalar.text, scalar) for scalar in _scalars(node, findings)]
@@ -195,7 +195,7 @@ def _each(node: Node | None, findings: Findings) -> list[dict[str, str]]:
     """Every combination of the parameters of `each`."""
     if node is None:
         return [{}]
-    if not isinstance(node, Mapping_):
+    if not isinstance(node, MappingNode):
         findings.error(node.place, "`each` is a mapping of a name to a list of values")
         return [{}]
     names = [key.text for key, _ in node.items]
@@ -203,7 +203,7 @@ def _each(node: Node | None, findings: Findings) -> list[dict[str, str]]:
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*lists)]
 
 
-def _variants(name: str, nodes: Mapping_, findings: Findings) -> Iterator[Variant]:
+def _variants(name: str, nodes: MappingNode, findings: Findings) -> Iterator[Variant]:
     for values in _each(nodes.get("each"), findings):
         bare = _filled(name, Variant("", values=values))
         buckets = nodes.get("buckets")
@@ -222,7 +222,7 @@ def _variants(name: str, nodes: Mapping_, findings: Findings) -> Iterator[Varian
             yield Variant(bare, window[0][0], window[0][1] or month[0] * MONTH_MS, month[0], values=values)
 
 
-def _check_choice(nodes: Mapping_, key: str, known: Iterable[str], findings: Findings, what: str) -> str | None:
+def _check_choice(nodes: MappingNode, key: str, known: Iterable[str], findings: Findings, what: str) -> str | None:
     """The scalar under `key` if it is a known one."""
     node = nodes.get(key)
     if not isinstance(node, Scalar):
@@ -236,7 +236,7 @@ def _check_choice(nodes: Mapping_, key: str, known: Iterable[str], findings: Fin
     return None
 
 
-def _check_number(nodes: Mapping_, key: str, findings: Findings) -> None:
+def _check_number(nodes: MappingNode, key: str, findings: Findings) -> None:
     node = nodes.get(key)
     if not isinstance(node, Scalar) or _SLOT.search(node.text):
         return
@@ -253,7 +253,7 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _check_aggregation(key: Scalar, nodes: Mapping_, findings: Findings) -> None:
+def _check_aggregation(key: Scalar, nodes: MappingNode, findings: Findings) -> None:
     known = (*AGGREGATIONS, *SERIES, *MOMENTS)
     name = _check_choice(nodes, "agg", known, findings, "aggregation")
     if nodes.get("agg") is None:
@@ -275,7 +275,7 @@ def _check_aggregation(key: Scalar, nodes: Mapping_, findings: Findings) -> None
         _check_number(nodes, number, findings)
 
 
-def _check_row(key: Scalar, nodes: Mapping_, section: str, findings: Findings) -> None:
+def _check_row(key: Scalar, nodes: MappingNode, section: str, findings: Findings) -> None:
     _unknown_keys(nodes, section, findings)
     if section == "features":
         _check_aggregation(key, nodes, findings)
@@ -289,7 +289,7 @@ def _check_row(key: Scalar, nodes: Mapping_, section: str, findings: Findings) -
     _check_choice(nodes, "unit", UNITS, findings, "unit")
 
 
-def _read_row(key: Scalar, nodes: Mapping_, section: str, findings: Findings) -> Row:
+def _read_row(key: Scalar, nodes: MappingNode, section: str, findings: Findings) -> Row:
     _check_row(key, nodes, section, findings)
     null = NullRule() if section == "segments" else _null_rule(nodes.get("null"), key.place, findings)
     unit = nodes.get("unit")
@@ -305,8 +305,8 @@ def read_rows(items: Iterable[tuple[Scalar, object]], section: str, findings: Fi
     rows = []
     for key, node in items:
         if isinstance(node, Scalar) and section == "segments":
-            node = Mapping_(((Scalar("expr", node.place), node),), node.place)
-        if isinstance(node, Mapping_):
+            node = MappingNode(((Scalar("expr", node.place), node),), node.place)
+        if isinstance(node, MappingNode):
             before = len(findings.errors)
             row = _read_row(key, node, section, findings)
             if len(findings.errors) == before:

@@ -14,7 +14,7 @@ from typing import Final
 from decision_service.core.limits import STRING_VALUE_CHARS_MAX
 from decision_service.core.rules.constants import UNITS
 from decision_service.core.rules.fields import check_keys, duration_ms, identifier, mapping, one_of, scalar
-from decision_service.core.source import Document, Findings, Mapping_, Node, Scalar
+from decision_service.core.source import Document, Findings, MappingNode, Node, Scalar
 from decision_service.core.vocabulary import Kind, NameSpec
 
 _KEYS: Final = ("type", "unit", "source", "ttl", "meaning", "meaning_zh")
@@ -69,7 +69,7 @@ def _read(key: Scalar, node: Node, findings: Findings) -> AttributeSpec | None:
     return AttributeSpec(spec, source, ttl_ms, chinese.text if isinstance(chinese, Scalar) else "")
 
 
-def _must(block: Mapping_, key: str) -> Node:
+def _must(block: MappingNode, key: str) -> Node:
     node = block.get(key)
     assert node is not None, "check_keys saw to it"
     return node

@@ -17,7 +17,7 @@ from typing import Final
 from decision_service.core.limits import LIST_VALUES_MAX
 from decision_service.core.rules.fields import check_keys, identifier, instant_ms, is_number, mapping, number, one_of
 from decision_service.core.rules.spec import DatedConstant
-from decision_service.core.source import Findings, Mapping_, Node, Place, Scalar, Sequence_
+from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar, SequenceNode
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
 from decision_service.core.zone import Zone
 
@@ -54,7 +54,7 @@ def read_constants(node: Node, vocabulary: Vocabulary, zone: Zone | None, findin
 
 
 def _read(name: str, node: Node, zone: Zone | None, findings: Findings) -> tuple[NameSpec, DatedConstant | None] | None:
-    if not isinstance(node, Mapping_):
+    if not isinstance(node, MappingNode):
         value = _value(node, name, findings)
         return None if value is None else (_spec(name, value, "", ""), None)
     if not check_keys(node, ("value", "effective_from", "unit", "note"), (), f"constant `{name}`", findings):
@@ -83,7 +83,7 @@ def _spec(name: str, value: Value, unit: str, meaning: str) -> NameSpec:
 
 
 def _value(node: Node, name: str, findings: Findings) -> Value | None:
-    if not isinstance(node, Sequence_):
+    if not isinstance(node, SequenceNode):
         return _one(node, name, findings)
     values = [_one(item, name, findings) for item in node]
     sound = tuple(value for value in values if value is not None)

@@ -33,7 +33,7 @@ from decision_service.core.decision import (
 from decision_service.core.expressions.parse import parse_number
 from decision_service.core.rules.fields import check_keys, identifier, mapping, one_of, scalar
 from decision_service.core.rules.spec import ComputedEffect, ComputedSort, EffectSpec, FixedEffect, OnNull
-from decision_service.core.source import Findings, Mapping_, Node, Scalar, Sequence_, nearest_name
+from decision_service.core.source import Findings, MappingNode, Node, Scalar, SequenceNode, nearest_name
 from decision_service.core.vocabulary import Vocabulary
 
 _SORTS: Final = ("hold", "cap_draw", "limit", "price", "alert", "offer", "renew", "tag", "approve")
@@ -54,9 +54,9 @@ class EffectReader:
 
     def read(self, node: Node) -> tuple[EffectSpec, ...] | None:
         """The effects that `node` asks for, or None if anything is wrong with them."""
-        if isinstance(node, Sequence_):
+        if isinstance(node, SequenceNode):
             parts = [self.read(item) for item in node]
-        elif isinstance(node, Mapping_):
+        elif isinstance(node, MappingNode):
             parts = [self._keyed(key, value) for key, value in node.items]
         elif node.text == "approve":
             parts = [(FixedEffect(Approve(), node.place),)]
@@ -70,7 +70,7 @@ class EffectReader:
 
     def on_null(self, node: Node, may_fire: bool) -> OnNull | None:
         """What to do when the condition is unknown: fire, skip, hold (a review) or `{hold: kind}`."""
-        if isinstance(node, Mapping_) and node.keys() == ("hold",):
+        if isinstance(node, MappingNode) and node.keys() == ("hold",):
             return self._hold_kind(node.items[0][1])
         words = ("fire", "skip", "hold") if may_fire else ("skip", "hold")
         match one_of(node, words, "`on_null`", self._findings):
@@ -128,7 +128,7 @@ class EffectReader:
     def _one_of_computed(
         self, node: Node, what: str, sorts: tuple[ComputedSort, ...], expected: str
     ) -> EffectSpec | None:
-        if not isinstance(node, Mapping_) or len(node.items) != 1:
+        if not isinstance(node, MappingNode) or len(node.items) != 1:
             self._findings.error(node.place, f"`{what}` takes one change", expected=expected)
             return None
         key, value = node.items[0]

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 from decision_service.core.limits import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
-from decision_service.core.source import Findings, Mapping_, Node, Place, Scalar, Sequence_, nearest_name
+from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar, SequenceNode, nearest_name
 from decision_service.core.zone import Zone
 
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
@@ -23,25 +23,25 @@ _IDENTIFIER: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _UNIT_MS: Final = {"s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
 
 
-def mapping(node: Node | None, what: str, place: Place, findings: Findings) -> Mapping_ | None:
+def mapping(node: Node | None, what: str, place: Place, findings: Findings) -> MappingNode | None:
     """`node` as a mapping; `place` is where its key stands, for when it is missing altogether."""
-    if isinstance(node, Mapping_):
+    if isinstance(node, MappingNode):
         return node
     at = place if node is None else node.place
     findings.error(at, f"{what} must be a mapping", expected="`key: value` lines or {key: value}")
     return None
 
 
-def sequence(node: Node, what: str, findings: Findings) -> Sequence_ | None:
+def sequence(node: Node, what: str, findings: Findings) -> SequenceNode | None:
     """`node` as a sequence."""
-    if isinstance(node, Sequence_):
+    if isinstance(node, SequenceNode):
         return node
     findings.error(node.place, f"{what} must be a list", expected="`- item` lines or [item, item]")
     return None
 
 
 def check_keys(
-    node: Mapping_, known: Collection[str], required: Collection[str], what: str, findings: Findings
+    node: MappingNode, known: Collection[str], required: Collection[str], what: str, findings: Findings
 ) -> bool:
     """Report unknown and missing keys; whether there were none."""
     sound = True

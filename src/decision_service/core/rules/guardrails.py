@@ -17,7 +17,7 @@ from decision_service.core.reasons import TEXTS
 from decision_service.core.rules.constants import read_dated
 from decision_service.core.rules.fields import check_keys, duration_ms, is_number, mapping, number, one_of
 from decision_service.core.rules.spec import Fallback, Guardrails
-from decision_service.core.source import Findings, Mapping_, Node
+from decision_service.core.source import Findings, MappingNode, Node
 from decision_service.core.zone import Zone
 
 _BPS = 10_000
@@ -87,7 +87,7 @@ def read_fallback(node: Node, findings: Findings) -> Fallback | None:
     return None if hold is None or reason is None or small is None else Fallback(hold, reason, small)
 
 
-def _hold(block: Mapping_, findings: Findings) -> HoldKind | None:
+def _hold(block: MappingNode, findings: Findings) -> HoldKind | None:
     node = block.get("hold")
     match None if node is None else one_of(node, HOLD_RANK, "kind of hold", findings):
         case "step_up":
@@ -99,7 +99,7 @@ def _hold(block: Mapping_, findings: Findings) -> HoldKind | None:
     return None
 
 
-def read_reason(block: Mapping_, findings: Findings) -> str | None:
+def read_reason(block: MappingNode, findings: Findings) -> str | None:
     """The reason code under `reason`; the empty string if there is none, None if it is not a known code."""
     node = block.get("reason")
     return "" if node is None else one_of(node, TEXTS, "reason code", findings)

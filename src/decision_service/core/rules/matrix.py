@@ -21,7 +21,7 @@ from decision_service.core.limits import MATRIX_CELLS_MAX
 from decision_service.core.rules.effects import EffectReader, action_of
 from decision_service.core.rules.fields import mapping, sequence
 from decision_service.core.rules.spec import Axis, ComputedEffect, EffectSpec, FixedEffect
-from decision_service.core.source import Findings, Mapping_, Node, Place, Scalar, nearest_name
+from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar, nearest_name
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
 
 Cells = tuple[tuple[tuple[EffectSpec, ...], ...], ...]
@@ -106,7 +106,7 @@ def read_cells(node: Node, rows: Axis, columns: Axis, effects: EffectReader, fin
 
 
 def _row(
-    label: str, block: Mapping_, columns: Axis, effects: EffectReader, findings: Findings
+    label: str, block: MappingNode, columns: Axis, effects: EffectReader, findings: Findings
 ) -> tuple[tuple[EffectSpec, ...], ...] | None:
     node = block.get(label)
     if node is None:

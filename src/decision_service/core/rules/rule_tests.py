@@ -23,7 +23,7 @@ from decision_service.core.rules.fields import (
     sequence,
 )
 from decision_service.core.rules.spec import NOTHING_KNOWN, TestSpec
-from decision_service.core.source import Findings, Mapping_, Node, Place, Scalar, nearest_name
+from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar, nearest_name
 from decision_service.core.vocabulary import Kind, NameSpec
 from decision_service.core.zone import Zone
 
@@ -31,7 +31,7 @@ Value = float | str | frozenset[str]
 
 
 def read_tests(
-    node: Mapping_, specs: Iterable[NameSpec], expected: Collection[str], zone: Zone | None, findings: Findings
+    node: MappingNode, specs: Iterable[NameSpec], expected: Collection[str], zone: Zone | None, findings: Findings
 ) -> tuple[TestSpec, ...]:
     """The tests under `tests` of a rule or matrix that reads `specs`; wrong ones are left out and reported."""
     tests = node.get("tests")

@@ -35,7 +35,7 @@ from decision_service.core.rules.spec import (
     RuleSetSpec,
     RuleSpec,
 )
-from decision_service.core.source import Document, Findings, Mapping_, Node, Place, Scalar
+from decision_service.core.source import Document, Findings, MappingNode, Node, Place, Scalar
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
 from decision_service.core.zone import Zone
 
@@ -78,7 +78,7 @@ def read_rule_set(
 class _Reader:
     """Reads one rule set; every method records what is wrong and goes on."""
 
-    def __init__(self, root: Mapping_, vocabulary: Vocabulary, findings: Findings, zone: Zone | None) -> None:
+    def __init__(self, root: MappingNode, vocabulary: Vocabulary, findings: Findings, zone: Zone | None) -> None:
         self._root = root
         self._findings = findings
         self._zone = zone
@@ -129,7 +129,7 @@ class _Reader:
         names = [identifier(item, "a stage", self._findings) for item in items or ()]
         return tuple(name for name in names if name is not None)
 
-    def _parts(self, key: str, read: Callable[[Mapping_], Part | None]) -> Iterable[Part]:
+    def _parts(self, key: str, read: Callable[[MappingNode], Part | None]) -> Iterable[Part]:
         node = self._root.get(key)
         items = None if node is None else sequence(node, f"`{key}`", self._findings)
         if items is not None and len(items.items) > RULES_MAX:
@@ -147,7 +147,7 @@ class _Reader:
 
     # --- a rule -----------------------------------------------------------------------------------------------
 
-    def _rule(self, node: Mapping_) -> RuleSpec | None:
+    def _rule(self, node: MappingNode) -> RuleSpec | None:
         sound = check_keys(node, _RULE, ("id", "when", "then"), "a rule", self._findings)
         rule_id, stage = self._id(node), self._stage(node)
         when_node, then_node = node.get("when"), node.get("then")
@@ -171,7 +171,7 @@ class _Reader:
     def _names(self, specs: Iterable[NameSpec]) -> frozenset[str]:
         return frozenset(s.name for s in specs if s.kind is not Kind.LIST and s.name not in self._dated)
 
-    def _id(self, node: Mapping_) -> str | None:
+    def _id(self, node: MappingNode) -> str | None:
         id_node = node.get("id")
         name = None if id_node is None else identifier(id_node, "an id", self._findings)
         if name is None or id_node is None:
@@ -184,7 +184,7 @@ class _Reader:
             )  # fmt: skip
         return name
 
-    def _stage(self, node: Mapping_) -> str | None:
+    def _stage(self, node: MappingNode) -> str | None:
         stage = node.get("stage")
         if stage is None and not self._stages:
             return ""
@@ -193,7 +193,7 @@ class _Reader:
             return None
         return one_of(stage, self._stages, "stage", self._findings)
 
-    def _on_null(self, node: Mapping_, then: Collection[EffectSpec], may_fire: bool) -> OnNull | None:
+    def _on_null(self, node: MappingNode, then: Collection[EffectSpec], may_fire: bool) -> OnNull | None:
         given = node.get("on_null")
         if given is not None:
             return self._effects.on_null(given, may_fire)
@@ -205,7 +205,7 @@ class _Reader:
             return None
         return "skip"
 
-    def _reason(self, node: Mapping_, then: Iterable[EffectSpec]) -> str | None:
+    def _reason(self, node: MappingNode, then: Iterable[EffectSpec]) -> str | None:
         reason = read_reason(node, self._findings)
         if reason == "" and any(is_adverse(effect) for effect in then):
             self._findings.error(
@@ -216,7 +216,7 @@ class _Reader:
 
     # --- a matrix ---------------------------------------------------------------------------------------------
 
-    def _matrix(self, node: Mapping_) -> MatrixSpec | None:
+    def _matrix(self, node: MappingNode) -> MatrixSpec | None:
         sound = check_keys(node, _MATRIX, ("id", "rows", "columns", "cells"), "a matrix", self._findings)
         matrix_id, stage = self._id(node), self._stage(node)
         rows_node, columns_node, cells_node = node.get("rows"), node.get("columns"), node.get("cells")
@@ -243,6 +243,6 @@ def _amount_names(effects: Iterable[EffectSpec]) -> list[NameSpec]:
     return [spec for e in effects if isinstance(e, ComputedEffect) for spec in names_in(e.amount)]
 
 
-def _note(node: Mapping_) -> str:
+def _note(node: MappingNode) -> str:
     note: Node | None = node.get("note")
     return note.text if isinstance(note, Scalar) else ""

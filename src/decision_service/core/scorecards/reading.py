@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from decision_service.core.source import Findings, Mapping_, Node, Place, Scalar, Sequence_, nearest_name
+from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar, SequenceNode, nearest_name
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"[+-]?\d+")
@@ -22,7 +22,7 @@ _FLAGS = {"true": True, "false": False}
 class Section:
     """The keys of one mapping, read with their types. `what` names the mapping in messages: `calibration`."""
 
-    def __init__(self, node: Mapping_, what: str, findings: Findings) -> None:
+    def __init__(self, node: MappingNode, what: str, findings: Findings) -> None:
         self.node = node
         self.what = what
         self.findings = findings
@@ -95,7 +95,7 @@ class Section:
         node = self._node(key, "a list of numbers", required=required)
         if node is None:
             return ()
-        if not isinstance(node, Sequence_):
+        if not isinstance(node, SequenceNode):
             self._wrong(key, node, "a list of numbers")
             return ()
         return tuple(self._item(key, item, nulls) for item in node)
@@ -105,7 +105,7 @@ class Section:
         node = self._node(key, "a list of texts", required=required)
         if node is None:
             return ()
-        if not isinstance(node, Sequence_):
+        if not isinstance(node, SequenceNode):
             self._wrong(key, node, "a list of texts")
             return ()
         for item in node:
@@ -116,23 +116,23 @@ class Section:
     def section(self, key: str, *, required: bool = True) -> Section:
         """A mapping below this one; an empty one if it is missing."""
         node = self._node(key, "a mapping", required=required)
-        if node is not None and not isinstance(node, Mapping_):
+        if node is not None and not isinstance(node, MappingNode):
             self._wrong(key, node, "a mapping")
             node = None
-        return Section(Mapping_((), self.place) if node is None else node, f"{self.what}.{key}", self.findings)
+        return Section(MappingNode((), self.place) if node is None else node, f"{self.what}.{key}", self.findings)
 
     def sections(self, key: str, *, required: bool = True) -> tuple[Section, ...]:
         """A list of mappings."""
         node = self._node(key, "a list of mappings", required=required)
         if node is None:
             return ()
-        if not isinstance(node, Sequence_):
+        if not isinstance(node, SequenceNode):
             self._wrong(key, node, "a list of mappings")
             return ()
         for item in node:
-            if not isinstance(item, Mapping_):
+            if not isinstance(item, MappingNode):
                 self._wrong(key, item, "a mapping")
-        mappings = [item for item in node if isinstance(item, Mapping_)]
+        mappings = [item for item in node if isinstance(item, MappingNode)]
         return tuple(Section(item, f"{self.what}.{key}.{i}", self.findings) for i, item in enumerate(mappings))
 
     def items(self) -> Iterator[tuple[str, Scalar]]:
