@@ -11,6 +11,7 @@ from typing import Any, Final
 
 WIDTH: Final = 100  # characters
 CONTRIBUTIONS_SHOWN: Final = 5  # of a scorecard, the largest
+CONTRIBUTION_MIN: Final = 0.005  # log-odds of bad; what would read 0.00 moved nothing
 LIMIT_CHANGES: Final[Mapping[str, str]] = {
     "raise": "limit raised", "cut": "limit cut", "freeze": "limit frozen", "draw_cap": "this draw capped",
 }  # fmt: skip
@@ -55,7 +56,7 @@ def _moved(scorecard: Mapping[str, Any]) -> str:
     return "; ".join(
         f"risk {word} by {', '.join(moved)}"
         for word, sign in (("raised", 1), ("lowered", -1))
-        if (moved := [_contribution(c) for c in shown if sign * c["contribution"] > 0])
+        if (moved := [_contribution(c) for c in shown if sign * c["contribution"] >= CONTRIBUTION_MIN])
     )
 
 
