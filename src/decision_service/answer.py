@@ -26,6 +26,7 @@ class Answer:
     decision_id: str
     outcome: str = ""
     rung: str = ""
+    stages_s: tuple[float, ...] = ()  # seconds of read, features, score, rules, commit, serialise; none of a replay
 
 
 @lru_cache(maxsize=1_024)

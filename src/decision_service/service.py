@@ -59,12 +59,11 @@ from decision_service.decision_log import answer_in, decode, encode, fingerprint
 from decision_service.recording import Retention
 from decision_service.store import Commit, Store
 from decision_service.store.keys import decision_id_of, partition_of_decision
-from decision_service.telemetry import Meters, Stage
+from decision_service.telemetry import Meters
 from decision_service.trace import render_trace
 from decision_service.turns import Turns
 
 READ_TIMEOUT_S: Final = 2.0  # of calls that no money waits for
-_SOONEST_S: Final = 0.0005  # a store call gets at least this, so that a nearly spent budget still fails as a time-out
 
 
 class DecisionService:
@@ -94,31 +93,53 @@ class DecisionService:
         deadline = clock() + budget_ms / 1000 - (perf_counter() - arrived)
         decision_id = decision_id_of(request.customer_id, request.request_id, self._partitions)
         try:
-            async with self._turns.turn(request.customer_id, deadline):
-                for _ in range(COMMIT_ATTEMPTS_MAX):
-                    state = await self._read(request.customer_id, decision_id, deadline - clock())
-                    if state.decision is not None:
-                        return self._replay(state.decision, request, decision_id)
-                    try:
-                        return await self._decide_once(request, state, decision_id, arrived, deadline - clock())
-                    except VersionMoved:
-                        continue
+            if not self._turns.take(request.customer_id):
+                await self._turns.wait(request.customer_id, deadline)
+            try:
+                return await self._decide_in_turn(request, decision_id, arrived, deadline)
+            finally:
+                self._turns.leave(request.customer_id)
         except OutcomeUnknown as error:
             return await self._ask_again(request, decision_id, deadline - clock(), error)
         except StoreError as error:
             self._meters.count_store_error(error.code)
             raise
+
+    async def _decide_in_turn(
+        self, request: DrawdownRequest, decision_id: str, arrived: float, deadline: float
+    ) -> Answer:
+        """Read, decide, commit; again while the customer changes in between."""
+        clock = asyncio.get_running_loop().time
+        for _ in range(COMMIT_ATTEMPTS_MAX):
+            began = perf_counter()
+            state = await self._store.read(request.customer_id, decision_id, time_left(deadline - clock()))
+            read_s = perf_counter() - began
+            if state.decision is not None:
+                return self._replay(state.decision, request, decision_id)
+            self._refuse_spent(request, state, decision_id)
+            await self._own_facility(request, state, deadline - clock())
+            decision, frame, stages_s = self._evaluate(request, state, decision_id, arrived)
+            commit = self._commit(request, state, decision, frame)
+            began = perf_counter()
+            try:
+                await self._store.commit(commit, time_left(deadline - clock()))
+            except VersionMoved:
+                continue
+            for reason in decision.reasons:
+                self._meters.count_reason(reason.code)
+            stages_s = (read_s, *stages_s[:-1], perf_counter() - began, stages_s[-1])
+            return Answer(answer_in(frame), False, decision_id, decision.decision, decision.rung, stages_s)
         raise DeadlineExceeded("this customer is being changed by too many callers at once")
 
     async def preview(self, request: DrawdownRequest, budget_ms: int, arrived: float) -> bytes:
         """The answer the real call would give now, with its trace; records nothing."""
         decision_id = decision_id_of(request.customer_id, request.request_id, self._partitions)
         left_s = budget_ms / 1000 - (perf_counter() - arrived)
-        state = await self._read(request.customer_id, decision_id, left_s)
+        state = await self._store.read(request.customer_id, decision_id, time_left(left_s))
         if state.decision is not None:
             self._refuse_other_content(state.decision, request)
             return await self._explained(state.decision)
-        _, frame = self._evaluate(request, state, decision_id, arrived)
+        _, frame, _ = self._evaluate(request, state, decision_id, arrived)
         return await self._explained(frame)
 
     async def decision(self, decision_id: str) -> bytes:
@@ -130,45 +151,16 @@ class DecisionService:
             raise NotFound(f"no decision {decision_id!r}")
         return await self._explained(frame)
 
-    async def _read(self, customer_id: str, decision_id: str, left_s: float) -> CustomerState:
-        began = perf_counter()
-        if left_s <= 0:
-            raise DeadlineExceeded("the deadline passed before the customer could be read")
-        state = await self._store.read(customer_id, decision_id, max(left_s, _SOONEST_S))
-        self._meters.observe_stage(Stage.READ, perf_counter() - began)
-        return state
-
-    async def _decide_once(
-        self, request: DrawdownRequest, state: CustomerState, decision_id: str, arrived: float, left_s: float
-    ) -> Answer:
-        """Decide on what was read and commit it. VersionMoved if the customer changed meanwhile."""
-        self._refuse_spent(request, state, decision_id)
-        await self._own_facility(request, state, left_s)
-        decision, frame = self._evaluate(request, state, decision_id, arrived)
-        began = perf_counter()
-        left_s -= began - arrived
-        await self._store.commit(self._commit(request, state, decision, frame), max(left_s, _SOONEST_S))
-        self._meters.observe_stage(Stage.COMMIT, perf_counter() - began)
-        for reason in decision.reasons:
-            self._meters.count_reason(reason.code)
-        return Answer(answer_in(frame), False, decision_id, decision.decision, decision.rung)
-
     def _evaluate(
         self, request: DrawdownRequest, state: CustomerState, decision_id: str, arrived: float
-    ) -> tuple[Decision, bytes]:
-        """The pure decision with its stages timed, and the frame that records it."""
+    ) -> tuple[Decision, bytes, tuple[float, ...]]:
+        """The pure decision, the frame that records it, and the seconds of features, score, rules, serialise."""
         policy = self._active.current
         marks = [perf_counter()]
         decision = decide(
             request, state, policy, self.now_ms(), decision_id, lambda _stage: marks.append(perf_counter())
         )
         began, _, features, score, rules = marks
-        for stage, seconds in (
-            (Stage.FEATURES, features - began),
-            (Stage.SCORE, score - features),
-            (Stage.RULES, rules - score),
-        ):
-            self._meters.observe_stage(stage, seconds)
         answer = answer_bytes(decision, int((rules - arrived) * 1e6), policy.zone.offset_at(decision.decided_at_ms))
         stages_us = {
             "arrival_to_decide": round((began - arrived) * 1e6),
@@ -178,8 +170,7 @@ class DecisionService:
         }
         assert decision.trace is not None
         frame = encode(decision, decision.trace, request, answer, stages_us)
-        self._meters.observe_stage(Stage.SERIALISE, perf_counter() - rules)
-        return decision, frame
+        return decision, frame, (features - began, score - features, rules - score, perf_counter() - rules)
 
     def _commit(self, request: DrawdownRequest, state: CustomerState, decision: Decision, frame: bytes) -> Commit:
         """The one atomic change that a decision is: log record, facility snapshot, frame, outbox entry."""
@@ -220,7 +211,7 @@ class DecisionService:
         if request.facility is None or request.facility_id in state.facilities:
             return
         refuse_facility(request.facility_id, state)
-        owner = await self._store.claim_facility(request.facility_id, request.customer_id, max(left_s, _SOONEST_S))
+        owner = await self._store.claim_facility(request.facility_id, request.customer_id, time_left(left_s))
         if owner != request.customer_id:
             raise InvalidInput("facility_id", "belongs to another customer")
 
@@ -241,6 +232,13 @@ class DecisionService:
         description = await self._active.description(taken.rest["policy_id"])
         trace = await asyncio.to_thread(render_trace, taken, description, self._active.scorecards)
         return orjson.dumps({**orjson.loads(taken.answer), "trace": trace})
+
+
+def time_left(left_s: float) -> float:
+    """The time left for the next store call; DeadlineExceeded, before anything is sent, if there is none."""
+    if left_s <= 0:
+        raise DeadlineExceeded("the deadline passed; nothing was decided")
+    return left_s
 
 
 def drawdown_record(request: DrawdownRequest, decision: Decision, t_ms: int) -> bytes:

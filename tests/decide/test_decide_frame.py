@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -43,6 +45,17 @@ def test_a_torn_frame_is_refused(damage: object) -> None:
         decode(damage(frame))  # type: ignore[operator]
 
 
+@asynccontextmanager
+async def turn(turns: Turns, customer_id: str, deadline: float) -> AsyncIterator[None]:
+    """A turn as the service takes it."""
+    if not turns.take(customer_id):
+        await turns.wait(customer_id, deadline)
+    try:
+        yield
+    finally:
+        turns.leave(customer_id)
+
+
 def test_requests_of_one_customer_are_served_one_after_the_other_in_order() -> None:
     """Three turns of one customer never overlap and keep their order; another customer's goes on meanwhile."""
 
@@ -50,7 +63,7 @@ def test_requests_of_one_customer_are_served_one_after_the_other_in_order() -> N
         turns, told = Turns(), []
 
         async def serve(customer: str, name: str) -> None:
-            async with turns.turn(customer, asyncio.get_running_loop().time() + 5):
+            async with turn(turns, customer, asyncio.get_running_loop().time() + 5):
                 told.append(f"{name} in")
                 await asyncio.sleep(0.01)
                 told.append(f"{name} out")
@@ -70,7 +83,7 @@ def test_a_turn_that_does_not_come_by_the_deadline_is_given_up_and_blocks_nobody
 
         async def serve(name: str, wait_s: float) -> None:
             try:
-                async with turns.turn("c-1", now + wait_s):
+                async with turn(turns, "c-1", now + wait_s):
                     await asyncio.sleep(0.05)
                     told.append(name)
             except DeadlineExceeded:
@@ -92,7 +105,7 @@ def test_a_cancelled_waiter_loses_its_place_and_not_the_turn_of_the_next() -> No
         entered = asyncio.Event()
 
         async def serve(hold_s: float) -> None:
-            async with turns.turn("c-1", until):
+            async with turn(turns, "c-1", until):
                 entered.set()
                 await asyncio.sleep(hold_s)
 

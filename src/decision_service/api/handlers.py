@@ -55,28 +55,32 @@ class Desk:
 
 async def decide(desk: Desk, call: Call) -> Reply:
     """POST /v1/decisions."""
-    request, budget_ms = await _drawdown(desk, call)
+    request, budget_ms, parse_s = await _drawdown(desk, call)
     answer = await desk.decisions.decide(request, budget_ms, call.arrived)
     desk.meters.count_decision(answer.outcome, answer.rung, answer.replayed)
-    desk.meters.observe_stage(Stage.TOTAL, perf_counter() - call.arrived)
-    return Reply(200, answer.body, REPLAYED if answer.replayed else ())
+    total_s = perf_counter() - call.arrived
+    if answer.replayed:
+        desk.meters.observe_stage(Stage.TOTAL, total_s)
+        return Reply(200, answer.body, REPLAYED)
+    desk.meters.observe_decision((parse_s, *answer.stages_s, total_s))
+    return Reply(200, answer.body)
 
 
 async def preview(desk: Desk, call: Call) -> Reply:
     """POST /v1/decisions/preview."""
-    request, budget_ms = await _drawdown(desk, call)
+    request, budget_ms, _ = await _drawdown(desk, call)
     return Reply(200, await desk.decisions.preview(request, budget_ms, call.arrived))
 
 
-async def _drawdown(desk: Desk, call: Call) -> tuple[DrawdownRequest, int]:
+async def _drawdown(desk: Desk, call: Call) -> tuple[DrawdownRequest, int, float]:
+    """The request, its budget in ms, and the seconds parsing took."""
     body = await read_body(call, desk.settings.decision_body_bytes_max)
     began = perf_counter()
     request, deadline_ms = parse_decision(body, desk.clock())
     _check_idempotency_key(call.headers, request.request_id)
     if request.attributes:
         check_attributes(request.attributes, desk.customers.known_attributes, "attributes.")
-    desk.meters.observe_stage(Stage.PARSE, perf_counter() - began)
-    return request, deadline_ms or desk.settings.deadline_ms_default
+    return request, deadline_ms or desk.settings.deadline_ms_default, perf_counter() - began
 
 
 def _check_idempotency_key(headers: Mapping[bytes, bytes], request_id: str) -> None:

@@ -114,14 +114,16 @@ def _cluster(url: str, scheme: str) -> Endpoint:
     return Endpoint("cluster", addresses, scheme == "rediss", "", options)
 
 
-async def open_lane(endpoint: Endpoint, address: Address, on_lost: Callable[[Lane], None]) -> Lane:
+async def open_lane(
+    endpoint: Endpoint, address: Address, on_lost: Callable[[Lane], None], on_elsewhere: Callable[[], None]
+) -> Lane:
     """Connect, authenticate and hand the connection to a new lane. StoreUnavailable if that fails in any way."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             connection = await _open_connection(endpoint, await _whereabouts(endpoint, address))
     except (RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"cannot connect to the store: {_reason(error)}") from None
-    lane = Lane(on_lost)
+    lane = Lane(on_lost, on_elsewhere)
     transport, release = _take_transport(connection)
     lane.adopt(transport, release)
     return lane

@@ -33,7 +33,7 @@ from typing import Any, Final, cast
 import hiredis
 
 from decision_service.core.errors import OutcomeUnknown, StoreUnavailable
-from decision_service.store.replies import ErrorReply
+from decision_service.store.replies import ELSEWHERE, ErrorReply
 
 WAITING_MAX: Final = 8_192  # commands of one lane without a reply
 UNSENT_BYTES_MAX: Final = 8 * 1_048_576  # bytes the server has not taken; beyond, new commands are refused
@@ -47,42 +47,32 @@ _NOT_YET: Final = object()
 pack: Final = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 
 
-class _Waiting:
-    """One command on its way: who waits for the reply, since when and until when, and whether it writes."""
+# One command on its way: who waits for the reply, since when and until when, and whether it writes. (A plain tuple:
+# one is made a command, and a class of its own costs more than everything else `call` does.)
+_Waiting = tuple[Future[Any], float, float, bool]
 
-    __slots__ = ("future", "sent_at", "until", "write")
 
-    def __init__(self, future: Future[Any] | None, sent_at: float, until: float, write: bool) -> None:
-        self.future = future
-        self.sent_at = sent_at
-        self.until = until
-        self.write = write
-
-    def settle(self, reply: Any) -> None:
-        if self.future is not None and not self.future.done():
-            self.future.set_result(reply)
-
-    def fail(self, why: str, *, sent: bool) -> None:
-        if self.future is not None and not self.future.done():
-            unknown = self.write and sent
-            self.future.set_exception(OutcomeUnknown(why) if unknown else StoreUnavailable(why))
-
-    @property
-    def abandoned(self) -> bool:
-        return self.future is None or self.future.done()
+def _fail(waiting: _Waiting, why: str) -> None:
+    future, _, _, write = waiting
+    if not future.done():
+        future.set_exception(OutcomeUnknown(why) if write else StoreUnavailable(why))
 
 
 class Lane(asyncio.Protocol):
     """One connection in full-duplex use. Made by `client.open_lane` on a connection that is already
-    authenticated."""
+    authenticated. `on_lost` is told of its end, `on_elsewhere` that the server is no longer the one to use."""
 
-    def __init__(self, on_lost: Callable[[Lane], None]) -> None:
+    __slots__ = (
+        "_choked", "_loop", "_on_elsewhere", "_on_lost", "_reader", "_release", "_retired", "_sweep_at", "_sweeping",
+        "_transport", "_waiting",
+    )  # fmt: skip
+
+    def __init__(self, on_lost: Callable[[Lane], None], on_elsewhere: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_lost = on_lost
+        self._on_elsewhere = on_elsewhere
         self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOT_YET)
         self._waiting: deque[_Waiting] = deque()
-        self._outgoing: list[bytes] = []
-        self._unsent: list[_Waiting] = []
         self._transport: asyncio.Transport | None = None
         self._release: Callable[[], None] = lambda: None
         self._choked = False
@@ -100,43 +90,41 @@ class Lane(asyncio.Protocol):
     def call(self, command: bytes, timeout_s: float, *, write: bool, preface: bytes = b"") -> Future[Any]:
         """Send one packed command; the future yields the reply (error replies are values). `preface` is a
         packed command that goes immediately before it and whose reply nobody wants (ASKING)."""
-        if self._transport is None:
+        transport = self._transport
+        if transport is None:
             raise StoreUnavailable("the connection to the store is lost")
         if timeout_s <= 0:
             raise StoreUnavailable("no time left to ask the store")
-        if self._choked or len(self._waiting) + len(self._unsent) >= WAITING_MAX:
+        if self._choked or len(self._waiting) >= WAITING_MAX:
             raise StoreUnavailable("the store does not keep up")
-        if not self._outgoing:
-            self._loop.call_soon(self._flush)
-        now = self._loop.time()
+        loop = self._loop
+        now = loop.time()
         if preface:
-            self._outgoing.append(preface)
-            self._unsent.append(_Waiting(None, now, now, False))
-        future: Future[Any] = self._loop.create_future()
+            transport.write(preface)
+            nobody: Future[Any] = loop.create_future()
+            nobody.cancel()
+            self._waiting.append((nobody, now, now, False))
+        future: Future[Any] = loop.create_future()
         until = now + timeout_s
-        self._outgoing.append(command)
-        self._unsent.append(_Waiting(future, now, until, write))
+        transport.write(command)
+        self._waiting.append((future, now, until, write))
         if until < self._sweep_at:
             self._sweep_by(until)
         return future
 
-    def _flush(self) -> None:
-        if self._transport is None or not self._outgoing:
-            return
-        commands, self._outgoing = self._outgoing, []
-        self._waiting.extend(self._unsent)
-        self._unsent.clear()
-        self._transport.write(commands[0] if len(commands) == 1 else b"".join(commands))
-
     def data_received(self, data: bytes) -> None:
-        reader = self._reader
+        reader, waiting = self._reader, self._waiting
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not _NOT_YET:
-                self._waiting.popleft().settle(reply)
+                future = waiting.popleft()[0]
+                if not future.done():
+                    future.set_result(reply)
+                if type(reply) is ErrorReply and reply.code in ELSEWHERE:
+                    self._on_elsewhere()
         except (hiredis.HiredisError, IndexError, UnicodeDecodeError):
             self.drop("the store answered what is not the protocol")
-        if self._retired and not self._waiting and not self._unsent:
+        if self._retired and not waiting:
             self.drop("retired")
 
     def _sweep_by(self, at: float) -> None:
@@ -147,25 +135,31 @@ class Lane(asyncio.Protocol):
         self._sweeping = self._loop.call_at(at, self._sweep)
 
     def _sweep(self) -> None:
-        self._flush()  # so that _waiting holds every caller
         now = self._loop.time()
         self._sweep_at, self._sweeping, soonest = _NEVER, None, _NEVER
         for waiting in self._waiting:
-            if waiting.abandoned:
+            future, _, until, _ = waiting
+            if future.done():
                 continue
-            if waiting.until <= now:
-                waiting.fail("no reply from the store in time", sent=True)
-            elif waiting.until < soonest:
-                soonest = waiting.until
-        if self._waiting and self._waiting[0].abandoned and now - self._waiting[0].sent_at > STALLED_S:
+            if until <= now:
+                _fail(waiting, "no reply from the store in time")
+            elif until < soonest:
+                soonest = until
+        if self._stalled(now):
             self.drop("the store stopped answering")
         elif soonest != _NEVER:
             self._sweep_by(max(soonest, now + SWEEP_PAUSE_S))
 
+    def _stalled(self, now: float) -> bool:
+        if not self._waiting:
+            return False
+        future, sent_at, _, _ = self._waiting[0]
+        return future.done() and now - sent_at > STALLED_S
+
     def retire(self) -> None:
         """Take no more commands, and close once the replies under way have come."""
         self._retired = True
-        if not self._waiting and not self._unsent:
+        if not self._waiting:
             self.drop("retired")
 
     def drop(self, why: str) -> None:
@@ -177,18 +171,10 @@ class Lane(asyncio.Protocol):
             self._sweeping.cancel()
         transport.abort()
         self._release()
-        self._fail_all(why)
-        self._on_lost(self)
-
-    def _fail_all(self, why: str) -> None:
-        sent, unsent = list(self._waiting), list(self._unsent)
+        for waiting in self._waiting:
+            _fail(waiting, why)
         self._waiting.clear()
-        self._unsent.clear()
-        self._outgoing.clear()
-        for waiting in sent:
-            waiting.fail(why, sent=True)
-        for waiting in unsent:
-            waiting.fail(why, sent=False)
+        self._on_lost(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.drop("the connection to the store was lost")

@@ -11,9 +11,9 @@ customer's keys could not be found again; it is checked before the first command
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any, Final, Literal
 
 import orjson
@@ -23,13 +23,9 @@ from decision_service.core.event import EMPTY_LOG
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import PARTITIONS
 from decision_service.store import WORKER_SILENT_MS, Commit, CustomerState, WorkerStatus, keys, scripts
+from decision_service.store.commands import commit_command, place_of, read_command
 from decision_service.store.lane import pack
-from decision_service.store.records import (
-    decode_attribute,
-    decode_facility,
-    encode_attribute,
-    encode_facility,
-)
+from decision_service.store.records import decode_attribute, decode_facility
 from decision_service.store.replies import ErrorReply, refuse_errors
 from decision_service.store.topology import Topology
 
@@ -64,24 +60,27 @@ class RedisStore:
 
     async def read(self, customer_id: str, decision_id: str | None, timeout_s: float) -> CustomerState:
         """See `Store.read`."""
-        partition = keys.partition_of(customer_id, self._partitions)
-        names = [keys.meta_key(partition, customer_id), keys.log_key(partition, customer_id)]
-        if decision_id is not None:
-            names.append(keys.customer_decision_key(partition, decision_id))
-        reply = await self._run(scripts.READ, names, (), timeout_s)
+        place = place_of(customer_id, self._partitions)
+        command = read_command(place, decision_id)
+        if not self._admitted:
+            timeout_s = await self._admit_within(timeout_s)
+        until = monotonic() + timeout_s
+        reply = await self._topology.call(place.key, command, timeout_s, write=False)
+        if type(reply) is ErrorReply:
+            reply = await self._after_error(reply, scripts.READ, place.key, command, until)
         return _state(*reply)
 
     async def commit(self, commit: Commit, timeout_s: float) -> int:
         """See `Store.commit`."""
-        partition = keys.partition_of(commit.customer_id, self._partitions)
-        names = [
-            keys.meta_key(partition, commit.customer_id),
-            keys.log_key(partition, commit.customer_id),
-            keys.outbox_key(partition),
-        ]
-        if commit.decision is not None:
-            names.append(keys.customer_decision_key(partition, commit.decision[0]))
-        version: int = await self._run(scripts.COMMIT, names, _commit_arguments(commit), timeout_s)
+        place = place_of(commit.customer_id, self._partitions)
+        command = commit_command(place, commit)
+        if not self._admitted:
+            timeout_s = await self._admit_within(timeout_s)
+        until = monotonic() + timeout_s
+        reply = await self._topology.call(place.key, command, timeout_s, write=True)
+        if type(reply) is ErrorReply:
+            reply = await self._after_error(reply, scripts.COMMIT, place.key, command, until)
+        version: int = reply
         return version
 
     async def read_decision(self, decision_id: str, timeout_s: float) -> bytes | None:
@@ -185,22 +184,28 @@ class RedisStore:
     ) -> Any:
         if not self._admitted:
             timeout_s = await self._admit_within(timeout_s)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
-        key, write = names[0], script.writes
+        until = monotonic() + timeout_s
         command = pack((b"EVALSHA", script.sha, b"%d" % len(names), *names, *arguments))
-        reply = await self._topology.call(key, command, timeout_s, write=write)
-        if isinstance(reply, ErrorReply) and reply.code == "NOSCRIPT":
-            command = pack((b"EVAL", script.source, b"%d" % len(names), *names, *arguments))
-            reply = await self._topology.call(key, command, until - loop.time(), write=write)
-        return refuse_errors(reply, write=write)
+        reply = await self._topology.call(names[0], command, timeout_s, write=script.writes)
+        if isinstance(reply, ErrorReply):
+            reply = await self._after_error(reply, script, names[0], command, until)
+        return reply
+
+    async def _after_error(
+        self, reply: ErrorReply, script: scripts.Script, key: bytes, command: bytes, until: float
+    ) -> Any:
+        """The reply to the same command with the script's source, if the server had forgotten the script; any
+        other error is raised."""
+        if reply.code == "NOSCRIPT":
+            command = command.replace(script.by_sha, script.by_source, 1)
+            reply = await self._topology.call(key, command, until - monotonic(), write=script.writes)
+        return refuse_errors(reply, write=script.writes)
 
     async def _admit_within(self, timeout_s: float) -> float:
         """Admit, and say how much of the caller's time is left."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
+        until = monotonic() + timeout_s
         await self._admit(timeout_s)
-        return until - loop.time()
+        return until - monotonic()
 
     async def _admit(self, timeout_s: float) -> None:
         """Refuse a store that was started with another number of partitions; start one that is new."""
@@ -237,30 +242,6 @@ def _state(meta: list[bytes], log: bytes | None, decision: bytes | None) -> Cust
         elif name[0] == _ATTRIBUTE_BYTE:
             attributes[name[_ATTRIBUTE_START:].decode()] = decode_attribute(value)
     return CustomerState(version, EMPTY_LOG if log is None else log, facilities, attributes, decision)
-
-
-def _commit_arguments(commit: Commit) -> tuple[bytes, ...]:
-    """The ARGV of `scripts/commit.lua`."""
-    meta: list[bytes] = []
-    for facility_id, facility in commit.facilities.items():
-        meta += (keys.FACILITY_FIELD + facility_id.encode(), encode_facility(facility))
-    for name, attribute in commit.attributes.items():
-        meta += (keys.ATTRIBUTE_FIELD + name.encode(), encode_attribute(attribute))
-    outbox: list[bytes] = []
-    for entry in commit.outbox:
-        outbox.append(b"%d" % (2 * len(entry)))
-        for name_value in entry.items():
-            outbox += name_value
-    return (
-        b"%d" % commit.expected_version,
-        commit.trimmed_log or b"",
-        commit.records,
-        EMPTY_LOG,
-        b"" if commit.decision is None else commit.decision[1],
-        b"%d" % len(meta),
-        *meta,
-        *outbox,
-    )
 
 
 def _lists(entries: list[bytes]) -> dict[str, frozenset[str]]:

@@ -39,7 +39,7 @@ _CLUSTER_SLOTS: Final = pack(("CLUSTER", "SLOTS"))
 class Topology(Protocol):
     """Where commands go."""
 
-    async def call(self, key: bytes, command: bytes, timeout_s: float, *, write: bool) -> Any:
+    def call(self, key: bytes, command: bytes, timeout_s: float, *, write: bool) -> Awaitable[Any]:
         """The reply to a packed command on `key` and others of its slot; error replies are values."""
         ...
 
@@ -62,21 +62,16 @@ class _Way:
     """One lane of a road, opened when needed and opened again when lost."""
 
     def __init__(self, open_: Callable[[Callable[[Lane], None]], Awaitable[Lane]]) -> None:
+        self.lane: Lane | None = None  # if it is open
         self._open = open_
-        self._lane: Lane | None = None
         self._opening: asyncio.Task[Lane] | None = None
         self._failures = 0
         self._not_before = 0.0
 
-    @property
-    def lane(self) -> Lane | None:
-        """The lane if it is open."""
-        return self._lane
-
     async def ready(self, timeout_s: float) -> Lane:
         """The open lane, waiting at most `timeout_s` for it to open."""
-        if self._lane is not None:
-            return self._lane
+        if self.lane is not None:
+            return self.lane
         if self._opening is None:
             if asyncio.get_running_loop().time() < self._not_before:
                 raise StoreUnavailable("the store could not be reached a moment ago")
@@ -90,9 +85,9 @@ class _Way:
 
     async def _connect(self) -> Lane:
         try:
-            self._lane = await self._open(self._lost)
+            self.lane = await self._open(self._lost)
             self._failures = 0
-            return self._lane
+            return self.lane
         except StoreUnavailable:
             self._pause()
             raise
@@ -105,12 +100,12 @@ class _Way:
         self._not_before = asyncio.get_running_loop().time() + pause_s
 
     def _lost(self, lane: Lane) -> None:
-        if lane is self._lane:
-            self._lane = None
+        if lane is self.lane:
+            self.lane = None
 
     def renew(self) -> None:
         """Open a new lane next time; the present one finishes what is under way."""
-        lane, self._lane = self._lane, None
+        lane, self.lane = self.lane, None
         if lane is not None:
             lane.retire()
 
@@ -119,8 +114,8 @@ class _Way:
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait([self._opening])
-        if self._lane is not None:
-            self._lane.drop("the store is closed")
+        if self.lane is not None:
+            self.lane.drop("the store is closed")
 
 
 class Road:
@@ -128,24 +123,25 @@ class Road:
 
     def __init__(self, endpoint: Endpoint, address: Address) -> None:
         def open_(on_lost: Callable[[Lane], None]) -> Awaitable[Lane]:
-            return open_lane(endpoint, address, on_lost)
+            return open_lane(endpoint, address, on_lost, self.renew)
 
         self._reads = _Way(open_)
         self._writes = _Way(open_)
 
-    async def call(self, key: bytes, command: bytes, timeout_s: float, *, write: bool, preface: bytes = b"") -> Any:
-        """Send to this server, whatever the key, and wait for the reply."""
+    def call(
+        self, key: bytes, command: bytes, timeout_s: float, *, write: bool, preface: bytes = b""
+    ) -> Awaitable[Any]:
+        """Send to this server, whatever the key; what is returned yields the reply."""
         way = self._writes if write else self._reads
-        lane = way.lane
-        if lane is None:
-            loop = asyncio.get_running_loop()
-            until = loop.time() + timeout_s
-            lane = await way.ready(timeout_s)
-            timeout_s = until - loop.time()
-        reply = await lane.call(command, timeout_s, write=write, preface=preface)
-        if isinstance(reply, ErrorReply) and reply.code in ELSEWHERE:
-            self.renew()
-        return reply
+        if way.lane is None:
+            return self._call_when_open(way, command, timeout_s, write, preface)
+        return way.lane.call(command, timeout_s, write=write, preface=preface)
+
+    async def _call_when_open(self, way: _Way, command: bytes, timeout_s: float, write: bool, preface: bytes) -> Any:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        lane = await way.ready(timeout_s)
+        return await lane.call(command, until - loop.time(), write=write, preface=preface)
 
     def renew(self) -> None:
         """Connect anew: the server turned out not to be the primary."""

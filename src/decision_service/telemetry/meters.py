@@ -124,6 +124,13 @@ class Meters:
         self._cells[base + bisect_left(BOUNDS_S, seconds)] += 1.0
         self._cells[base + _BUCKETS] += seconds
 
+    def observe_decision(self, stages_s: Sequence[float]) -> None:
+        """The times of a whole decision in the order of `Stage`: one call instead of eight on the hot path."""
+        cells = self._cells
+        for base, seconds in zip(self._stages, stages_s, strict=True):
+            cells[base + bisect_left(BOUNDS_S, seconds)] += 1.0
+            cells[base + _BUCKETS] += seconds
+
     def move_in_flight(self, by: int) -> None:
         """A request came (+1) or went (-1)."""
         self._cells[self.start["in_flight"]] += by

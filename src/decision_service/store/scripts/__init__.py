@@ -14,16 +14,20 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The source of a script, the digest Redis knows it by, and whether it writes."""
+    """A script's digest, by which Redis knows it, and whether it writes. `by_sha` and `by_source` are the first
+    two words of a command that runs it, as bytes; either may stand in the place of the other."""
 
-    source: bytes
     sha: bytes
+    by_sha: bytes
+    by_source: bytes
     writes: bool
 
 
 def _load(name: str, *, writes: bool) -> Script:
     source = (files(__package__) / f"{name}.lua").read_bytes()
-    return Script(source, sha1(source, usedforsecurity=False).hexdigest().encode(), writes)
+    sha = sha1(source, usedforsecurity=False).hexdigest().encode()
+    by_sha = b"$7\r\nEVALSHA\r\n$%d\r\n%b\r\n" % (len(sha), sha)
+    return Script(sha, by_sha, b"$4\r\nEVAL\r\n$%d\r\n%b\r\n" % (len(source), source), writes)
 
 
 READ: Final = _load("read", writes=False)
