@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 from store_cases import T, decision_id, facility, record
@@ -84,7 +83,7 @@ async def test_store_moved_version_writes_nothing(any_store: Store) -> None:
     )
     for version in (0, 2, 10**15):
         with pytest.raises(VersionMoved):
-            await any_store.commit(replace(late, expected_version=version), T)
+            await any_store.commit(late._replace(expected_version=version), T)
     assert await any_store.read("c-1", decision_id("c-1"), T) == before
 
 

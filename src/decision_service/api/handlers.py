@@ -59,11 +59,11 @@ async def decide(desk: Desk, call: Call) -> Reply:
     answer = await desk.decisions.decide(request, budget_ms, call.arrived)
     desk.meters.count_decision(answer.outcome, answer.rung, answer.replayed)
     total_s = perf_counter() - call.arrived
-    if answer.replayed:
+    if answer.stages_s:
+        desk.meters.observe_decision((parse_s, *answer.stages_s, total_s))
+    else:
         desk.meters.observe_stage(Stage.TOTAL, total_s)
-        return Reply(200, answer.body, REPLAYED)
-    desk.meters.observe_decision((parse_s, *answer.stages_s, total_s))
-    return Reply(200, answer.body)
+    return Reply(200, answer.body, REPLAYED if answer.replayed else ())
 
 
 async def preview(desk: Desk, call: Call) -> Reply:

@@ -17,8 +17,9 @@ The layout of keys is drawn in `store/keys.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import SECOND_MS
@@ -29,8 +30,7 @@ __all__ = ["Commit", "CustomerState", "Store", "WorkerStatus"]
 WORKER_SILENT_MS: Final = 10 * SECOND_MS  # a worker not heard of for longer is forgotten
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """One atomic change of one customer. Everything is optional; a commit with nothing in it still moves the
     version.
 
@@ -43,8 +43,8 @@ class Commit:
     expected_version: int
     records: bytes = b""
     trimmed_log: bytes | None = None
-    facilities: Mapping[str, Facility] = field(default_factory=dict)
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    facilities: Mapping[str, Facility] = MappingProxyType({})
+    attributes: Mapping[str, Attribute] = MappingProxyType({})
     decision: tuple[str, bytes] | None = None
     outbox: Sequence[Mapping[bytes, bytes]] = ()
 

@@ -12,7 +12,7 @@ A script the server forgot goes again with `by_source` in the place of `by_sha`;
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -24,13 +24,14 @@ from decision_service.store.records import encode_attribute, encode_facility
 
 _CUSTOMERS_KEPT_MAX: Final = 4_096  # customers whose beginnings of commands are kept, about 1 kB each
 _COMMIT_WORDS: Final = 12  # EVALSHA, its digest, the number of keys, three keys and the six first arguments
-_COMMIT_ARGUMENTS: Final = (
+_COMMIT: Final = (
+    b"*%d\r\n%b"  # number of words; the beginning, up to the keys
     b"$%d\r\n%b\r\n"  # expected version
     b"$%d\r\n%b\r\n"  # log that replaces the stored one
     b"$%d\r\n%b\r\n"  # records
     b"%b"  # header of an empty log
     b"$%d\r\n%b\r\n"  # frame
-    b"$%d\r\n%b\r\n%b"  # how many arguments for the meta hash, and they
+    b"%b%b%b"  # how many arguments for the meta hash, and they; the outbox
 )
 
 
@@ -38,11 +39,16 @@ def _bulk(payload: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(payload), payload)
 
 
-def _bulks(payloads: Iterable[bytes]) -> bytes:
-    return b"".join([b"$%d\r\n%b\r\n" % (len(payload), payload) for payload in payloads])
+_name: Final = lru_cache(maxsize=256)(_bulk)  # of a field of the outbox: there are a handful
+
+
+@lru_cache(maxsize=256)
+def _count(number: int) -> bytes:
+    return _bulk(b"%d" % number)
 
 
 _EMPTY_LOG: Final = _bulk(EMPTY_LOG)
+_UNCHANGED: Final[list[bytes]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,34 +101,30 @@ def read_command(place: Place, decision_id: str | None) -> bytes:
 
 def commit_command(place: Place, commit: Commit) -> bytes:
     """`scripts/commit.lua` on a customer."""
-    words, frame = _COMMIT_WORDS, b""
-    start: tuple[bytes, ...] = (place.commit,)
-    if commit.decision is not None:
-        decision_id, frame = commit.decision
-        start = (place.commit_decision, place.decision(decision_id), b"\r\n")
-        words += 1
-    changed: Sequence[bytes] = ()
-    if commit.facilities or commit.attributes:
-        changed = _meta(commit.facilities, commit.attributes)
-    outbox: list[bytes] = []
-    for entry in commit.outbox:
-        outbox.append(b"%d" % (2 * len(entry)))
-        for name_value in entry.items():
-            outbox += name_value
-    version, trimmed, records = b"%d" % commit.expected_version, commit.trimmed_log or b"", commit.records
-    count = b"%d" % len(changed)
-    arguments = _COMMIT_ARGUMENTS % (
-        len(version), version, len(trimmed), trimmed, len(records), records, _EMPTY_LOG,
-        len(frame), frame, len(count), count, _bulks(changed) if changed else b"",
+    _, version, records, trimmed, facilities, attributes, decision, entries = commit
+    words, start, frame = _COMMIT_WORDS, place.commit, b""
+    if decision is not None:
+        decision_id, frame = decision
+        words, start = words + 1, b"%b%b\r\n" % (place.commit_decision, place.decision(decision_id))
+    changed = _meta(facilities, attributes) if facilities or attributes else _UNCHANGED
+    outbox = b""
+    for entry in entries:
+        words += 1 + 2 * len(entry)
+        outbox += _count(2 * len(entry))
+        for name, value in entry.items():
+            outbox += b"%b$%d\r\n%b\r\n" % (_name(name), len(value), value)
+    expected, trimmed = b"%d" % version, trimmed or b""
+    return _COMMIT % (
+        words + len(changed), start, len(expected), expected, len(trimmed), trimmed, len(records), records,
+        _EMPTY_LOG, len(frame), frame, _count(len(changed)), b"".join(changed), outbox,
     )  # fmt: skip
-    return b"".join((b"*%d\r\n" % (words + len(changed) + len(outbox)), *start, arguments, _bulks(outbox)))
 
 
 def _meta(facilities: Mapping[str, Facility], attributes: Mapping[str, Attribute]) -> list[bytes]:
-    """Fields and values to put into the meta hash, in turn."""
+    """Fields and values to put into the meta hash, in turn, each as it is sent."""
     changed: list[bytes] = []
     for facility_id, facility in facilities.items():
-        changed += (keys.FACILITY_FIELD + facility_id.encode(), encode_facility(facility))
+        changed += (_bulk(keys.FACILITY_FIELD + facility_id.encode()), _bulk(encode_facility(facility)))
     for name, attribute in attributes.items():
-        changed += (keys.ATTRIBUTE_FIELD + name.encode(), encode_attribute(attribute))
+        changed += (_bulk(keys.ATTRIBUTE_FIELD + name.encode()), _bulk(encode_attribute(attribute)))
     return changed

@@ -14,17 +14,15 @@
 --
 -- A script that fails half-way keeps what it wrote, so everything that can fail is asked first: the commands below
 -- the line cannot fail for the types and the memory checked above it (memory, disk and replicas are checked by the
--- server before a script without flags starts). No number of ours passes through a Lua double: versions are compared
--- as text and moved by HINCRBY, the rest is opaque bytes.
+-- server before a script without flags starts). The frame is the first thing written, and only where there is none:
+-- that it was there already is found out with nothing written. No number of ours passes through a Lua double: versions
+-- are compared as text and moved by HINCRBY, the rest is opaque bytes.
 
 local meta, log, outbox, frame = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 local version = redis.call('HGET', meta, 'v') or '0'
 if version ~= ARGV[1] then
   return redis.error_reply('VERSION ' .. version)
-end
-if frame and redis.call('EXISTS', frame) == 1 then
-  return redis.error_reply('VERSION ' .. version .. ' decision exists')
 end
 local stored = redis.call('STRLEN', log)
 if stored % 64 ~= 0 or #ARGV[2] % 64 ~= 0 or #ARGV[3] % 64 ~= 0 then
@@ -33,6 +31,10 @@ end
 redis.call('XLEN', outbox)
 
 ---------------------------------------------------------------------------------------------------------------------
+
+if frame and not redis.call('SET', frame, ARGV[5], 'NX') then
+  return redis.error_reply('VERSION ' .. version .. ' decision exists')
+end
 
 local moved = redis.call('HINCRBY', meta, 'v', 1)
 
@@ -49,10 +51,6 @@ end
 local at = 7 + tonumber(ARGV[6])
 if at > 7 then
   redis.call('HSET', meta, unpack(ARGV, 7, at - 1))
-end
-
-if frame then
-  redis.call('SET', frame, ARGV[5])
 end
 
 while at <= #ARGV do
