@@ -235,12 +235,13 @@ def _state(meta: list[bytes], log: bytes | None, decision: bytes | None) -> Cust
     attributes: dict[str, Attribute] = {}
     pairs = iter(meta)
     for name, value in zip(pairs, pairs, strict=True):
-        if name == keys.VERSION_FIELD:
-            version = int(value)
-        elif name[0] == _FACILITY_BYTE:
+        sort = name[0]
+        if sort == _FACILITY_BYTE:
             facilities[name[_FACILITY_START:].decode()] = decode_facility(value)
-        elif name[0] == _ATTRIBUTE_BYTE:
+        elif sort == _ATTRIBUTE_BYTE:
             attributes[name[_ATTRIBUTE_START:].decode()] = decode_attribute(value)
+        elif name == keys.VERSION_FIELD:
+            version = int(value)
     return CustomerState(version, EMPTY_LOG if log is None else log, facilities, attributes, decision)
 
 

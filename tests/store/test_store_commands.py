@@ -1,0 +1,90 @@
+"""What goes over the wire for a read and a commit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hiredis
+import pytest
+from store_cases import decision_id, record
+
+from decision_service.core.event import EMPTY_LOG
+from decision_service.core.facility import Attribute, Facility
+from decision_service.core.limits import PARTITIONS
+from decision_service.store import Commit, keys, scripts
+from decision_service.store.commands import commit_command, place_of, read_command
+from decision_service.store.records import encode_attribute, encode_facility
+
+ODD_IDS = ["c-1", "c}{", "%b %d", "a\r\nb", "\u5ba2\u6237", "x" * 300]
+
+
+def words(command: bytes) -> Any:
+    """The command as the server reads it; exactly one."""
+    reader = hiredis.Reader(notEnoughData=None)
+    reader.feed(command)
+    read = reader.gets()
+    assert reader.gets() is None
+    assert not reader.has_data()
+    return read
+
+
+def key_names(customer_id: str) -> list[bytes]:
+    partition = keys.partition_of(customer_id, PARTITIONS)
+    return [
+        keys.meta_key(partition, customer_id),
+        keys.log_key(partition, customer_id),
+        keys.outbox_key(partition),
+        keys.decision_key(partition, decision_id(customer_id)),
+    ]
+
+
+@pytest.mark.parametrize("customer_id", ODD_IDS)
+def test_commands_read_names_the_keys(customer_id: str) -> None:
+    """A read names meta, log and, if asked for, the frame, whatever stands in the customer's id."""
+    place = place_of(customer_id, PARTITIONS)
+    meta, log, _, frame = key_names(customer_id)
+    start = [b"EVALSHA", scripts.READ.sha]
+    assert words(read_command(place, None)) == [*start, b"2", meta, log]
+    assert words(read_command(place, decision_id(customer_id))) == [*start, b"3", meta, log, frame]
+
+
+@pytest.mark.parametrize("customer_id", ODD_IDS)
+def test_commands_commit_is_what_its_script_is_headed_by(customer_id: str) -> None:
+    """A commit that uses everything sends keys and arguments in the order the script states."""
+    facility = Facility("f%b", customer_id, "revolver", "CNY", 1, 0, 1, 1_800, "active", 1)
+    attribute = Attribute("\u53f7", 1)
+    commit = Commit(
+        customer_id, 1_234_567, record(1), EMPTY_LOG + record(0), {"f%b": facility}, {"a\r\n": attribute},
+        (decision_id(customer_id), b"frame\r\n$3"), [{b"kind": b"decision", b"id": b"%d"}, {b"n": b""}],
+    )  # fmt: skip
+    assert words(commit_command(place_of(customer_id, PARTITIONS), commit)) == [
+        b"EVALSHA", scripts.COMMIT.sha, b"4", *key_names(customer_id),
+        b"1234567", EMPTY_LOG + record(0), record(1), EMPTY_LOG, b"frame\r\n$3",
+        b"4", b"f:f%b", encode_facility(facility), b"a:a\r\n", encode_attribute(attribute),
+        b"4", b"kind", b"decision", b"id", b"%d", b"2", b"n", b"",
+    ]  # fmt: skip
+
+
+def test_commands_empty_commit_has_every_fixed_argument() -> None:
+    """A commit with nothing in it still sends all that the script counts on."""
+    expected = [b"EVALSHA", scripts.COMMIT.sha, b"3", *key_names("c-1")[:3], b"0", b"", b"", EMPTY_LOG, b"", b"0"]
+    assert words(commit_command(place_of("c-1", PARTITIONS), Commit("c-1", 0))) == expected
+
+
+@pytest.mark.parametrize("odd", ["", "d000", "\u00e9" * 36, "\u00e9" * 18, "e" + "0" * 35])
+def test_commands_foreign_decision_id_is_a_mistake(odd: str) -> None:
+    """What is not an id of the customer's partition never becomes part of a command."""
+    place = place_of("c-1", PARTITIONS)
+    with pytest.raises(ValueError, match="not the id of a decision"):
+        read_command(place, odd)
+    with pytest.raises(ValueError, match="not the id of a decision"):
+        commit_command(place, Commit("c-1", 0, decision=(odd, b"frame")))
+
+
+def test_commands_digest_and_source_stand_for_each_other() -> None:
+    """With the source in the place of the digest the command is otherwise the same."""
+    command = read_command(place_of("c-1", PARTITIONS), None)
+    by_source = words(command.replace(scripts.READ.by_sha, scripts.READ.by_source, 1))
+    assert by_source[0] == b"EVAL"
+    assert b"redis.call('HGETALL', KEYS[1])" in by_source[1]
+    assert by_source[2:] == words(command)[2:]
