@@ -72,7 +72,10 @@ class Customers:
         await change_customer(self._store, batch.customer_id, batch.plan)
 
     async def put_facility(self, facility: Facility) -> FacilityView:
-        """Take over core banking's snapshot unless a later one is known. Conflict for another customer's facility."""
+        """Take over core banking's snapshot unless a later one is known.
+
+        Conflict for another customer's facility, InvalidInput for another currency than it is in.
+        """
         owner = await self._store.claim_facility(facility.facility_id, facility.customer_id, TIMEOUT_S)
         if owner != facility.customer_id:
             raise Conflict(f"facility {facility.facility_id!r} belongs to another customer")
@@ -81,6 +84,8 @@ class Customers:
             stored = state.facilities.get(facility.facility_id)
             if stored is None:
                 refuse_facility(facility.facility_id, state)
+            elif stored.currency != facility.currency:  # the log's amounts are minor units of the old one
+                raise InvalidInput("currency", f"the facility is in {stored.currency}")
             elif stored == facility or stored.as_of_ms > facility.as_of_ms:
                 return None
             return Commit(

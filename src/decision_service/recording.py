@@ -2,7 +2,8 @@
 
 An event is found again by its key in the log itself. The same id with the same content is a duplicate; with other
 content it is rejected, for one of the two is wrong and the log cannot tell which. A settlement must name a drawdown of
-this customer that the log still holds, and must not change its amount: core banking pays out exactly what was approved.
+this customer that the log still holds, and must not change its facility or amount: core banking pays out exactly what
+was approved.
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ class EventBatch:
             drawdown = known.event(event.settles)
             if drawdown is None or drawdown.kind != DRAWDOWN or drawdown.settles:
                 return _rejected("decision_id", "no drawdown of this customer was decided under this id"), None
+            if event.facility not in (0, drawdown.facility):
+                return _rejected("facility_id", "is not the facility that was drawn on"), None
             if event.amount_minor not in (0, drawdown.amount_minor):
                 return _rejected("amount", "a settlement books exactly what was approved"), None
             event = _settlement(event, drawdown)

@@ -99,3 +99,18 @@ def test_replayed_history_is_kept_as_it_was() -> None:
     """Retention counts back from the newest event, so events of long ago are not trimmed by today's clock."""
     _, state = apply(CustomerState(), posted(0, "e-1", at=1_000), posted(1, "e-2", at=1_000 + 399 * DAY_MS))
     assert len(words_of(state.log)) == 3
+
+
+def test_a_settlement_cannot_move_a_drawdown_to_another_facility() -> None:
+    """A booking that names another facility than was drawn on is rejected at facility_id; the right one, or none, is
+    accepted."""
+    drawdown = Event(55, DRAWDOWN, APPROVED, 1_000, amount_minor=5_00, facility=facility_key("f-1"))
+    state = CustomerState(1, EMPTY_LOG + drawdown.pack())
+
+    def booking(index: int, facility: int) -> PostedEvent:
+        event = Event(index + 100, DRAWDOWN, BOOKED, 1_001, settles=55, facility=facility)
+        return PostedEvent(index, f"s-{index}", "c-1", "d1", event, b"{}")
+
+    batch, _ = apply(state, booking(0, facility_key("f-2")), booking(1, facility_key("f-1")), booking(2, 0))
+    assert batch.outcomes[0] == EventOutcome("rejected", "facility_id", "is not the facility that was drawn on")
+    assert [batch.outcomes[i].status for i in (1, 2)] == ["accepted", "accepted"]

@@ -168,6 +168,19 @@ def test_a_facility_of_another_customer_is_refused(run: Run) -> None:
     run(test)
 
 
+def test_the_currency_of_a_facility_is_for_ever(run: Run) -> None:
+    """A later snapshot in another currency would make 100.00 of the log 10,000 of the other: it is refused."""
+
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
+        with pytest.raises(InvalidInput, match="the facility is in CNY") as refused:
+            await service.customers.put_facility(replace(LINE, currency="JPY", as_of_ms=LINE.as_of_ms + 1))
+        assert refused.value.field == "currency"
+        assert (await service.customers.facility("f-1")).facility == LINE
+
+    run(test)
+
+
 def test_a_position_that_rests_on_trimmed_history_is_unknown_and_held(run: Run) -> None:
     """When retention has dropped records younger than the snapshot, what is available is not known: a review."""
 
