@@ -12,6 +12,7 @@ and Bontempi, ULB 2022): 5,000 customers and 10,000 terminals on a 100 x 100 gri
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -66,13 +67,24 @@ def _all_drawdowns(path: Path, columns: Columns, places: Places, shift_ms: int) 
 
 
 def count_rows(path: Path) -> int | None:
-    """How many rows a Parquet file has; None for a CSV file, which does not say."""
+    """How many rows a Parquet file has; None for a CSV file, which does not say. Raises InvalidInput."""
     if path.suffix != ".parquet":
         return None
     from pyarrow import parquet
 
-    with parquet.ParquetFile(path) as file:
+    with _readable(path), parquet.ParquetFile(path) as file:
         return int(file.metadata.num_rows)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """InvalidInput for what PyArrow cannot make sense of."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InvalidInput("file", f"{path.name} cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def read_places(path: Path, key: str) -> dict[str, tuple[float, float]]:
@@ -112,7 +124,8 @@ def _batches(path: Path, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
         raise InvalidInput("file", f"{path.name}: one of {', '.join(SUFFIXES)} is expected")
     if not path.is_file():
         raise InvalidInput("file", f"{path} does not exist")
-    source = parquet.ParquetFile(path).iter_batches(BATCH_ROWS) if path.suffix == ".parquet" else csv.open_csv(path)
+    with _readable(path):
+        source = parquet.ParquetFile(path).iter_batches(BATCH_ROWS) if path.suffix == ".parquet" else csv.open_csv(path)
     for batch in source:
         for name in columns or ():
             _column(path, batch, name)

@@ -90,8 +90,13 @@ def open_socket(settings: Settings) -> socket.socket:
 
 @contextlib.contextmanager
 def embedded_store(settings: Settings) -> Iterator[str]:
-    """The URL of a private store that lives as long as the block."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    """The URL of a private store that lives as long as the block. SettingInvalid if its directory cannot be made."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingInvalid(
+            "DECISION_SERVICE_DATA_DIR", f"cannot make the directory {settings.data_dir}: {error.strerror}"
+        ) from None
     fsync = "everysec" if settings.durability == "fast" else "always"
     with EmbeddedServer(settings.data_dir, fsync=fsync) as server:  # type: ignore[arg-type]
         yield server.url

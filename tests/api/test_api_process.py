@@ -202,6 +202,14 @@ def test_a_policy_that_does_not_compile_stops_the_start(tmp_path: Path, rules: P
     assert "did you mean `facility.available`" in ended.stderr
 
 
+def test_a_data_directory_that_cannot_be_made_is_refused_by_name(tmp_path: Path) -> None:
+    """Exit status 2 and the setting's name, not a traceback."""
+    (tmp_path / "file").write_text("in the way")
+    ended = run_serve("--port", "0", "--data-dir", str(tmp_path / "file"))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("decision-service: DECISION_SERVICE_DATA_DIR: cannot make the directory")
+
+
 def test_a_taken_port_is_refused_by_name(tmp_path: Path) -> None:
     """Exit status 2, before anything is started."""
     with socket.socket() as taken:

@@ -95,3 +95,13 @@ def test_parquet_knows_how_long_it_is(file: Path, tmp_path: Path) -> None:
     """The progress bar has a total for Parquet and none for CSV."""
     assert count_rows(file) == 3
     assert count_rows(tmp_path / "some.csv") is None
+
+
+def test_a_file_that_is_no_parquet_is_refused_by_name(tmp_path: Path) -> None:
+    """Counting and reading both name the file instead of failing somewhere inside."""
+    path = tmp_path / "some.parquet"
+    path.write_bytes(b"x")
+    with pytest.raises(InvalidInput, match=r"some\.parquet cannot be read"):
+        count_rows(path)
+    with pytest.raises(InvalidInput, match=r"some\.parquet cannot be read"):
+        list(read_drawdowns(path, Columns(), PLACES))
