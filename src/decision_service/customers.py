@@ -76,6 +76,9 @@ class Customers:
 
         Conflict for another customer's facility, InvalidInput for another currency than it is in.
         """
+        known = await self._store.read(facility.customer_id, None, TIMEOUT_S)
+        if facility.facility_id not in known.facilities:
+            refuse_facility(facility.facility_id, known)  # before the claim, for a refused call changes nothing
         owner = await self._store.claim_facility(facility.facility_id, facility.customer_id, TIMEOUT_S)
         if owner != facility.customer_id:
             raise Conflict(f"facility {facility.facility_id!r} belongs to another customer")

@@ -23,6 +23,7 @@ from decision_service.core.errors import (
 )
 from decision_service.core.event import APPROVED, DRAWDOWN, Event, drawdown_key, event_key, header, words_of
 from decision_service.core.facility import Attribute
+from decision_service.core.limits import FACILITIES_PER_CUSTOMER_MAX
 from decision_service.core.request import PostedEvent
 from decision_service.core.state import CustomerState
 from decision_service.store import Commit
@@ -164,6 +165,20 @@ def test_a_facility_of_another_customer_is_refused(run: Run) -> None:
         stolen = replace(LINE, customer_id="c-2")
         with pytest.raises(InvalidInput, match="another customer"):
             await decide(service, ask("r-1", customer_id="c-2", facility=stolen))
+
+    run(test)
+
+
+def test_a_facility_too_many_is_refused_and_stays_free_for_others(run: Run) -> None:
+    """What a refused call asked for is not claimed: another customer may have the facility."""
+
+    async def test(service: Started) -> None:
+        for i in range(FACILITIES_PER_CUSTOMER_MAX):
+            await service.customers.put_facility(replace(LINE, facility_id=f"f-{i}"))
+        with pytest.raises(Conflict, match="at most"):
+            await service.customers.put_facility(replace(LINE, facility_id="g-1"))
+        view = await service.customers.put_facility(replace(LINE, facility_id="g-1", customer_id="c-2"))
+        assert view.facility.customer_id == "c-2"
 
     run(test)
 
