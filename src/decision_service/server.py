@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from decision_service.api.access import open_access
 from decision_service.api.connection import GuardedConnection
@@ -44,6 +44,7 @@ PARENT_VARIABLE: Final = "DS_PARENT_PID"
 READY_TIMEOUT_S: Final = 120.0
 PARENT_POLL_S: Final = 1.0
 SUPERVISE_S: Final = 0.25
+RESTART_S: Final = 1.0  # between attempts at a worker that cannot start
 STARTUP_FAILED: Final = 3
 BACKLOG: Final = 2_048
 
@@ -252,6 +253,20 @@ class Workers(Multiprocess):
         for process in self.processes:
             if process.pid is not None and process.is_ready(timeout=SUPERVISE_S):
                 os.kill(process.pid, signal.SIGHUP)
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace workers that ended. One that cannot start now (the files on disk do not compile) is tried again and
+        again; uvicorn would stop those that serve as well."""
+        super().keep_subprocess_alive()
+        if self.stopped or not self.should_exit.is_set():
+            return
+        self.should_exit.clear()
+        LOG.error("a worker could not start; the others go on, and it is tried again")
+        time.sleep(RESTART_S)
+        for i, process in enumerate(self.processes):
+            if process.exitcode == STARTUP_FAILED:
+                self.processes[i] = Process(self.config, self.sockets)
+                self.processes[i].start()
 
 
 def _serve_many(settings: Settings, sockets: list[socket.socket], started: Callable[[], None]) -> int:

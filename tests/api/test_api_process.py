@@ -131,6 +131,21 @@ def test_a_killed_worker_is_replaced(tmp_path: Path, rules: Path, models: Path) 
         assert 'decisions_total{decision="approve",replayed="false",rung="full"} 10.0' in page
 
 
+def test_a_worker_that_cannot_come_back_takes_nobody_with_it(tmp_path: Path, rules: Path, models: Path) -> None:
+    """While the rules on disk are broken a killed worker cannot start again: the other serves on, and once the rules
+    are mended there are two."""
+    with ServiceProcess(tmp_path, workers=2, rules=rules, models=models) as service:
+        good = (rules / "drawdown.yaml").read_text()
+        (rules / "drawdown.yaml").write_text("rule_set: drawdown\n")
+        victim, survivor = service.worker_pids()
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: "it is tried again" in service.log(), 60)
+        assert survivor in service.worker_pids()
+        assert httpx.get(f"{service.url}/readyz").status_code == 200
+        (rules / "drawdown.yaml").write_text(good)
+        until(lambda: "_workers 2.0" in httpx.get(f"{service.url}/metrics").text, 60)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_hangup_reloads_the_policy_everywhere(workers: int, tmp_path: Path, rules: Path, models: Path) -> None:
     """SIGHUP to the parent: a changed label is in force in every worker, and no process was replaced."""
