@@ -19,6 +19,22 @@ READY_S = 60.0  # a fresh machine compiles the kernel first
 STOP_S = 30.0
 
 
+def _parent_of(process: Path) -> int:
+    """The parent of a process by its /proc folder; 0 if it is gone."""
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def _command_of(process: Path) -> bytes:
+    """The command line of a process; empty if it is gone."""
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 class ServiceProcess:
     """One `serve`; `start` again after `kill` continues on the same port and data."""
 
@@ -79,11 +95,12 @@ class ServiceProcess:
     def worker_pids(self) -> list[int]:
         """Process ids that answer requests: the children, or the process itself with one worker."""
         assert self.process is not None
-        children = subprocess.run(
-            ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=False
-        ).stdout.splitlines()
-        found = [int(line.split()[0]) for line in children if "valkey" not in line and "resource_tracker" not in line]
-        return found or [self.process.pid]
+        found = [
+            int(folder.name)
+            for folder in Path("/proc").iterdir()
+            if folder.name.isdigit() and _parent_of(folder) == self.process.pid and b"spawn_main" in _command_of(folder)
+        ]
+        return sorted(found) or [self.process.pid]
 
     def kill(self) -> None:
         """kill -9 of the whole process group that this object started."""

@@ -6,6 +6,7 @@ does not compile stops the start), warm the kernel, follow files and fleet, and 
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -65,6 +66,8 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
     try:
         await active.start()
         warm(active.policy)
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: collecting garbage need not look at a million objects of it again
         retention = retention_of(settings)
         yield Running(
             DecisionService(store, active, meters, settings.partitions, retention, wall_clock_ms),

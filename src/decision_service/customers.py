@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from decision_service.active_policy import ActivePolicy
@@ -72,10 +72,12 @@ class Customers:
         await change_customer(self._store, batch.customer_id, batch.plan)
 
     async def put_facility(self, facility: Facility) -> FacilityView:
-        """Take over core banking's snapshot unless a later one is known.
+        """Take over core banking's snapshot unless a later one is known. A snapshot is of now at the latest: one dated
+        ahead would hide what is booked until then.
 
         Conflict for another customer's facility, InvalidInput for another currency than it is in.
         """
+        facility = replace(facility, as_of_ms=min(facility.as_of_ms, self.now_ms()))
         known = await self._store.read(facility.customer_id, None, TIMEOUT_S)
         if facility.facility_id not in known.facilities:
             refuse_facility(facility.facility_id, known)  # before the claim, for a refused call changes nothing
@@ -183,9 +185,13 @@ class Customers:
     async def policy_status(self) -> dict[str, Any]:
         """What is active on each worker, and what this worker makes of the files on disk."""
         policy, active = self.active.current, self.active
-        workers = await self._store.workers(self.now_ms(), TIMEOUT_S)
+        try:
+            workers, store_problem = await self._store.workers(self.now_ms(), TIMEOUT_S), None
+        except StoreError as error:  # just then one wants to know what this worker runs
+            workers, store_problem = (), error.message
         return {
             "id": policy.id, "label": policy.label, "worker_id": active.worker_id, "problem": active.problem or None,
+            "store_problem": store_problem,
             "diagnostics": [d.as_json() for d in active.diagnostics],
             "warnings": [d.as_json() for d in active.warnings],
             "files": {name: document.sha256 for name, document in sorted(policy.documents.items())},

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from decision_service.core.event import DRAWDOWN, Event, unpack, words_of
-from decision_service.core.limits import RECORD_BYTES
+from decision_service.core.event import DRAWDOWN, Event, facility_key, unpack, words_of
+from decision_service.core.limits import CLOCK_AHEAD_MAX_MS, RECORD_BYTES
 from decision_service.core.request import PostedEvent
 from decision_service.core.retention import trim
 from decision_service.core.state import CustomerState
@@ -61,7 +61,7 @@ class EventBatch:
 
     def plan(self, state: CustomerState) -> Commit | None:
         """What to append, given the customer's log; fills `outcomes`."""
-        known = _Known(state.log)
+        known = _Known(state)
         records, bodies = [], []
         for posted in self.events:
             outcome, record = self._judge(posted, known)
@@ -87,9 +87,14 @@ class EventBatch:
                 return _rejected("decision_id", "no drawdown of this customer was decided under this id"), None
             if event.facility not in (0, drawdown.facility):
                 return _rejected("facility_id", "is not the facility that was drawn on"), None
+            if event.occurred_at_ms < drawdown.occurred_at_ms - CLOCK_AHEAD_MAX_MS:
+                return _rejected("occurred_at", "lies before the drawdown that it settles"), None
             if event.amount_minor not in (0, drawdown.amount_minor):
                 return _rejected("amount", "a settlement books exactly what was approved"), None
             event = _settlement(event, drawdown)
+        currency = known.currency_of(event.facility)
+        if currency is not None and posted.currency not in (None, currency):
+            return _rejected("currency", f"the facility is in {currency}"), None
         record = event.pack()
         stored = known.record(event.key)
         if stored is None:
@@ -100,8 +105,10 @@ class EventBatch:
 
 
 def _settlement(event: Event, drawdown: Event) -> Event:
-    """A settlement is of its drawdown's facility and amount, whether or not the caller repeats them."""
-    return replace(event, facility=drawdown.facility, amount_minor=drawdown.amount_minor)
+    """A settlement is of its drawdown's facility and amount, whether or not the caller repeats them, and (clocks
+    differing a little) not before it."""
+    at_ms = max(event.occurred_at_ms, drawdown.occurred_at_ms)
+    return replace(event, facility=drawdown.facility, amount_minor=drawdown.amount_minor, occurred_at_ms=at_ms)
 
 
 def _rejected(field: str, reason: str) -> EventOutcome:
@@ -109,9 +116,11 @@ def _rejected(field: str, reason: str) -> EventOutcome:
 
 
 class _Known:
-    """The records of a log by key."""
+    """The records of a customer's log by key, and the currencies of the facilities."""
 
-    def __init__(self, log: bytes) -> None:
+    def __init__(self, state: CustomerState) -> None:
+        log = state.log
+        self._currencies = {facility_key(name): line.currency for name, line in state.facilities.items()}
         keys = words_of(log)[1:, 1].view("u8").tolist()
         self._at: Mapping[int, int] = {key: i + 1 for i, key in enumerate(keys)}
         self._log = log
@@ -120,6 +129,10 @@ class _Known:
     def add(self, key: int, record: bytes) -> None:
         """A record that is about to be appended."""
         self._added[key] = record
+
+    def currency_of(self, facility: int) -> str | None:
+        """The currency of a facility by its key; None if the customer has no such facility (yet)."""
+        return self._currencies.get(facility)
 
     def record(self, key: int) -> bytes | None:
         """The record under a key."""

@@ -41,7 +41,7 @@ from decision_service.telemetry.logs import start_logging
 
 LOG = logging.getLogger("decision_service.server")
 PARENT_VARIABLE: Final = "DS_PARENT_PID"
-READY_TIMEOUT_S: Final = 120.0
+READY_TIMEOUT_S: Final = 600.0  # several workers of a fresh machine compile the kernel at once
 PARENT_POLL_S: Final = 1.0
 SUPERVISE_S: Final = 0.25
 RESTART_S: Final = 1.0  # between attempts at a worker that cannot start
@@ -100,6 +100,7 @@ def embedded_store(settings: Settings) -> Iterator[str]:
         ) from None
     fsync = "everysec" if settings.durability == "fast" else "always"
     with EmbeddedServer(settings.data_dir, fsync=fsync) as server:  # type: ignore[arg-type]
+        server.keep_alive()
         yield server.url
 
 

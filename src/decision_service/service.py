@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter
 from typing import Final
 
@@ -89,6 +90,7 @@ class DecisionService:
         """
         if self.draining:
             raise Draining("shutting down: ask another worker")
+        request = self._with_past_snapshot(request)
         clock = asyncio.get_running_loop().time
         deadline = clock() + budget_ms / 1000 - (perf_counter() - arrived)
         decision_id = decision_id_of(request.customer_id, request.request_id, self._partitions)
@@ -131,11 +133,12 @@ class DecisionService:
             return Answer(answer_in(frame), False, decision_id, decision.decision, decision.rung, stages_s)
         raise DeadlineExceeded("this customer is being changed by too many callers at once")
 
-    async def preview(self, request: DrawdownRequest, budget_ms: int, arrived: float) -> bytes:
-        """The answer the real call would give now, with its trace; records nothing."""
+    async def preview(self, request: DrawdownRequest, arrived: float) -> bytes:
+        """The answer the real call would give now, with its trace; records nothing. No money waits for it, so the
+        request's deadline does not bound it."""
         decision_id = decision_id_of(request.customer_id, request.request_id, self._partitions)
-        left_s = budget_ms / 1000 - (perf_counter() - arrived)
-        state = await self._store.read(request.customer_id, decision_id, time_left(left_s))
+        request = self._with_past_snapshot(request)
+        state = await self._store.read(request.customer_id, decision_id, READ_TIMEOUT_S)
         if state.decision is not None:
             self._refuse_other_content(state.decision, request)
             return await self._explained(state.decision)
@@ -150,6 +153,13 @@ class DecisionService:
         if frame is None:
             raise NotFound(f"no decision {decision_id!r}")
         return await self._explained(frame)
+
+    def _with_past_snapshot(self, request: DrawdownRequest) -> DrawdownRequest:
+        """A snapshot is of now at the latest: one dated ahead would hide what is booked until then."""
+        sent, now_ms = request.facility, self.now_ms()
+        if sent is None or sent.as_of_ms <= now_ms:
+            return request
+        return replace(request, facility=replace(sent, as_of_ms=now_ms))
 
     def _evaluate(
         self, request: DrawdownRequest, state: CustomerState, decision_id: str, arrived: float
@@ -253,6 +263,7 @@ def drawdown_record(request: DrawdownRequest, decision: Decision, t_ms: int) -> 
         device=device_key(request.device_id) if request.device_id else 0,
         counterparty=counterparty_key(request.counterparty_id) if request.counterparty_id else 0,
         code=code_key(request.purpose) if request.purpose else 0, geo=request.geo,
+        decided_at_ms=decision.decided_at_ms,
     ).pack()  # fmt: skip
 
 

@@ -83,7 +83,7 @@ class FakeDecisions:
         self.budgets_ms.append(budget_ms)
         return Answer(self._body(request), before is not None, "0" * 36, "approve", "full")
 
-    async def preview(self, request: DrawdownRequest, budget_ms: int, arrived: float) -> bytes:
+    async def preview(self, request: DrawdownRequest, arrived: float) -> bytes:
         del budget_ms, arrived
         return orjson.dumps({"request_id": request.request_id, "trace": {}})
 

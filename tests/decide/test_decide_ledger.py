@@ -90,6 +90,13 @@ def test_a_back_dated_decision_sees_reservations_made_later() -> None:
     assert position(draw(1, APPROVED, 4_000, 100_00), t_ms=3_000).available_minor == 700_00
 
 
+def test_a_drawdown_we_decided_reserves_from_the_decision() -> None:
+    """However far back a request is dated, its approval reserves for the whole time-out from when it was decided."""
+    dated_back = draw(1, APPROVED, -10 * TIMEOUT_MS, 100_00, decided_at_ms=2_000)
+    assert position(dated_back, t_ms=2_000 + TIMEOUT_MS - 1).reserved_minor == 100_00
+    assert position(dated_back, t_ms=2_000 + TIMEOUT_MS).reserved_minor == 0
+
+
 @pytest.mark.parametrize("status", [FAILED, CANCELLED])
 def test_an_undone_drawdown_neither_reserves_nor_owes(status: int) -> None:
     """A drawdown that failed or was cancelled leaves nothing behind."""

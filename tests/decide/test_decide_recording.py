@@ -15,7 +15,8 @@ from decision_service.core.event import (
     unpack,
     words_of,
 )
-from decision_service.core.limits import DAY_MS
+from decision_service.core.facility import Facility
+from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.request import PostedEvent
 from decision_service.core.state import CustomerState
 from decision_service.recording import EventBatch, EventOutcome, Retention
@@ -83,6 +84,27 @@ def test_a_settlement_takes_facility_and_amount_from_its_drawdown() -> None:
     assert batch.outcomes[1].field == "amount"
     booked = unpack(after.log[-64:])
     assert (booked.amount_minor, booked.facility, booked.settles) == (9_00, facility_key("f-1"), 77)
+
+
+def test_a_settlement_before_its_drawdown_is_rejected() -> None:
+    """A booking dated an hour before the draw is a mistake; one a clock's difference before it counts from the draw."""
+    drawdown = Event(77, DRAWDOWN, APPROVED, HOUR_MS, amount_minor=9_00, facility=facility_key("f-1"))
+    state = CustomerState(1, EMPTY_LOG + drawdown.pack())
+    batch, after = apply(
+        state, posted(0, "e-1", at=0, settles=77), posted(1, "e-2", at=HOUR_MS - 1, settles=77, amount=0)
+    )
+    assert (batch.outcomes[0].field, batch.outcomes[1].status) == ("occurred_at", "accepted")
+    assert unpack(after.log[-64:]).occurred_at_ms == HOUR_MS
+
+
+def test_money_of_another_currency_than_the_facility_is_rejected() -> None:
+    """A repayment in KWD of a line in CNY names the currency and records nothing."""
+    line = Facility("f-1", "c-1", "revolver", "CNY", 1_000_00, 0, 0, 1_800, "active", 0)
+    event = Event(event_key("e-1"), KINDS["repayment"], BOOKED, 1_000, amount_minor=5_000, facility=facility_key("f-1"))
+    sent = PostedEvent(0, "e-1", "c-1", None, event, b"{}", "KWD")
+    batch, after = apply(CustomerState(1, EMPTY_LOG, {"f-1": line}), sent)
+    assert (batch.outcomes[0].status, batch.outcomes[0].field) == ("rejected", "currency")
+    assert after.log == EMPTY_LOG
 
 
 def test_a_full_log_is_trimmed_from_the_front_and_says_so() -> None:

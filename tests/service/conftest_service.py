@@ -22,6 +22,7 @@ from decision_service.service import DecisionService
 from decision_service.store import Store
 from decision_service.store.memory import MemoryStore
 from decision_service.telemetry import Meters
+from decision_service.warm import warm
 
 T0_MS = 1_795_000_000_000  # 2026-11-18
 LINE = Facility("f-1", "c-1", "revolver", "CNY", 1_000_00, 0, T0_MS - DAY_MS, 1_800, "active", T0_MS - 90 * DAY_MS)
@@ -126,6 +127,7 @@ def run(rules: Path, clock: Clock, tmp_path: Path) -> Run:
                 rules, tmp_path / "models", "Asia/Shanghai", 24 * HOUR_MS, used, clock, lambda *_: None
             )
             await active.start()
+            warm(active.policy)  # on a fresh machine the kernel is compiled here and not inside a deadline
             try:
                 retention = Retention(400 * DAY_MS, 4_096, 256)
                 decisions = DecisionService(used, active, meters, 16, retention, clock)

@@ -158,6 +158,21 @@ def test_a_killed_store_loses_and_repeats_nothing(
     asyncio.run(judge(service.url, answers))
 
 
+def test_a_killed_embedded_store_is_started_again(start: Callable[..., ServiceProcess]) -> None:
+    """kill -9 of the embedded store under load: it comes back by itself on the same data, and nothing is lost."""
+    service = start()
+    asyncio.run(open_lines(service.url))
+
+    def disturb() -> None:
+        _, store_pid, _ = (service.directory / "data" / "embedded.lock").read_text().split()
+        os.kill(int(store_pid), signal.SIGKILL)
+
+    answers = asyncio.run(load(service.url, 0, disturb, 0.3))
+    service.wait_ready()
+    asyncio.run(judge(service.url, answers))
+    assert "started again" in service.log()
+
+
 def test_everything_killed_at_once_comes_back_as_it_was(start: Callable[..., ServiceProcess]) -> None:
     """kill -9 of the service with its embedded store: the next start on the same directory continues."""
     service = start()

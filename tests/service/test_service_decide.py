@@ -23,7 +23,7 @@ from decision_service.core.errors import (
 )
 from decision_service.core.event import APPROVED, DRAWDOWN, Event, drawdown_key, event_key, header, words_of
 from decision_service.core.facility import Attribute
-from decision_service.core.limits import FACILITIES_PER_CUSTOMER_MAX
+from decision_service.core.limits import DAY_MS, FACILITIES_PER_CUSTOMER_MAX
 from decision_service.core.request import PostedEvent
 from decision_service.core.state import CustomerState
 from decision_service.store import Commit
@@ -83,6 +83,45 @@ def test_a_limit_is_never_lent_twice(run: Run) -> None:
     run(test)
 
 
+def test_a_limit_is_not_lent_twice_by_dating_requests_back(run: Run) -> None:
+    """Requests dated weeks apart and long ago reserve from when they were decided: the second finds nothing left."""
+
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
+        days_back = (25, 20, 10, 3, 1, 0)
+        asked = [ask(f"r-{d}", 900_00, occurred_at_ms=T0_MS - d * DAY_MS) for d in days_back]
+        answers = [orjson.loads((await decide(service, request)).body) for request in asked]
+        assert [a["decision"] for a in answers] == ["approve"] + ["hold"] * 5
+
+    run(test)
+
+
+def test_a_snapshot_dated_ahead_does_not_hide_what_is_booked_next(run: Run, clock: Clock) -> None:
+    """A snapshot's as_of is now at the latest, by PUT and in a request."""
+
+    async def test(service: Started) -> None:
+        ahead = replace(LINE, as_of_ms=T0_MS + 299_000)
+        answer = await decide(service, ask("r-1", 900_00, facility=ahead))
+        await service.customers.put_facility(ahead)
+        clock.ms += 2
+        await service.customers.record_events([settlement(0, "s-1", answer.decision_id, 1)])
+        assert (await service.customers.facility("f-1")).position.outstanding_minor == 900_00
+
+    run(test)
+
+
+def test_a_facility_keeps_its_currency(run: Run) -> None:
+    """A snapshot in another currency, sent with a request, is refused."""
+
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
+        other = replace(LINE, currency="JPY", as_of_ms=LINE.as_of_ms + 1)
+        with pytest.raises(InvalidInput, match="CNY"):
+            await decide(service, ask("r-1", currency="JPY", facility=other))
+
+    run(test)
+
+
 def test_settling_and_repaying_move_the_position(run: Run) -> None:
     """A booked draw is outstanding, a cancelled one is free again, a repayment makes room."""
 
@@ -110,7 +149,7 @@ def test_a_preview_is_the_answer_of_the_real_call_and_records_nothing(run: Run) 
 
     async def test(service: Started) -> None:
         await service.customers.put_facility(LINE)
-        preview = orjson.loads(await service.decisions.preview(ask("r-1"), 2_000, time.perf_counter()))
+        preview = orjson.loads(await service.decisions.preview(ask("r-1"), time.perf_counter()))
         assert len(words_of((await service.store.read("c-1", None, 1)).log)) == 1
         real = orjson.loads((await decide(service, ask("r-1"))).body)
         trace = preview.pop("trace")

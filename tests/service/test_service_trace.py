@@ -92,7 +92,7 @@ def test_a_preview_shows_the_same_contributions(run: Run, models: Path) -> None:
 
     async def test(service: Started) -> None:
         await service.customers.put_facility(LINE)
-        preview = orjson.loads(await service.decisions.preview(ask("r-1"), 2_000, time.perf_counter()))
+        preview = orjson.loads(await service.decisions.preview(ask("r-1"), time.perf_counter()))
         stored = await told(service, (await decide(service, ask("r-1"))).decision_id)
         assert preview["trace"]["scorecards"] == stored["trace"]["scorecards"]
         assert len(preview["trace"]["scorecards"]["behaviour"]["contributions"]) == len(NAMES)

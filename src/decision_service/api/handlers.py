@@ -68,8 +68,8 @@ async def decide(desk: Desk, call: Call) -> Reply:
 
 async def preview(desk: Desk, call: Call) -> Reply:
     """POST /v1/decisions/preview."""
-    request, budget_ms, _ = await _drawdown(desk, call)
-    return Reply(200, await desk.decisions.preview(request, budget_ms, call.arrived))
+    request, _, _ = await _drawdown(desk, call)
+    return Reply(200, await desk.decisions.preview(request, call.arrived))
 
 
 async def _drawdown(desk: Desk, call: Call) -> tuple[DrawdownRequest, int, float]:

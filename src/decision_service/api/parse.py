@@ -148,7 +148,7 @@ def parse_event(value: object, index: int, clock: Clock) -> PostedEvent:
         path),
     )  # fmt: skip
     canonical = orjson.dumps(value, default=float, option=orjson.OPT_SORT_KEYS)
-    return PostedEvent(index, sent.event_id, sent.customer_id, sent.decision_id, event, canonical)
+    return PostedEvent(index, sent.event_id, sent.customer_id, sent.decision_id, event, canonical, sent.currency)
 
 
 def _event_amount(sent: EventBody, path: str) -> int:

@@ -99,6 +99,8 @@ def current_facility(request: DrawdownRequest, state: CustomerState) -> Facility
     facility = sent if stored is None or (sent is not None and sent.as_of_ms >= stored.as_of_ms) else stored
     if facility is None:
         raise InvalidInput("facility_id", "unknown facility: send its snapshot as `facility` or PUT it first")
+    if stored is not None and stored.currency != facility.currency:
+        raise InvalidInput("facility.currency", f"the facility is in {stored.currency}")
     if facility.currency != request.currency:
         raise InvalidInput("currency", f"the facility is in {facility.currency}")
     return facility
@@ -176,7 +178,8 @@ def _customer_totals(
     """Limit and outstanding over the customer's open facilities in the request's currency."""
     limit, outstanding = facility.limit_minor, position.outstanding_minor
     for other in state.facilities.values():
-        if other.facility_id != facility.facility_id and other.currency == facility.currency:
+        same_money = other.currency == facility.currency and other.status != "closed"
+        if other.facility_id != facility.facility_id and same_money:
             limit += other.limit_minor
             outstanding += position_of(other, words, t_ms, policy.reservation_timeout_ms).outstanding_minor
     return limit, outstanding

@@ -11,7 +11,8 @@ The log is one byte string: a 64-byte header, then one 64-byte record an event i
     record  word 0   i8  occurred_at_ms         ms UTC
             word 1   u8  key                    64-bit digest of the event id (see `event_key`, `drawdown_key`)
             word 2   i8  amount_minor           minor units; 0 where the event has none
-            word 3   f8  value                  kind-specific number, NaN where absent
+            word 3   f8  value                  kind-specific number, NaN where absent; with FLAG_DECIDED the
+                                                instant of our decision in ms UTC (a double holds it exactly)
             word 4   u1  kind | u1 status | u1 channel | u1 flags | u4 code
             word 5   i4  lat_e6 | i4 lon_e6     1e-6 degrees; only if FLAG_PLACE
             word 6   u4  facility | u4 device   32-bit digests, 0 where absent
@@ -19,7 +20,8 @@ The log is one byte string: a 64-byte header, then one 64-byte record an event i
                                                 FLAG_LOAN the key of the drawdown that it settles or concerns
 
     flags   bit 0 FLAG_PLACE · bit 1 FLAG_SETTLES (a drawdown event that settles an earlier drawdown) · bit 2
-            FLAG_LOAN (a repayment, due ... of one loan) · bits 4-7 accuracy class of the place (0 = unknown)
+            FLAG_LOAN (a repayment, due ... of one loan) · bit 3 FLAG_DECIDED (a drawdown this service decided) ·
+            bits 4-7 accuracy class of the place (0 = unknown)
 
 `code` is the digest of the category (purpose of a drawdown, merchant category of a purchase, name of a label ...).
 The amount of a drawdown this service approved is what it approved; of one it held, what was asked for.
@@ -52,6 +54,7 @@ TRIMMED_NOTHING: Final = -(2**62)
 FLAG_PLACE: Final = 1
 FLAG_SETTLES: Final = 2
 FLAG_LOAN: Final = 4
+FLAG_DECIDED: Final = 8
 
 RECORD: Final = np.dtype(
     [
@@ -119,14 +122,20 @@ class Event:
     code: int = 0
     geo: Geo | None = None
     settles: int = 0  # key of the drawdown that this event settles (or, of another kind, concerns); 0 for none
+    decided_at_ms: int = 0  # of a drawdown this service decided; takes the place of `value`
 
     def pack(self) -> bytes:
         """The 64-byte record."""
         geo = self.geo
         reference = FLAG_SETTLES if self.kind == DRAWDOWN else FLAG_LOAN
-        flags = (reference if self.settles else 0) | (0 if geo is None else FLAG_PLACE | geo.accuracy_class << 4)
+        decided = self.decided_at_ms
+        flags = (
+            (reference if self.settles else 0)
+            | (FLAG_DECIDED if decided else 0)
+            | (0 if geo is None else FLAG_PLACE | geo.accuracy_class << 4)
+        )
         return _RECORD.pack(
-            self.occurred_at_ms, self.key, self.amount_minor, self.value,
+            self.occurred_at_ms, self.key, self.amount_minor, float(decided) if decided else self.value,
             self.kind, self.status, self.channel, flags, self.code,
             0 if geo is None else geo.lat_e6, 0 if geo is None else geo.lon_e6,
             self.facility, self.device, self.settles or self.counterparty,
@@ -139,10 +148,11 @@ def unpack(record: bytes) -> Event:
         record
     )
     settles = bool(flags & (FLAG_SETTLES | FLAG_LOAN))
+    decided = bool(flags & FLAG_DECIDED)
     return Event(
-        key, kind, status, at, amount, value, channel, facility, device,
+        key, kind, status, at, amount, _NAN if decided else value, channel, facility, device,
         0 if settles else party, code, Geo(lat, lon, flags >> 4) if flags & FLAG_PLACE else None,
-        party if settles else 0,
+        party if settles else 0, int(value) if decided else 0,
     )  # fmt: skip
 
 

@@ -6,7 +6,9 @@ or its own while it has none, so settlements may arrive repeated and in any orde
 
     outstanding = snapshot + drawdowns booked now - drawdowns that were booked at as_of - repayments after as_of,
                   never below 0
-    reserved    = drawdowns approved, not settled, younger than the reservation time-out
+    reserved    = drawdowns approved, not settled, younger than the reservation time-out (counted from the later of
+                  the drawdown's own instant and our decision: a request cannot be dated so far back that it never
+                  reserves)
     available   = limit - outstanding - reserved (negative when over the limit)
 
 The whole recorded log counts, also records dated after the decision instant: a back-dated request must not lend a
@@ -25,6 +27,7 @@ from decision_service.core.event import (
     APPROVED,
     BOOKED,
     DRAWDOWN,
+    FLAG_DECIDED,
     FLAG_SETTLES,
     REPAYMENT,
     Words,
@@ -127,6 +130,7 @@ def _position(
     resolve(words, as_of_ms, before, before_at)
     outstanding = snapshot
     reserved = 0
+    values = words.view(np.float64)
     for i in range(n):
         if words[i + 1, 6] & 0xFFFFFFFF != facility or status[i] == 0:
             continue
@@ -136,7 +140,10 @@ def _position(
             outstanding += amount * (
                 np.int64(status[i] == BOOKED) - np.int64(before[i] == BOOKED and before_at[i] <= as_of_ms)
             )
-            if status[i] == APPROVED and t_ms - settled_at[i] < timeout_ms:
+            since = settled_at[i]
+            if (words[i + 1, 4] >> 24) & FLAG_DECIDED != 0:  # a back-dated draw is reserved from when it was decided
+                since = max(since, np.int64(values[i + 1, 3]))
+            if status[i] == APPROVED and t_ms - since < timeout_ms:
                 reserved += amount
         elif kind == REPAYMENT and status[i] == BOOKED and words[i + 1, 0] > as_of_ms:
             outstanding -= amount

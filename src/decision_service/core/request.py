@@ -50,3 +50,4 @@ class PostedEvent:
     decision_id: str | None
     event: Event
     body: bytes
+    currency: str | None = None

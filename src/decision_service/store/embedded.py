@@ -24,11 +24,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +46,9 @@ SOCKET_PATH_BYTES_MAX: Final = 107  # sun_path of Linux less the NUL; macOS has 
 READY_TIMEOUT_S: Final = 120.0  # loading a large append-only file takes its time
 LOCK_TIMEOUT_S: Final = 10.0  # a predecessor's server may still be flushing
 STOP_TIMEOUT_S: Final = 30.0
+WATCH_S: Final = 0.2  # how soon an ended server is noticed
+RESTART_PAUSE_S: Final = 1.0  # between two attempts to start it again
+LOG = logging.getLogger("decision_service.store")
 _POLL_S: Final = 0.01
 
 # argv: parent pid, then the command. PR_SET_PDEATHSIG is 1; elsewhere than on Linux there is none.
@@ -82,6 +87,8 @@ class EmbeddedServer:
         self._lock: int | None = None
         self._socket_dir: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     @property
     def url(self) -> str:
@@ -119,6 +126,29 @@ class EmbeddedServer:
             self.stop()
             raise
         return self
+
+    def keep_alive(self) -> None:
+        """Start the server again whenever it ends by itself (killed, out of memory), on the same socket and data, until
+        `stop`. Everything acknowledged is in its append-only file; meanwhile calls fail as unavailable."""
+        self._watcher = threading.Thread(target=self._watch, name="embedded-store", daemon=True)
+        self._watcher.start()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(WATCH_S):
+            process = self._process
+            if process is None or process.poll() is None:
+                continue
+            LOG.error(
+                "the embedded store ended with %s and is started again: %s", process.returncode, self._last_words()
+            )
+            try:
+                self._socket.unlink(missing_ok=True)
+                self._process = self._spawn(server_binary())
+                self._write_lock(f"{os.getpid()} {self._process.pid} {self._socket_dir}")
+                self._wait_ready()
+            except (StoreUnavailable, OSError) as error:
+                LOG.error("the embedded store does not start: %s", error)
+                self._stopping.wait(RESTART_PAUSE_S)
 
     def _take_lock(self) -> None:
         path = self._data_dir / "embedded.lock"
@@ -201,6 +231,10 @@ class EmbeddedServer:
         child."""
         if os.getpid() != self._owner_pid:
             return
+        self._stopping.set()
+        if self._watcher is not None:  # it must not start what is being stopped
+            self._watcher.join()
+            self._watcher = None
         if self._process is not None:
             _end(self._process)
             self._process = None
