@@ -84,7 +84,7 @@ class FakeDecisions:
         return Answer(self._body(request), before is not None, "0" * 36, "approve", "full")
 
     async def preview(self, request: DrawdownRequest, arrived: float) -> bytes:
-        del budget_ms, arrived
+        del arrived
         return orjson.dumps({"request_id": request.request_id, "trace": {}})
 
     async def decision(self, decision_id: str) -> bytes:
