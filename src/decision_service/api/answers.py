@@ -244,6 +244,7 @@ class PolicyAnswer(Answered):
     label: str
     worker_id: str
     problem: str | None
+    store_problem: str | None
     diagnostics: list[Diagnostic]
     warnings: list[Diagnostic]
     files: dict[str, str]
