@@ -52,6 +52,7 @@ class ServiceProcess:
             *([] if store_url is None else ["--redis-url", store_url]),
         ]  # fmt: skip
         self._environment = {f"DECISION_SERVICE_{name.upper()}": str(value) for name, value in settings.items()}
+        self._starts = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> ServiceProcess:
@@ -63,13 +64,22 @@ class ServiceProcess:
     def start(self) -> ServiceProcess:
         """Start and wait until it is ready."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._starts += 1
         with (self.directory / "service.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "decision_service", *self._arguments], stdout=log, stderr=log,
                 env={**os.environ, **self._environment}, start_new_session=True,
             )  # fmt: skip
         self.wait_ready()
+        self._wait_complete(starts=self._starts)
         return self
+
+    def _wait_complete(self, starts: int) -> None:
+        """Wait until it tells its address, which it does when every worker serves."""
+        until = time.monotonic() + READY_S
+        while (self.directory / "service.log").read_text(errors="replace").count("serving on") < starts:
+            assert time.monotonic() < until, f"not every worker came up: {self.log()}"
+            time.sleep(0.05)
 
     def wait_ready(self) -> None:
         """Wait until /readyz says so. AssertionError with the log if the process ends or never gets there."""

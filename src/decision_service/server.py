@@ -266,8 +266,12 @@ class Workers(Multiprocess):
         time.sleep(RESTART_S)
         for i, process in enumerate(self.processes):
             if process.exitcode == STARTUP_FAILED:
-                self.processes[i] = Process(self.config, self.sockets)
-                self.processes[i].start()
+                self.replace(i)
+
+    def replace(self, position: int) -> None:
+        """Start a new worker in the place of one that ended."""
+        self.processes[position] = Process(self.config, self.sockets)
+        self.processes[position].start()
 
 
 def _serve_many(settings: Settings, sockets: list[socket.socket], started: Callable[[], None]) -> int:
@@ -288,12 +292,18 @@ def _serve_many(settings: Settings, sockets: list[socket.socket], started: Calla
 
 
 def _all_ready(workers: Workers) -> bool:
-    """Wait until every worker serves; False if one ends before, or a signal says stop."""
-    waiting = list(workers.processes)
+    """Wait until every worker serves; False if one cannot start, or a signal says stop. One that is killed meanwhile is
+    replaced, as it would be later."""
     until = time.monotonic() + READY_TIMEOUT_S
-    while waiting and time.monotonic() < until:
+    while time.monotonic() < until:
         workers.handle_signals()
-        if workers.should_exit.is_set() or not all(process.process.is_alive() for process in waiting):
+        if workers.should_exit.is_set():
             return False
-        waiting = [process for process in waiting if not process.is_ready(timeout=SUPERVISE_S)]
-    return not waiting
+        for i, process in enumerate(workers.processes):
+            if not process.process.is_alive():
+                if process.exitcode == STARTUP_FAILED:
+                    return False
+                workers.replace(i)
+        if all(process.is_ready(timeout=SUPERVISE_S) for process in workers.processes):
+            return True
+    return False
