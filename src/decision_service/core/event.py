@@ -6,7 +6,8 @@ The log is one byte string: a 64-byte header, then one 64-byte record an event i
     header  word 0   "DSLOG\\0\\0" and the format version (1) in the last byte
             word 1   base_seq: sequence number of the first record kept (retention trims, never renumbers)
             word 2   trimmed_through_ms: latest occurred_at among trimmed records, or TRIMMED_NOTHING
-            word 3-7 zero
+            word 3   0 on a customer's log; on an entity's log 1 + the index of its grain (`core.links`)
+            word 4-7 zero
 
     record  word 0   i8  occurred_at_ms         ms UTC
             word 1   u8  key                    64-bit digest of the event id (see `event_key`, `drawdown_key`)
@@ -15,7 +16,8 @@ The log is one byte string: a 64-byte header, then one 64-byte record an event i
                                                 instant of our decision in ms UTC (a double holds it exactly)
             word 4   u1  kind | u1 status | u1 channel | u1 flags | u4 code
             word 5   i4  lat_e6 | i4 lon_e6     1e-6 degrees; only if FLAG_PLACE
-            word 6   u4  facility | u4 device   32-bit digests, 0 where absent
+            word 6   u4  facility | u4 device   32-bit digests, 0 where absent; on an entity's log
+                     u8  customer               64-bit digest
             word 7   u8  counterparty           64-bit digest, 0 where absent; on a record with FLAG_SETTLES or
                                                 FLAG_LOAN the key of the drawdown that it settles or concerns
 
@@ -88,7 +90,7 @@ ACCURACY_M: Final = (5, 10, 20, 30, 50, 75, 100, 150, 250, 500, 1_000, 2_500, 5_
 GPS_GRADE_CLASS_MAX: Final = 7  # at most 100 m: good enough to call a journey impossible
 
 _RECORD = struct.Struct("<qQqdBBBBIiiIIQ")
-_HEADER = struct.Struct("<8sqq40x")
+_HEADER = struct.Struct("<8sqqq32x")
 assert _RECORD.size == _HEADER.size == RECORD_BYTES
 _NAN: Final = float("nan")
 _KEY_OFFSET: Final = 8  # of the key in its record
@@ -156,9 +158,9 @@ def unpack(record: bytes) -> Event:
     )  # fmt: skip
 
 
-def header(base_seq: int = 0, trimmed_through_ms: int = TRIMMED_NOTHING) -> bytes:
-    """The 64 bytes in front of the first record."""
-    return _HEADER.pack(HEADER_MAGIC, base_seq, trimmed_through_ms)
+def header(base_seq: int = 0, trimmed_through_ms: int = TRIMMED_NOTHING, grain: int = 0) -> bytes:
+    """The 64 bytes in front of the first record; `grain` is word 3."""
+    return _HEADER.pack(HEADER_MAGIC, base_seq, trimmed_through_ms, grain)
 
 
 EMPTY_LOG: Final = header()
@@ -168,8 +170,14 @@ def read_header(log: bytes) -> tuple[int, int]:
     """`(base_seq, trimmed_through_ms)`. Raises ValueError for a log of another format or a torn one."""
     if len(log) % RECORD_BYTES or log[:8] != HEADER_MAGIC:
         raise ValueError(f"not an event log of format {FORMAT_VERSION}: {len(log)} bytes, magic {log[:8]!r}")
-    _, base_seq, trimmed_through_ms = _HEADER.unpack_from(log)
+    _, base_seq, trimmed_through_ms, _ = _HEADER.unpack_from(log)
     return base_seq, trimmed_through_ms
+
+
+def grain_of(log: bytes) -> int:
+    """Word 3 of the header: 0 on a customer's log."""
+    grain: int = _HEADER.unpack_from(log)[3]
+    return grain
 
 
 def words_of(log: bytes) -> Words:

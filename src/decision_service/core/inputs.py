@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from decision_service.core.event import CHANNELS, code_key, counterparty_key, device_key, facility_key
 from decision_service.core.facility import Facility, Position
+from decision_service.core.links import customer_key, ip_key
 from decision_service.core.money import SCALES
 from decision_service.core.request import DrawdownRequest
 
@@ -39,8 +40,11 @@ ABSENT: Final = -(2**62)
     AVAILABLE,  # AV, derived
     NEXT_DUE_MS,
     UTC_OFFSET_MS,  # of the business time zone at T_MS
-) = range(19)
-REQUEST_WORDS: Final = 20
+    CUSTOMER,  # 64-bit key
+    LOAN,  # 64-bit key of the drawdown of the loan that the question is about
+    IP,  # 64-bit key of the network of the request's address
+) = range(22)
+REQUEST_WORDS: Final = 24
 
 RequestWords = npt.NDArray[np.int64]
 
@@ -59,7 +63,7 @@ def fill_request_words(
 ) -> None:
     """Write the row for one request in place; `row` is int64[REQUEST_WORDS]."""
     geo = request.geo
-    row[:19] = (
+    row[:22] = (
         t_ms,
         request.amount_minor,
         SCALES[request.currency],
@@ -79,4 +83,7 @@ def fill_request_words(
         position.available_minor,
         ABSENT if facility.next_due_at_ms is None else facility.next_due_at_ms,
         utc_offset_ms,
+        _signed(customer_key(request.customer_id)),
+        _signed(request.loan),
+        _signed(ip_key(request.ip)) if request.ip else 0,
     )

@@ -93,6 +93,7 @@ class Policy:
     first_feature: int  # index of the first feature in numbers; inputs stand before it
     catalogue: Catalogue
     plan: FeaturePlan
+    link_grains: tuple[str, ...]  # of LINK_GRAINS: the entity logs that the features read
     score_slots: tuple[ScoreSlots, ...]
     rule_set: RuleSet
     lists: Lists
@@ -278,7 +279,7 @@ def _assemble(
         text_slots=tuple(_attribute_slot(a, layout, spec.names_used) for a in textual),
         wanted_attributes=tuple(a.spec.name for a in numeric if a.spec.name in spec.names_used),
         first_feature=len(inputs),
-        catalogue=catalogue, plan=plan, score_slots=tuple(_score_slots(c, layout) for c in cards),
+        catalogue=catalogue, plan=plan, link_grains=(), score_slots=tuple(_score_slots(c, layout) for c in cards),
         rule_set=rule_set, lists={}, rule_lists={}, list_names=head.lists, content=content, documents=dict(documents),
         numbers=np.full(len(number_names), np.nan), row=np.zeros(REQUEST_WORDS, np.int64),
     )  # fmt: skip

@@ -34,6 +34,8 @@ class DrawdownRequest:
     fingerprint: bytes
     body: bytes
     attributes: Mapping[str, float | str] = field(default_factory=dict)
+    ip: str | None = None
+    loan: int = 0  # key of the drawdown event of the loan that the question is about; 0 for none
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ Instants and durations in ms, counts in records.
 
 from __future__ import annotations
 
-from decision_service.core.event import header, read_header, words_of
+from decision_service.core.event import grain_of, header, read_header, words_of
 from decision_service.core.limits import RECORD_BYTES
 
 
@@ -44,4 +44,5 @@ def _aged(log: bytes, held: int, cutoff_ms: int, slack: int) -> int:
 def _without_front(log: bytes, gone: int) -> bytes:
     base_seq, trimmed_through_ms = read_header(log)
     latest = int(words_of(log)[1 : gone + 1, 0].max())
-    return header(base_seq + gone, max(trimmed_through_ms, latest)) + log[(gone + 1) * RECORD_BYTES :]
+    front = header(base_seq + gone, max(trimmed_through_ms, latest), grain_of(log))
+    return front + log[(gone + 1) * RECORD_BYTES :]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from decision_service.core.event import EMPTY_LOG
 from decision_service.core.facility import Attribute, Facility
+from decision_service.core.links import NO_LINKS, Links
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +19,4 @@ class CustomerState:
     facilities: Mapping[str, Facility] = field(default_factory=dict)
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     decision: bytes | None = None  # the frame stored under the decision_id asked for, if any
+    links: Links = NO_LINKS  # logs of the entities that the request names
