@@ -1,4 +1,4 @@
-"""The feature kernel: one compiled function that runs every plan, for one customer at one instant.
+"""The feature kernel: one compiled function that runs every plan, online for one request, offline for many.
 
     history    select and sort the events seen so far, fill columns          (kernel_columns)
     scalars    limits that segments compare with                             (kernel_formulas)
@@ -110,11 +110,23 @@ def _run(words, row, numbers, prog, reg, ints, floats, masks, mask_words, transi
 
 def _build(digest: int) -> Any:
     @kernel_entry
-    def compute(words, row, numbers, prog, reg, ints, floats, masks, mask_words, transitions, offsets):
-        """Write the plan's features to `numbers[inputs:inputs + outputs]`; the number of events seen."""
-        resolve(words, row[q.T_MS], masks[masks.shape[0] - 1], ints[o.R_SETTLED])
-        h = _run(words, row, numbers, prog, reg, ints, floats, masks, mask_words, transitions, offsets)
-        return h if digest else -1
+    def compute(words, bounds, rows, numbers, prog, reg, ints, floats, masks, mask_words, transitions, offsets):
+        """Write the plan's features of every request row; the number of rows.
+
+        Request r sees the log `words[bounds[0, r]:bounds[1, r]]` and stands in the r-th part of the flat `rows`; its
+        features go to `[inputs:inputs + outputs]` of the r-th part of the flat `numbers`.
+        """
+        count = bounds.shape[1]
+        width = numbers.shape[0] // count if count else 0
+        for r in range(count):
+            log = words[bounds[0, r] : bounds[1, r]]
+            row = rows[r * q.REQUEST_WORDS : (r + 1) * q.REQUEST_WORDS]
+            resolve(log, row[q.T_MS], masks[masks.shape[0] - 1], ints[o.R_SETTLED])
+            _run(
+                log, row, numbers[r * width : (r + 1) * width], prog, reg, ints, floats, masks, mask_words, transitions,
+                offsets,
+            )  # fmt: skip
+        return count if digest else -1
 
     return compute
 

@@ -1,7 +1,8 @@
 """A plan: the features a policy needs and what they depend on, laid out as the arrays that drive the kernel.
 
 Compiling a plan takes milliseconds and compiles no machine code, so a new feature is live as soon as its file is
-read. `FeaturePlan.compute` is one call of the kernel; its buffers belong to the plan, so one thread at a time.
+read. `FeaturePlan.compute` is one call of the kernel, and `compute_many` one call for many requests; the buffers belong
+to the plan, so one thread at a time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from decision_service.core.features.kernel import compute
 from decision_service.core.features.layout import PlanBuilder
 from decision_service.core.inputs import RequestWords
 from decision_service.core.zone import Zone
+
+Indices = npt.NDArray[np.int64]
 
 _EVENTS_AT_FIRST = 1_024  # buffers for this many events; they double when a longer log arrives
 
@@ -41,6 +44,7 @@ class FeaturePlan:
         self._shape = float_rows, mask_rows
         self._transitions = zone.transitions_utc_ms.copy()
         self._offsets = zone.offsets_ms.copy()
+        self._bounds = np.zeros((2, 1), np.int64)
         self._size_buffers(_EVENTS_AT_FIRST)
 
     def _size_buffers(self, events: int) -> None:
@@ -57,14 +61,40 @@ class FeaturePlan:
         `words` is `event.words_of(log)` (int64[1 + n, 8], may be read-only), `row` int64[REQUEST_WORDS]; `numbers`
         float64, contiguous, at least inputs + len(names) long. Allocates only when a log is longer than any before.
         """
-        events = words.shape[0]
-        if events > self._events_max:
-            self._size_buffers(1 << (events - 1).bit_length())
+        self._bounds[1, 0] = events = len(words)
+        self._run(words, self._bounds, events, row, numbers)
+
+    def compute_many(
+        self, words: Words, starts: Indices, ends: Indices, rows: RequestWords, numbers: npt.NDArray[np.float64]
+    ) -> None:
+        """As `compute` for every row of `rows` and `numbers`, with the very code that serves.
+
+        `words` int64[N, 8] holds logs one after the other, each behind a header of its own; request r sees
+        `words[starts[r]:ends[r]]`, header first. `rows` int64[R, REQUEST_WORDS] and `numbers` float64[R, width] are
+        contiguous. Logs may overlap: prefixes of one log serve a customer at several instants.
+        """
+        bounds = np.stack((starts, ends)).astype(np.int64, copy=False)
+        if not (rows.flags.c_contiguous and numbers.flags.c_contiguous):
+            raise ValueError("rows and numbers must be contiguous")
+        if not len(rows) == len(numbers) == bounds.shape[1]:
+            raise ValueError(f"{bounds.shape[1]} logs, {len(rows)} rows and {len(numbers)} rows of numbers")
+        if len(rows) == 0:
+            return
+        if bounds.min() < 0 or bounds[1].max() > len(words) or (bounds[1] <= bounds[0]).any():
+            raise ValueError("a log must lie inside words and begin with its header")
+        longest = int((bounds[1] - bounds[0]).max())
+        self._run(words, bounds, longest, rows.reshape(-1), numbers.reshape(-1))
+
+    def _run(
+        self, words: Words, bounds: Indices, longest: int, rows: RequestWords, numbers: npt.NDArray[np.float64]
+    ) -> None:
+        if longest > self._events_max:
+            self._size_buffers(1 << (longest - 1).bit_length())
         if words.flags.writeable:  # one compiled form serves both: logs from the store are read-only
             words = words.view()
             words.flags.writeable = False
         compute(
-            words, row, numbers, self._program, self._registers, self._ints, self._floats, self._masks,
+            words, bounds, rows, numbers, self._program, self._registers, self._ints, self._floats, self._masks,
             self._mask_words, self._transitions, self._offsets,
         )  # fmt: skip
 
