@@ -27,7 +27,8 @@ from decision_service.core.request import DrawdownRequest, PostedEvent
 from decision_service.core.rules.attributes import AttributeSpec
 from decision_service.core.source import Diagnostic, nearest_name
 from decision_service.core.state import CustomerState
-from decision_service.recording import EventBatch, EventOutcome, Retention
+from decision_service.judge import EventOutcome
+from decision_service.recording import EventBatch, Retention
 from decision_service.store import Commit, Store
 
 TIMEOUT_S: Final = 2.0  # of reads that no money waits for

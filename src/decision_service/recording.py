@@ -1,36 +1,19 @@
 """Recording events: each accepted event counts exactly once, in one atomic append per customer.
 
-An event is found again by its key in the log itself. The same id with the same content is a duplicate; with other
-content it is rejected, for one of the two is wrong and the log cannot tell which. A settlement must name a drawdown of
-this customer that the log still holds, and must not change its facility or amount: core banking pays out exactly what
-was approved.
+What is accepted is for `judge.py` to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from decision_service.core.event import DRAWDOWN, Event, facility_key, unpack, words_of
-from decision_service.core.limits import CLOCK_AHEAD_MAX_MS, RECORD_BYTES
+from decision_service.core.limits import RECORD_BYTES
 from decision_service.core.request import PostedEvent
 from decision_service.core.retention import trim
 from decision_service.core.state import CustomerState
+from decision_service.judge import ACCEPTED, DUPLICATE, EventOutcome, Known, judge
 from decision_service.store import Commit
-
-
-@dataclass(frozen=True, slots=True)
-class EventOutcome:
-    """What became of one event; a rejected one names the field and the reason."""
-
-    status: Literal["accepted", "duplicate", "rejected"]
-    field: str | None = None
-    reason: str | None = None
-
-
-ACCEPTED = EventOutcome("accepted")
-DUPLICATE = EventOutcome("duplicate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +44,12 @@ class EventBatch:
 
     def plan(self, state: CustomerState) -> Commit | None:
         """What to append, given the customer's log; fills `outcomes`."""
-        known = _Known(state)
+        known = Known(state)
         records, bodies = [], []
         for posted in self.events:
-            outcome, record = self._judge(posted, known)
-            self.outcomes[posted.index] = outcome
+            outcome, record = judge(posted.event, posted.currency, known)
+            recorded = outcome is DUPLICATE and posted.event.key in self._sent  # by this call, when it tried before
+            self.outcomes[posted.index] = ACCEPTED if recorded else outcome
             if record is not None:
                 known.add(posted.event.key, record)
                 records.append(record)
@@ -78,70 +62,3 @@ class EventBatch:
             self.customer_id, state.version, records=added, trimmed_log=self._retention.trimmed(state.log, added),
             outbox=bodies,
         )  # fmt: skip
-
-    def _judge(self, posted: PostedEvent, known: _Known) -> tuple[EventOutcome, bytes | None]:
-        event = posted.event
-        if event.kind == DRAWDOWN and event.settles:
-            drawdown = known.event(event.settles)
-            if drawdown is None or drawdown.kind != DRAWDOWN or drawdown.settles:
-                return _rejected("decision_id", "no drawdown of this customer was decided under this id"), None
-            if event.facility not in (0, drawdown.facility):
-                return _rejected("facility_id", "is not the facility that was drawn on"), None
-            if event.occurred_at_ms < drawdown.occurred_at_ms - CLOCK_AHEAD_MAX_MS:
-                return _rejected("occurred_at", "lies before the drawdown that it settles"), None
-            if event.amount_minor not in (0, drawdown.amount_minor):
-                return _rejected("amount", "a settlement books exactly what was approved"), None
-            event = _settlement(event, drawdown)
-        currency = known.currency_of(event.facility)
-        if currency is not None and posted.currency not in (None, currency):
-            return _rejected("currency", f"the facility is in {currency}"), None
-        record = event.pack()
-        stored = known.record(event.key)
-        if stored is None:
-            return ACCEPTED, record
-        if stored != record:
-            return _rejected("event_id", "already used for an event with other content"), None
-        return (ACCEPTED if event.key in self._sent else DUPLICATE), None
-
-
-def _settlement(event: Event, drawdown: Event) -> Event:
-    """A settlement is of its drawdown's facility and amount, whether or not the caller repeats them, and (clocks
-    differing a little) not before it."""
-    at_ms = max(event.occurred_at_ms, drawdown.occurred_at_ms)
-    return replace(event, facility=drawdown.facility, amount_minor=drawdown.amount_minor, occurred_at_ms=at_ms)
-
-
-def _rejected(field: str, reason: str) -> EventOutcome:
-    return EventOutcome("rejected", field, reason)
-
-
-class _Known:
-    """The records of a customer's log by key, and the currencies of the facilities."""
-
-    def __init__(self, state: CustomerState) -> None:
-        log = state.log
-        self._currencies = {facility_key(name): line.currency for name, line in state.facilities.items()}
-        keys = words_of(log)[1:, 1].view("u8").tolist()
-        self._at: Mapping[int, int] = {key: i + 1 for i, key in enumerate(keys)}
-        self._log = log
-        self._added: dict[int, bytes] = {}
-
-    def add(self, key: int, record: bytes) -> None:
-        """A record that is about to be appended."""
-        self._added[key] = record
-
-    def currency_of(self, facility: int) -> str | None:
-        """The currency of a facility by its key; None if the customer has no such facility (yet)."""
-        return self._currencies.get(facility)
-
-    def record(self, key: int) -> bytes | None:
-        """The record under a key."""
-        row = self._at.get(key)
-        if row is None:
-            return self._added.get(key)
-        return self._log[row * RECORD_BYTES : (row + 1) * RECORD_BYTES]
-
-    def event(self, key: int) -> Event | None:
-        """The event under a key."""
-        record = self.record(key)
-        return None if record is None else unpack(record)

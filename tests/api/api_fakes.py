@@ -23,7 +23,7 @@ from decision_service.core.request import DrawdownRequest
 from decision_service.core.rules.attributes import AttributeSpec
 from decision_service.core.vocabulary import Kind, NameSpec
 from decision_service.customers import FacilityView
-from decision_service.recording import EventOutcome
+from decision_service.judge import EventOutcome
 from decision_service.settings import Settings
 from decision_service.telemetry import Meters
 

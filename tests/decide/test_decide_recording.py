@@ -19,7 +19,8 @@ from decision_service.core.facility import Facility
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.request import PostedEvent
 from decision_service.core.state import CustomerState
-from decision_service.recording import EventBatch, EventOutcome, Retention
+from decision_service.judge import EventOutcome
+from decision_service.recording import EventBatch, Retention
 
 KEEP_ALL = Retention(400 * DAY_MS, 4_096, 256)
 

@@ -31,7 +31,7 @@ from decision_service.telemetry import Meters, Stage, exposition
 if TYPE_CHECKING:
     from decision_service.core.rules.attributes import AttributeSpec
     from decision_service.customers import Customers, FacilityView
-    from decision_service.recording import EventOutcome
+    from decision_service.judge import EventOutcome
     from decision_service.service import DecisionService
 
 REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
