@@ -254,3 +254,13 @@ async def test_store_silent_workers_are_forgotten(any_store: Store) -> None:
 async def test_store_safe_store_has_no_problems(any_store: Store) -> None:
     """A store configured as the profile asks has nothing to complain of."""
     assert list(await any_store.check()) == []
+
+
+async def test_store_import_is_kept_by_slice(any_store: Store) -> None:
+    """What became of each slice of an imported file is kept under the import's id, the last word on each."""
+    assert await any_store.read_import("events:abc", T) == {}
+    await any_store.save_import("events:abc", 7, b"one", T)
+    await any_store.save_import("events:abc", 7, b"\0two", T)
+    await any_store.save_import("events:abc", 11, b"", T)
+    assert await any_store.read_import("events:abc", T) == {7: b"\0two", 11: b""}
+    assert await any_store.read_import("events:abd", T) == {}

@@ -118,6 +118,15 @@ class Store(Protocol):
         """The workers heard of lately, sorted by id."""
         ...
 
+    async def read_import(self, import_id: str, timeout_s: float) -> Mapping[int, bytes]:
+        """What is kept of an import, by the number of its slice."""
+        ...
+
+    async def save_import(self, import_id: str, slice_number: int, account: bytes, timeout_s: float) -> None:
+        """Keep the account of a slice of an import that is done. It is never ahead of the commits it tells of:
+        call it when they are acknowledged."""
+        ...
+
     async def check(self) -> Sequence[str]:
         """Why the store must not be used (evicting policy, no append-only file ...), empty if it is safe.
 

@@ -20,6 +20,7 @@ brace) and cannot move a key.
     ds:{lists}:version · ds:{lists}:entries   string  counter · hash, field "<list name> NUL <value>"
     ds:{reload}                               string  counter of requested reloads
     ds:{policies}:<policy_id>                 string  description of a policy
+    ds:{imports}:<import_id>                  hash    by slice of an imported file, what became of its rows
     ds:{workers}:status · ds:{workers}:seen   hash    by worker id · sorted set, ids by seen_at_ms
 
 A decision id is `d`, three hex digits of the partition, 32 hex digits of `decision_digest(customer_id,
@@ -119,6 +120,11 @@ def owner_key(facility_id: str, partitions: int) -> bytes:
 def policy_key(policy_id: str) -> bytes:
     """The description of a policy."""
     return b"ds:{policies}:" + policy_id.encode()
+
+
+def import_key(import_id: str) -> bytes:
+    """What is done of an imported file."""
+    return b"ds:{imports}:" + import_id.encode()
 
 
 def slot_of(key: bytes) -> int:

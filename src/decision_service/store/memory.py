@@ -32,6 +32,7 @@ class MemoryStore:
         self._reload = 0
         self._policies: dict[str, bytes] = {}
         self._workers: dict[str, WorkerStatus] = {}
+        self._imports: dict[str, dict[int, bytes]] = {}
         self._outbox: dict[int, list[Mapping[bytes, bytes]]] = {}
 
     @property
@@ -141,6 +142,14 @@ class MemoryStore:
         """See `Store.workers`."""
         lately = (w for w in self._workers.values() if w.seen_at_ms >= now_ms - WORKER_SILENT_MS)
         return sorted(lately, key=lambda w: w.worker_id)
+
+    async def read_import(self, import_id: str, timeout_s: float) -> Mapping[int, bytes]:
+        """See `Store.read_import`."""
+        return dict(self._imports.get(import_id, {}))
+
+    async def save_import(self, import_id: str, slice_number: int, account: bytes, timeout_s: float) -> None:
+        """See `Store.save_import`."""
+        self._imports.setdefault(import_id, {})[slice_number] = account
 
     async def check(self) -> Sequence[str]:
         """See `Store.check`: nothing here outlives the process, and that is what it is for."""

@@ -156,6 +156,17 @@ class RedisStore:
         lately = (one for one in heard if one.seen_at_ms >= now_ms - WORKER_SILENT_MS)
         return sorted(lately, key=lambda one: one.worker_id)
 
+    async def read_import(self, import_id: str, timeout_s: float) -> Mapping[int, bytes]:
+        """See `Store.read_import`."""
+        key = keys.import_key(import_id)
+        pairs = iter(await self._call(key, ("HGETALL", key), timeout_s, write=False))
+        return {int(number): account for number, account in zip(pairs, pairs, strict=True)}
+
+    async def save_import(self, import_id: str, slice_number: int, account: bytes, timeout_s: float) -> None:
+        """See `Store.save_import`."""
+        key = keys.import_key(import_id)
+        await self._call(key, ("HSET", key, slice_number, account), timeout_s, write=True)
+
     async def check(self) -> Sequence[str]:
         """See `Store.check`. Asks every primary."""
         problems: list[str] = []
