@@ -62,6 +62,25 @@ def _compile(
     return compile_policy(documents, load_scorecards(models), zone_named(time_zone), reservation_timeout_ms, findings)
 
 
+def check_files(
+    rules: Path, models: Path, time_zone: str, reservation_timeout_ms: int, files: Mapping[str, str] | None = None
+) -> list[Diagnostic]:
+    """Every finding of the rules directory, with some files replaced or added, in file order; nothing is raised."""
+    findings = Findings()
+    documents = dict(read_directory(rules, findings))
+    for name, text in (files or {}).items():
+        document = read_text(text, name, findings)
+        if document is not None:
+            documents[name] = document
+    try:
+        _compile(documents, models, time_zone, reservation_timeout_ms, findings)
+    except PolicyRejected:
+        pass  # the findings tell
+    except ScorecardRejected as error:
+        findings.error(Place(error.path, 1, 1), error.message)
+    return sorted(findings.diagnostics, key=lambda finding: finding.place)
+
+
 class ActivePolicy:
     """The policy in force and everything that may replace it."""
 
@@ -134,20 +153,7 @@ class ActivePolicy:
         return await asyncio.to_thread(self._check, files)
 
     def _check(self, files: Mapping[str, str]) -> list[Diagnostic]:
-        rules, models, time_zone, timeout_ms = self._source
-        findings = Findings()
-        documents = dict(read_directory(rules, findings))
-        for name, text in files.items():
-            document = read_text(text, name, findings)
-            if document is not None:
-                documents[name] = document
-        try:
-            _compile(documents, models, time_zone, timeout_ms, findings)
-        except PolicyRejected:
-            pass  # the findings tell
-        except ScorecardRejected as error:
-            findings.error(Place(error.path, 1, 1), error.message)
-        return findings.diagnostics
+        return check_files(*self._source, files)
 
     async def _load(self) -> bool:
         try:

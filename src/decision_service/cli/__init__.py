@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("serve", "run the service"),
     "demo": ("demo", "run the service with a generated portfolio and a few explained drawdowns"),
     "replay": ("replay", "send a file of timed events through a running service"),
+    "features": ("features", "list, show, check, explain and build features"),
     "explain": ("explain", "say why a running service decided so"),
     "models": ("models", "check the scorecards of a directory as loading would"),
     "train": ("train", "train a scorecard"),

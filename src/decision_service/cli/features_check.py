@@ -1,0 +1,66 @@
+"""`decision-service features check [DIR]`: compile the feature files as the service would, and report every finding.
+
+Exit status 0 if they compile (warnings are no failure unless `--strict`), 4 if they do not, 2 without such a directory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from decision_service.active_policy import check_files
+from decision_service.cli.policy_options import settings_of
+from decision_service.core.policy import ATTRIBUTES_FILE, FEATURES_FOLDER
+from decision_service.core.source import Diagnostic
+
+FAILED: Final = 4
+WARNED: Final = 1
+WRONG: Final = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `features check`."""
+    parser.add_argument("rules", type=Path, nargs="?", metavar="DIR", help="rules directory (setting `rules`)")
+    parser.add_argument("--models", type=Path, help="scorecards directory (setting `models`)")
+    parser.add_argument("--all", action="store_true", help="findings about rule sets and scorecards as well")
+    parser.add_argument("--strict", action="store_true", help="warnings make the exit status 1")
+    parser.add_argument("--json", action="store_true", help="findings as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check; the exit status."""
+    settings = settings_of(args)
+    if not settings.rules.is_dir():
+        print(f"{settings.rules}: no such directory", file=sys.stderr)
+        return WRONG
+    everything = check_files(settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms)
+    found = [finding for finding in everything if args.all or _is_about_features(finding)]
+    errors = sum(finding.severity == "error" for finding in found)
+    if args.json:
+        print(orjson.dumps([finding.as_json() for finding in found], option=orjson.OPT_INDENT_2).decode())
+    else:
+        _print(found, errors, len(everything) - len(found))
+    return FAILED if errors else WARNED if found and args.strict else 0
+
+
+def _is_about_features(finding: Diagnostic) -> bool:
+    """Whether a finding stands in a feature file or the attributes file, or a scorecard wants a feature."""
+    file = finding.place.file
+    return file.startswith(FEATURES_FOLDER) or file == ATTRIBUTES_FILE or "feature `" in finding.message
+
+
+def _print(found: list[Diagnostic], errors: int, elsewhere: int) -> None:
+    for finding in found:
+        print(finding.render(), end="\n\n")
+    warnings = len(found) - errors
+    print(f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}")
+    if elsewhere:
+        print(f"{_counted(elsewhere, 'finding')} elsewhere in the policy: --all shows them", file=sys.stderr)
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
