@@ -34,6 +34,7 @@ def key_names(customer_id: str) -> list[bytes]:
         keys.meta_key(partition, customer_id),
         keys.log_key(partition, customer_id),
         keys.outbox_key(partition),
+        keys.waiting_key(partition),
         keys.decision_key(partition, decision_id(customer_id)),
     ]
 
@@ -42,7 +43,7 @@ def key_names(customer_id: str) -> list[bytes]:
 def test_commands_read_names_the_keys(customer_id: str) -> None:
     """A read names meta, log and, if asked for, the frame, whatever stands in the customer's id."""
     place = place_of(customer_id, PARTITIONS)
-    meta, log, _, frame = key_names(customer_id)
+    meta, log, _, _, frame = key_names(customer_id)
     start = [b"EVALSHA", scripts.READ.sha]
     assert words(read_command(place, None)) == [*start, b"2", meta, log]
     assert words(read_command(place, decision_id(customer_id))) == [*start, b"3", meta, log, frame]
@@ -56,18 +57,20 @@ def test_commands_commit_is_what_its_script_is_headed_by(customer_id: str) -> No
     commit = Commit(
         customer_id, 1_234_567, record(1), EMPTY_LOG + record(0), {"f%b": facility}, {"a\r\n": attribute},
         (decision_id(customer_id), b"frame\r\n$3"), [{b"kind": b"decision", b"id": b"%d"}, {b"n": b""}],
+        (b"id\r\n", b"links%b"),
     )  # fmt: skip
     assert words(commit_command(place_of(customer_id, PARTITIONS), commit)) == [
-        b"EVALSHA", scripts.COMMIT.sha, b"4", *key_names(customer_id),
+        b"EVALSHA", scripts.COMMIT.sha, b"5", *key_names(customer_id),
         b"1234567", EMPTY_LOG + record(0), record(1), EMPTY_LOG, b"frame\r\n$3",
-        b"4", b"f:f%b", encode_facility(facility), b"a:a\r\n", encode_attribute(attribute),
+        b"id\r\n", b"links%b", b"4", b"f:f%b", encode_facility(facility), b"a:a\r\n", encode_attribute(attribute),
         b"4", b"kind", b"decision", b"id", b"%d", b"2", b"n", b"",
     ]  # fmt: skip
 
 
 def test_commands_empty_commit_has_every_fixed_argument() -> None:
     """A commit with nothing in it still sends all that the script counts on."""
-    expected = [b"EVALSHA", scripts.COMMIT.sha, b"3", *key_names("c-1")[:3], b"0", b"", b"", EMPTY_LOG, b"", b"0"]
+    arguments = [b"0", b"", b"", EMPTY_LOG, b"", b"", b"", b"0"]
+    expected = [b"EVALSHA", scripts.COMMIT.sha, b"4", *key_names("c-1")[:4], *arguments]
     assert words(commit_command(place_of("c-1", PARTITIONS), Commit("c-1", 0))) == expected
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from decision_service.core.limits import PARTITIONS, PARTITIONS_MAX
+from decision_service.core.links import LINK_GRAINS, log_name
 from decision_service.store import keys
 
 ids = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=128)
@@ -23,6 +24,7 @@ def test_keys_of_a_customer_share_a_slot(customer_id: str, request_id: str, part
         keys.log_key(partition, customer_id),
         keys.decision_key(partition, decision_id),
         keys.outbox_key(partition),
+        keys.waiting_key(partition),
     ]
     assert len({key_slot(key) for key in all_keys}) == 1
     assert {keys.slot_of(key) for key in all_keys} == {key_slot(all_keys[0])}
@@ -33,6 +35,20 @@ def test_keys_of_a_facility_lie_in_its_own_partition(facility_id: str, partition
     """Who owns a facility is found from the facility's id alone."""
     key = keys.owner_key(facility_id, partitions)
     assert key_slot(key) == key_slot(keys.outbox_key(keys.partition_of(facility_id, partitions)))
+
+
+@given(ids, st.sampled_from(["device", "payee"]), st.sampled_from([1, PARTITIONS]))
+def test_keys_of_an_entity_lie_in_its_own_partition(entity_id: str, grain: str, partitions: int) -> None:
+    """An entity's log is found from its name alone, in one slot with the rest of that partition."""
+    name = log_name(grain, entity_id)
+    partition = keys.partition_of_entity(name, partitions)
+    assert key_slot(keys.entity_key(name, partitions)) == key_slot(keys.waiting_key(partition))
+
+
+def test_keys_of_grains_differ() -> None:
+    """A device, a payee and a network of one name are three entities."""
+    found = {keys.entity_key(log_name(grain, "10.0.0.1"), PARTITIONS) for grain in LINK_GRAINS}
+    assert len(found) == len(LINK_GRAINS)
 
 
 @given(ids, ids, ids, ids)
@@ -58,6 +74,8 @@ def test_keys_never_change() -> None:
     assert keys.decision_key(66, "d042") == b"ds:{p0066}:d:d042"
     assert keys.outbox_key(66) == b"ds:{p0066}:out"
     assert keys.owner_key("f-1001", 256) == b"ds:{p0204}:o:f-1001"
+    assert keys.waiting_key(66) == b"ds:{p0066}:w"
+    assert keys.entity_key(log_name("payee", "m-310"), 256) == b"ds:{p0235}:e:p:3d0118c7d07c4af7cb8c16a6270725c4"
 
 
 @pytest.mark.parametrize("text", ["", "d", "d" + "g" * 35, "D" + "0" * 35, "d" + "0" * 36, "d" + "0" * 34 + "\n"])

@@ -28,7 +28,7 @@ def trim(log: bytes, adding: int, now_ms: int, retention_ms: int, events_max: in
     crowded = held + adding - events_max
     gone = min(held, crowded + slack) if crowded > 0 else 0
     gone = max(gone, _aged(log, held, now_ms - retention_ms, slack))
-    return _without_front(log, gone) if gone else None
+    return trim_front(log, gone) if gone else None
 
 
 def _aged(log: bytes, held: int, cutoff_ms: int, slack: int) -> int:
@@ -41,7 +41,8 @@ def _aged(log: bytes, held: int, cutoff_ms: int, slack: int) -> int:
     return aged if aged >= min(slack, max(1, held // 8)) else 0
 
 
-def _without_front(log: bytes, gone: int) -> bytes:
+def trim_front(log: bytes, gone: int) -> bytes:
+    """The log without its first `gone` records; its header says so."""
     base_seq, trimmed_through_ms = read_header(log)
     latest = int(words_of(log)[1 : gone + 1, 0].max())
     front = header(base_seq + gone, max(trimmed_through_ms, latest), grain_of(log))

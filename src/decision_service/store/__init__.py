@@ -10,13 +10,15 @@ Promises, each checked by `tests/store/test_store_contract.py`:
   * A method that cannot say whether it wrote raises OutcomeUnknown; one that knows it did not raises
     StoreUnavailable.
   * No method retries by itself.
+  * Links that a commit carries wait in the store until they are taken away; a link that is appended twice to an
+    entity's log is there once.
 
 The layout of keys is drawn in `store/keys.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
@@ -24,8 +26,9 @@ from typing import Final, NamedTuple, Protocol
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import SECOND_MS
 from decision_service.core.state import CustomerState
+from decision_service.store.link_reads import LinkReads
 
-__all__ = ["Commit", "CustomerState", "Store", "WorkerStatus"]
+__all__ = ["Commit", "CustomerState", "LinkCounts", "LinkReads", "Store", "WorkerStatus"]
 
 WORKER_SILENT_MS: Final = 10 * SECOND_MS  # a worker not heard of for longer is forgotten
 
@@ -36,7 +39,8 @@ class Commit(NamedTuple):
 
     `records` are packed events to append. `trimmed_log`, when given, replaces the whole log before the append
     (header included): that is how retention works. `decision` is `(decision_id, frame)`. `outbox` are entries
-    for the partition's stream, each a mapping of field to bytes.
+    for the partition's stream, each a mapping of field to bytes. `links` are the links that now wait to be appended to
+    entity logs (`core/links.py`), under an id of the caller's that no other commit has; see `waiting_links`.
     """
 
     customer_id: str
@@ -47,6 +51,17 @@ class Commit(NamedTuple):
     attributes: Mapping[str, Attribute] = MappingProxyType({})
     decision: tuple[str, bytes] | None = None
     outbox: Sequence[Mapping[bytes, bytes]] = ()
+    links: tuple[bytes, bytes] = (b"", b"")
+
+
+class LinkCounts(NamedTuple):
+    """What became of links: `old` reach back to what their log has forgotten; `refused` belong to a log that is no
+    log. Neither kind is appended."""
+
+    appended: int = 0
+    duplicate: int = 0
+    old: int = 0
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +90,34 @@ class Store(Protocol):
 
     async def read_decision(self, decision_id: str, timeout_s: float) -> bytes | None:
         """The frame stored under a decision_id (which names its partition), or None."""
+        ...
+
+    def read_links(self, names: Iterable[bytes], timeout_s: float) -> LinkReads:
+        """Ask for the logs of entities by their `core.links.log_name`, at once and without waiting for any; one that
+        is late, unreachable or no log stays unread. Raises nothing."""
+        ...
+
+    def together(self, names: Iterable[bytes]) -> Sequence[Sequence[bytes]]:
+        """Entity logs by name, in portions that one `append_links` may take."""
+        ...
+
+    async def append_links(
+        self, records: Mapping[bytes, bytes], records_max: int, kept_ms: int, timeout_s: float
+    ) -> LinkCounts:
+        """Append records to entity logs by name, each record once, however often and by whomever it is given. A log
+        keeps the newest `records_max` (a quarter more before it is trimmed), and is forgotten once nothing was added
+        to it for `kept_ms`. StoreUnavailable, OutcomeUnknown: to be given again."""
+        ...
+
+    async def waiting_links(
+        self, partition: int, cursor: int, timeout_s: float
+    ) -> tuple[int, Sequence[tuple[bytes, bytes]]]:
+        """Some of a partition's waiting links as `(id, links)`, and the cursor of the next call; it begins and ends at
+        0. Whatever waits throughout is told at least once, whatever comes and goes meanwhile perhaps."""
+        ...
+
+    async def forget_links(self, ids: Mapping[int, Sequence[bytes]], timeout_s: float) -> None:
+        """Take away waiting links by partition and id, once they are appended. StoreUnavailable, OutcomeUnknown."""
         ...
 
     async def claim_facility(self, facility_id: str, customer_id: str, timeout_s: float) -> str:

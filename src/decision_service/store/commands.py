@@ -1,4 +1,4 @@
-"""The two commands of a decision, read and commit, as the bytes that go to the server.
+"""The commands of a decision, read (of the customer and of entity logs) and commit, as the bytes that go to the server.
 
 They are built here rather than packed argument by argument: all but the ids, lengths and payloads of a command
 is the same for one customer, so it is put together once and kept (a decision uses it twice).
@@ -23,7 +23,8 @@ from decision_service.store import Commit, keys, scripts
 from decision_service.store.records import encode_attribute, encode_facility
 
 _CUSTOMERS_KEPT_MAX: Final = 4_096  # customers whose beginnings of commands are kept, about 1 kB each
-_COMMIT_WORDS: Final = 12  # EVALSHA, its digest, the number of keys, three keys and the six first arguments
+_ENTITIES_KEPT_MAX: Final = 8_192  # entities whose reads are kept, about 300 bytes each
+_COMMIT_WORDS: Final = 15  # EVALSHA, its digest, the number of keys, four keys and the eight first arguments
 _COMMIT: Final = (
     b"*%d\r\n%b"  # number of words; the beginning, up to the keys
     b"$%d\r\n%b\r\n"  # expected version
@@ -31,6 +32,7 @@ _COMMIT: Final = (
     b"$%d\r\n%b\r\n"  # records
     b"%b"  # header of an empty log
     b"$%d\r\n%b\r\n"  # frame
+    b"$%d\r\n%b\r\n$%d\r\n%b\r\n"  # id of the waiting links, and they
     b"%b%b%b"  # how many arguments for the meta hash, and they; the outbox
 )
 
@@ -48,6 +50,7 @@ def _count(number: int) -> bytes:
 
 
 _EMPTY_LOG: Final = _bulk(EMPTY_LOG)
+_GET: Final = _bulk(b"GET")
 _UNCHANGED: Final[list[bytes]] = []
 
 
@@ -78,7 +81,7 @@ def place_of(customer_id: str, partitions: int) -> Place:
     partition = keys.partition_of(customer_id, partitions)
     meta = keys.meta_key(partition, customer_id)
     both = _bulk(meta) + _bulk(keys.log_key(partition, customer_id))
-    three = both + _bulk(keys.outbox_key(partition))
+    four = both + _bulk(keys.outbox_key(partition)) + _bulk(keys.waiting_key(partition))
     stem = keys.decision_key(partition, "")
     frame = b"$%d\r\n%b" % (len(stem) + keys.DECISION_ID_CHARS, stem)
     read, commit = scripts.READ.by_sha, scripts.COMMIT.by_sha
@@ -87,8 +90,8 @@ def place_of(customer_id: str, partitions: int) -> Place:
         b"d%03x" % partition,
         b"*5\r\n%b$1\r\n2\r\n%b" % (read, both),
         b"*6\r\n%b$1\r\n3\r\n%b%b" % (read, both, frame),
-        b"%b$1\r\n3\r\n%b" % (commit, three),
-        b"%b$1\r\n4\r\n%b%b" % (commit, three, frame),
+        b"%b$1\r\n4\r\n%b" % (commit, four),
+        b"%b$1\r\n5\r\n%b%b" % (commit, four, frame),
     )
 
 
@@ -101,7 +104,7 @@ def read_command(place: Place, decision_id: str | None) -> bytes:
 
 def commit_command(place: Place, commit: Commit) -> bytes:
     """`scripts/commit.lua` on a customer."""
-    _, version, records, trimmed, facilities, attributes, decision, entries = commit
+    _, version, records, trimmed, facilities, attributes, decision, entries, (links_id, links) = commit
     words, start, frame = _COMMIT_WORDS, place.commit, b""
     if decision is not None:
         decision_id, frame = decision
@@ -116,8 +119,16 @@ def commit_command(place: Place, commit: Commit) -> bytes:
     expected, trimmed = b"%d" % version, trimmed or b""
     return _COMMIT % (
         words + len(changed), start, len(expected), expected, len(trimmed), trimmed, len(records), records,
-        _EMPTY_LOG, len(frame), frame, _count(len(changed)), b"".join(changed), outbox,
+        _EMPTY_LOG, len(frame), frame, len(links_id), links_id, len(links), links,
+        _count(len(changed)), b"".join(changed), outbox,
     )  # fmt: skip
+
+
+@lru_cache(maxsize=_ENTITIES_KEPT_MAX)
+def entity_read(name: bytes, partitions: int) -> tuple[bytes, bytes]:
+    """Key of an entity's log, and the command that reads it."""
+    key = keys.entity_key(name, partitions)
+    return key, b"*2\r\n%b%b" % (_GET, _bulk(key))
 
 
 def _meta(facilities: Mapping[str, Facility], attributes: Mapping[str, Attribute]) -> list[bytes]:

@@ -13,6 +13,10 @@ brace) and cannot move a key.
 
     per partition
     ds:{p0042}:out                            stream  outbox; never capped, trimmed only by the archive
+    ds:{p0042}:w                              hash    links that wait to be appended to entity logs, by id; each
+                                                      goes once it is appended, so it is all but empty
+    ds:{p0042}:e:<d|p|i>:<32 hex digits>      string  log of a device, payee or network (`core/links.py`); partition
+                                                      of the *entity*; forgotten when nothing is added for long
     ds:{p0042}:o:<facility_id>                string  owner of a facility; partition of the *facility* id
 
     per store
@@ -40,6 +44,7 @@ from redis.crc import key_slot
 
 from decision_service.core.event import decision_digest
 from decision_service.core.limits import PARTITIONS_MAX
+from decision_service.core.links import LINK_GRAINS
 
 VERSION_FIELD: Final = b"v"
 FACILITY_FIELD: Final = b"f:"
@@ -53,7 +58,9 @@ WORKERS_STATUS: Final = b"ds:{workers}:status"
 WORKERS_SEEN: Final = b"ds:{workers}:seen"
 
 DECISION_ID_CHARS: Final = 36
+_INITIALS: Final = tuple(grain[0].encode() for grain in LINK_GRAINS)
 _DECISION_ID: Final = re.compile(r"d([0-9a-f]{3})[0-9a-f]{32}", re.ASCII)
+assert len(set(_INITIALS)) == len(LINK_GRAINS)
 assert PARTITIONS_MAX <= 16**3, "a partition must fit the three hex digits of a decision id"
 
 
@@ -65,6 +72,11 @@ def partition_of(text: str, partitions: int) -> int:
 def decision_id_of(customer_id: str, request_id: str, partitions: int) -> str:
     """The id of the decision on one request of one customer: the same in every worker and on every retry."""
     return f"d{partition_of(customer_id, partitions):03x}{decision_digest(customer_id, request_id).hex()}"
+
+
+def decision_id_in(partition: int, digest: bytes) -> str:
+    """The id of the decision with this digest on a customer of a partition."""
+    return f"d{partition:03x}{digest.hex()}"
 
 
 def partition_of_decision(decision_id: str) -> int | None:
@@ -110,6 +122,22 @@ def _decision_start(partition: int) -> str:
 def outbox_key(partition: int) -> bytes:
     """The partition's outbox stream."""
     return partition_prefix(partition) + b"out"
+
+
+def waiting_key(partition: int) -> bytes:
+    """The links of a partition's customers that wait to be appended to entity logs."""
+    return partition_prefix(partition) + b"w"
+
+
+def partition_of_entity(name: bytes, partitions: int) -> int:
+    """The partition an entity's log belongs to, by its `core.links.log_name`."""
+    return crc32(name) % partitions
+
+
+def entity_key(name: bytes, partitions: int) -> bytes:
+    """The log of an entity, by its `core.links.log_name`."""
+    prefix = partition_prefix(partition_of_entity(name, partitions))
+    return b"%be:%b:%b" % (prefix, _INITIALS[name[0]], name[1:].hex().encode())
 
 
 def owner_key(facility_id: str, partitions: int) -> bytes:

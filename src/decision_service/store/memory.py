@@ -9,13 +9,15 @@ entries of a partition in the order they were committed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from decision_service.core.errors import StoreUnavailable, VersionMoved
-from decision_service.core.event import EMPTY_LOG
+from decision_service.core.event import EMPTY_LOG, read_header
 from decision_service.core.limits import PARTITIONS, RECORD_BYTES
-from decision_service.store import WORKER_SILENT_MS, Commit, CustomerState, WorkerStatus, keys
+from decision_service.core.links import EMPTY_ENTITY_LOGS
+from decision_service.core.retention import trim_front
+from decision_service.store import WORKER_SILENT_MS, Commit, CustomerState, LinkCounts, LinkReads, WorkerStatus, keys
 from decision_service.store.records import encode_attribute
 
 
@@ -34,6 +36,8 @@ class MemoryStore:
         self._workers: dict[str, WorkerStatus] = {}
         self._imports: dict[str, dict[int, bytes]] = {}
         self._outbox: dict[int, list[Mapping[bytes, bytes]]] = {}
+        self._waiting: dict[int, dict[bytes, bytes]] = {}
+        self._entities: dict[bytes, bytes] = {}
 
     @property
     def partitions(self) -> int:
@@ -68,6 +72,8 @@ class MemoryStore:
         )
         if commit.decision is not None:
             self._decisions[commit.decision[0]] = commit.decision[1]
+        if commit.links[0]:
+            self._waiting.setdefault(partition, {})[commit.links[0]] = commit.links[1]
         if commit.outbox:
             self._outbox.setdefault(partition, []).extend(dict(entry) for entry in commit.outbox)
         return state.version + 1
@@ -89,6 +95,46 @@ class MemoryStore:
     async def read_decision(self, decision_id: str, timeout_s: float) -> bytes | None:
         """See `Store.read_decision`."""
         return self._decisions.get(decision_id)
+
+    def read_links(self, names: Iterable[bytes], timeout_s: float) -> LinkReads:
+        """See `Store.read_links`."""
+        loop = asyncio.get_running_loop()
+        reads = []
+        for name in names:
+            future: asyncio.Future[bytes | None] = loop.create_future()
+            future.set_result(self._entities.get(name))
+            reads.append((name[0], future))
+        return LinkReads(reads)
+
+    def together(self, names: Iterable[bytes]) -> Sequence[Sequence[bytes]]:
+        """See `Store.together`."""
+        return [list(names)]
+
+    async def append_links(
+        self, records: Mapping[bytes, bytes], records_max: int, kept_ms: int, timeout_s: float
+    ) -> LinkCounts:
+        """See `Store.append_links`; here nothing is forgotten by age."""
+        counts = []
+        for name, some in records.items():
+            log = self._entities.get(name, EMPTY_ENTITY_LOGS[name[0]])
+            if len(some) % RECORD_BYTES:
+                counts.append(LinkCounts(refused=len(some) // RECORD_BYTES))
+                continue
+            self._entities[name], added = _linked(log, some, records_max)
+            counts.append(added)
+        return LinkCounts(*map(sum, zip(*counts, strict=True)))
+
+    async def waiting_links(
+        self, partition: int, cursor: int, timeout_s: float
+    ) -> tuple[int, Sequence[tuple[bytes, bytes]]]:
+        """See `Store.waiting_links`."""
+        return 0, list(self._waiting.get(partition, {}).items())
+
+    async def forget_links(self, ids: Mapping[int, Sequence[bytes]], timeout_s: float) -> None:
+        """See `Store.forget_links`."""
+        for partition, some in ids.items():
+            for links_id in some:
+                self._waiting.get(partition, {}).pop(links_id, None)
 
     async def claim_facility(self, facility_id: str, customer_id: str, timeout_s: float) -> str:
         """See `Store.claim_facility`."""
@@ -157,3 +203,29 @@ class MemoryStore:
 
     async def close(self) -> None:
         """See `Store.close`."""
+
+
+def _linked(log: bytes, records: bytes, records_max: int) -> tuple[bytes, LinkCounts]:
+    """An entity's log with records appended and trimmed as `scripts/link.lua` does it."""
+    known = {_identity(log, at) for at in range(RECORD_BYTES, len(log), RECORD_BYTES)}
+    _, through_ms = read_header(log)
+    fresh, duplicate, old = [], 0, 0
+    for at in range(0, len(records), RECORD_BYTES):
+        identity = _identity(records, at)
+        if identity in known:
+            duplicate += 1
+        elif int.from_bytes(records[at : at + 8], "little", signed=True) <= through_ms:
+            old += 1
+        else:
+            known.add(identity)
+            fresh.append(records[at : at + RECORD_BYTES])
+    log += b"".join(fresh)
+    held = len(log) // RECORD_BYTES - 1
+    if fresh and held > records_max + records_max // 4:
+        log = trim_front(log, held - records_max)
+    return log, LinkCounts(len(fresh), duplicate, old)
+
+
+def _identity(log: bytes, at: int) -> tuple[bytes, bytes]:
+    """Key and customer of a record, which together know it."""
+    return log[at + 8 : at + 16], log[at + 48 : at + 56]

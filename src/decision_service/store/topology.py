@@ -37,7 +37,9 @@ _CLUSTER_SLOTS: Final = pack(("CLUSTER", "SLOTS"))
 
 
 class Topology(Protocol):
-    """Where commands go."""
+    """Where commands go. Where it is `sharded`, the keys of one command must share a slot."""
+
+    sharded: bool
 
     def call(self, key: bytes, command: bytes, timeout_s: float, *, write: bool) -> Awaitable[Any]:
         """The reply to a packed command on `key` and others of its slot; error replies are values."""
@@ -157,6 +159,8 @@ class Road:
 class Standalone(Road):
     """One server, whether named or found by Sentinel."""
 
+    sharded = False
+
     def __init__(self, endpoint: Endpoint) -> None:
         super().__init__(endpoint, endpoint.addresses[0])
 
@@ -166,6 +170,8 @@ class Standalone(Road):
 
 class Cluster:
     """The primaries of a cluster and the table of slots."""
+
+    sharded = True
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint

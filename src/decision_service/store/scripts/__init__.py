@@ -32,6 +32,8 @@ def _load(name: str, *, writes: bool) -> Script:
 
 READ: Final = _load("read", writes=False)
 COMMIT: Final = _load("commit", writes=True)
+LINK: Final = _load("link", writes=True)
+LINKED: Final = _load("linked", writes=True)
 LISTS: Final = _load("lists", writes=False)
 CHANGE_LIST: Final = _load("change_list", writes=True)
 ANNOUNCE: Final = _load("announce", writes=True)

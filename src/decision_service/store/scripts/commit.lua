@@ -1,13 +1,15 @@
 #!lua
 -- One atomic change of one customer, only if nothing changed since it was read.
 --
--- KEYS   1 meta hash · 2 event log · 3 outbox stream · 4 decision frame (optional), all of one partition
+-- KEYS   1 meta hash · 2 event log · 3 outbox stream · 4 hash of waiting links · 5 decision frame (optional), all of
+--        one partition
 -- ARGV   1 expected version, decimal ("0" for a customer never heard of)
 --        2 log that replaces the stored one, header included, or ""
 --        3 records to append, or ""
 --        4 header of an empty log, used where none is stored yet
 --        5 decision frame, or ""
---        6 n, then n arguments: field, value, field, value ... of the meta hash
+--        6 id of the links that now wait to be appended to entity logs, or "" · 7 the links
+--        8 n, then n arguments: field, value, field, value ... of the meta hash
 --        then for each outbox entry: m, then m arguments: field, value, field, value ...
 -- REPLY  the new version, or the error VERSION <current> and nothing written
 -- COST   O(arguments) + O(1) a command; an append costs the bytes appended, not the log
@@ -18,7 +20,7 @@
 -- that it was there already is found out with nothing written. No number of ours passes through a Lua double: versions
 -- are compared as text and moved by HINCRBY, the rest is opaque bytes.
 
-local meta, log, outbox, frame = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local meta, log, outbox, waiting, frame = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 
 local version = redis.call('HGET', meta, 'v') or '0'
 if version ~= ARGV[1] then
@@ -29,6 +31,9 @@ if stored % 64 ~= 0 or #ARGV[2] % 64 ~= 0 or #ARGV[3] % 64 ~= 0 then
   return redis.error_reply('TORNLOG a log is whole records of 64 bytes')
 end
 redis.call('XLEN', outbox)
+if ARGV[6] ~= '' then
+  redis.call('HLEN', waiting)
+end
 
 ---------------------------------------------------------------------------------------------------------------------
 
@@ -48,9 +53,13 @@ elseif ARGV[3] ~= '' then
   end
 end
 
-local at = 7 + tonumber(ARGV[6])
-if at > 7 then
-  redis.call('HSET', meta, unpack(ARGV, 7, at - 1))
+if ARGV[6] ~= '' then
+  redis.call('HSET', waiting, ARGV[6], ARGV[7])
+end
+
+local at = 9 + tonumber(ARGV[8])
+if at > 9 then
+  redis.call('HSET', meta, unpack(ARGV, 9, at - 1))
 end
 
 while at <= #ARGV do

@@ -1,0 +1,50 @@
+"""Entity logs that were asked for and are on their way.
+
+The caller asks, goes on with reading the customer, and takes what has come. Every read ends by its own time-out, so
+taking them waits no longer than that; what is late, failed or is no log is None, which is not an empty log.
+"""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Sequence
+from typing import Any
+
+from decision_service.core.errors import OutcomeUnknown, StoreUnavailable
+from decision_service.core.event import EMPTY_LOG
+from decision_service.core.links import LINK_GRAINS, Links, is_entity_log
+
+Read = tuple[int, "Future[Any] | None"]  # index of the grain, and what yields the log: bytes, or None if there is none
+
+
+class LinkReads:
+    """Reads under way. Each must end in `logs` or `drop`."""
+
+    __slots__ = ("_reads",)
+
+    def __init__(self, reads: Sequence[Read]) -> None:
+        self._reads = reads
+
+    async def logs(self) -> Links:
+        """The logs, once all have come or are given up."""
+        found: list[bytes | None] = [None] * len(LINK_GRAINS)
+        for grain, future in self._reads:
+            if future is not None:
+                found[grain] = await _log(future, grain)
+        return Links(*found)
+
+    def drop(self) -> None:
+        """Nobody wants them any more."""
+        for _, future in self._reads:
+            if future is not None:
+                future.cancel()
+
+
+async def _log(future: Future[Any], grain: int) -> bytes | None:
+    try:
+        log = future.result() if future.done() else await future
+    except (StoreUnavailable, OutcomeUnknown):
+        return None
+    if log is None:
+        return EMPTY_LOG
+    return log if type(log) is bytes and is_entity_log(log, grain) else None
