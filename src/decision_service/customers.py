@@ -27,6 +27,8 @@ from decision_service.core.request import DrawdownRequest, PostedEvent
 from decision_service.core.rules.attributes import AttributeSpec
 from decision_service.core.source import Diagnostic, nearest_name
 from decision_service.core.state import CustomerState
+from decision_service.dictionary.explained import explain
+from decision_service.feature_question import FeatureQuestion, facility_for, imagined_request
 from decision_service.judge import EventOutcome
 from decision_service.recording import EventBatch, Retention
 from decision_service.store import Commit, Store
@@ -164,6 +166,23 @@ class Customers:
             },
         }  # fmt: skip
 
+    async def explain_feature(self, question: FeatureQuestion, name: str, *, deep: bool) -> dict[str, Any]:
+        """One feature of a customer with the events and parts that make it up (see `dictionary.explained`).
+
+        NotFound for an unknown feature or customer, InvalidInput for another customer's facility.
+        """
+        policy = self.active.current
+        if name not in policy.catalogue.by_name:
+            near = nearest_name(name, policy.catalogue.by_name)
+            raise NotFound(f"no feature {name!r}" + (f": did you mean {near}?" if near else ""))
+        state = await self._store.read(question.customer_id, None, TIMEOUT_S)
+        if state.version == 0:
+            raise NotFound(f"no customer {question.customer_id!r}")
+        t_ms = self.now_ms() if question.at_ms is None else question.at_ms
+        facility = facility_for(question.customer_id, state, question.facility_id, t_ms)
+        request = imagined_request(question, facility, t_ms)
+        return await asyncio.to_thread(explain, policy, state, facility, request, name, deep=deep)
+
     async def list_values(self, name: str) -> frozenset[str]:
         """What stands on a list. NotFound for a list the policy does not declare."""
         self._refuse_list(name)
@@ -244,7 +263,7 @@ def compute_features(
     t_ms: int,
 ) -> list[float | None]:
     """Values of features at an instant for a request of nothing on one facility (the only one if none is named)."""
-    facility = _facility_for(customer_id, state, facility_id, t_ms)
+    facility = facility_for(customer_id, state, facility_id, t_ms)
     request = DrawdownRequest(
         "", customer_id, facility.facility_id, 0, facility.currency, t_ms, None, None, None, None, None, None, None,
         b"", b"",
@@ -275,13 +294,3 @@ def null_cause(null: NullRule) -> str:
     if "X" in null.codes or not causes:
         causes.append("an input is missing")
     return " or ".join(causes)
-
-
-def _facility_for(customer_id: str, state: CustomerState, facility_id: str | None, t_ms: int) -> Facility:
-    if facility_id is not None:
-        if facility_id not in state.facilities:
-            raise InvalidInput("facility_id", "not a facility of this customer")
-        return state.facilities[facility_id]
-    if state.facilities:
-        return state.facilities[min(state.facilities)]
-    return Facility("", customer_id, "", "CNY", 0, 0, t_ms, 0, "active", t_ms)

@@ -30,7 +30,7 @@ from decision_service.api.handlers import Desk
 from decision_service.api.keys import Principal
 from decision_service.api.problems import TABLE, internal_problem, problem_of
 from decision_service.api.refusals import ClientGone, Forbidden, MethodNotAllowed, RouteUnknown
-from decision_service.api.routes import ROUTES, Route
+from decision_service.api.routes import DECIDE_PATH, ROUTES, Route
 from decision_service.core.errors import DecisionServiceError
 from decision_service.core.limits import ID_CHARS_MAX
 
@@ -201,7 +201,7 @@ def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
         answer["content"] = {"text/plain": {"schema": {"type": "string"}}}
     else:
         answer["model"] = route.answer
-    if route.answer_example is not None:
+    if route.path == DECIDE_PATH:
         answer["headers"] = {"Idempotency-Replayed": _REPLAYED}
     return {200: answer, **responses}
 

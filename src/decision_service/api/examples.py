@@ -71,3 +71,48 @@ EVENTS: Final[dict[str, Any]] = {
 }
 ATTRIBUTES: Final[dict[str, Any]] = {"bureau_inquiries_30d": {"value": 2, "as_of": "2026-11-20T18:00:00+08:00"}}
 POLICY_FILES: Final[dict[str, Any]] = {"files": {"drawdown.yaml": "rule_set: drawdown\nscene: drawdown\n"}}
+FEATURE_EXPLANATION: Final[dict[str, Any]] = {
+    "customer_id": "c-1001",
+    "facility_id": "f-1001",
+    "at": "2026-11-21T03:12:09.000+08:00",
+    "time_zone": "Asia/Shanghai",
+    "policy_id": "9f2c51d07a3b",
+    "currency": "CNY",
+    "name": "vol_ok_amt_24h",
+    "sort": "events",
+    "value": 699.0,
+    "unit": "money",
+    "grain": "customer",
+    "meaning": {"en": "amount of successful draws", "zh": "交易成功金额"},
+    "formula": "sum(amount of draw_ok)",
+    "null": "Z",
+    "null_rule": "0 without events: a true zero",
+    "null_cause": None,
+    "window": {
+        "label": "24h",
+        "after": "2026-11-20T03:12:09.000+08:00",
+        "until": "2026-11-21T03:12:09.000+08:00",
+        "truncated": False,
+    },
+    "segments": {"draw_ok": 'kind == "drawdown" and settled'},
+    "events": [
+        {
+            "occurred_at": "2026-11-20T22:41:00.000+08:00",
+            "role": "of",
+            "seq": 41,
+            "kind": "drawdown",
+            "status": "approved",
+            "amount": 699.0,
+            "value": 699.0,
+            "contribution": 699.0,
+            "channel": "app",
+            "category": "#9c1b04aa",
+            "facility": "f-1001",
+            "device": "#5d7e2210",
+            "payee": None,
+            "customer": None,
+        }
+    ],
+    "events_total": 1,
+    "parts": [],
+}

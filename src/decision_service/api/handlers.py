@@ -25,6 +25,8 @@ from decision_service.core.errors import InvalidInput, PolicyRejected, Scorecard
 from decision_service.core.money import to_major
 from decision_service.core.request import DrawdownRequest
 from decision_service.core.source import nearest_name
+from decision_service.feature_question import TEXTS as QUESTION_TEXTS
+from decision_service.feature_question import read_question
 from decision_service.settings import Settings
 from decision_service.telemetry import Meters, Stage, exposition
 
@@ -198,12 +200,28 @@ async def get_features(desk: Desk, call: Call) -> Reply:
     customer_id = call.path_id("customer_id")
     query = call.query_values("names", "at", "facility_id")
     names = [name for name in query["names"].split(",") if name] if "names" in query else None
+    at_ms = _asked_at(desk, query)
+    return json_reply(await desk.customers.features(customer_id, names, at_ms, query.get("facility_id")))
+
+
+def _asked_at(desk: Desk, query: Mapping[str, str]) -> int | None:
+    """The instant in the query, None for now."""
     try:
         at_ms = parse_instant(query["at"]) if "at" in query else None
     except ValueError as error:
         raise InvalidInput("at", str(error)) from None
     desk.clock().check(at_ms, "at")
-    return json_reply(await desk.customers.features(customer_id, names, at_ms, query.get("facility_id")))
+    return at_ms
+
+
+async def get_feature(desk: Desk, call: Call) -> Reply:
+    """GET /v1/customers/{customer_id}/features/{name}."""
+    query = call.query_values("at", "deep", *QUESTION_TEXTS)
+    if query.get("deep", "false") not in ("true", "false"):
+        raise InvalidInput("deep", "must be true or false")
+    question = read_question(call.path_id("customer_id"), _asked_at(desk, query), query)
+    deep = query.get("deep") == "true"
+    return json_reply(await desk.customers.explain_feature(question, call.path_id("name"), deep=deep))
 
 
 async def get_listed(desk: Desk, call: Call) -> Reply:

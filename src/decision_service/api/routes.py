@@ -68,6 +68,17 @@ _FEATURE_QUERY: Final = (
     Query("at", {"type": "string", "format": "date-time"}, "An instant in the past; now by default."),
     Query("facility_id", {"type": "string", "minLength": 1, "maxLength": 128}, "For features of a facility."),
 )
+_ID_SCHEMA: Final[dict[str, object]] = {"type": "string", "minLength": 1, "maxLength": 128}
+_EXPLAIN_QUERY: Final = (
+    *_FEATURE_QUERY[1:],
+    Query("amount", {"type": "string"}, "Amount of the request, major units; 0 by default."),
+    Query("channel", {"type": "string"}, "Channel of the request."),
+    Query("device_id", _ID_SCHEMA, "Device of the request."),
+    Query("counterparty_id", _ID_SCHEMA, "Payee of the request."),
+    Query("purpose", _ID_SCHEMA, "Declared purpose of the request."),
+    Query("ip", {"type": "string"}, "Address of the request."),
+    Query("deep", {"type": "boolean"}, "Explain the features it is made of as well; false by default."),
+)
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
@@ -108,6 +119,11 @@ ROUTES: Final[tuple[Route, ...]] = (
         "GET", "/v1/customers/{customer_id}/features", "read", handlers.get_features, "customers",
         "Features now or at an instant, with definition and null cause", answers.FeaturesAnswer,
         _reading(404), query=_FEATURE_QUERY,
+    ),
+    Route(
+        "GET", "/v1/customers/{customer_id}/features/{name}", "read", handlers.get_feature, "customers",
+        "One feature with the events and parts that make it up, or why it is unknown", answers.FeatureExplanation,
+        _reading(404), answer_example=examples.FEATURE_EXPLANATION, query=_EXPLAIN_QUERY,
     ),
     Route(
         "GET", "/v1/lists/{list}/{value}", "read", handlers.get_listed, "policy",

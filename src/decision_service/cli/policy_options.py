@@ -14,7 +14,7 @@ from decision_service.core.source import Findings
 from decision_service.settings import Settings, load_settings
 
 
-def add_policy_options(parser: argparse.ArgumentParser) -> None:
+def add_policy_options(parser: argparse._ActionsContainer) -> None:
     """`--rules` and `--models`."""
     parser.add_argument("--rules", type=Path, help="rules directory (setting `rules`)")
     parser.add_argument("--models", type=Path, help="scorecards directory (setting `models`)")

@@ -27,7 +27,7 @@ class Dictionary:
         self.catalogue: Catalogue = policy.catalogue
         self.usage: Usage = usage_of(policy)
         self._computed = frozenset(policy.plan.names)
-        self._segment_texts = dict(_segment_texts(policy))
+        self._segment_texts = dict(segment_texts(policy))
         self._rows: dict[int, list[str]] = {}
         for spec in self.catalogue.specs:
             if not spec.surge_of:
@@ -195,7 +195,7 @@ def _place_of(policy: Policy, name: str) -> tuple[str, int]:
     return ATTRIBUTES_FILE, 1
 
 
-def _segment_texts(policy: Policy) -> Iterator[tuple[str, str]]:
+def segment_texts(policy: Policy) -> Iterator[tuple[str, str]]:
     """Every segment's condition as typed, the parameters of `each` filled in."""
     for name, document in sorted(policy.documents.items()):
         block = document.root.get("segments")

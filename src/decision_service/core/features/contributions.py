@@ -1,6 +1,6 @@
 """What each event contributes to a feature over events: the members of its segment inside its window.
 
-A contribution is what the event adds to a count or a sum, its part of a mean, 1 for the first event of each key of
+A contribution is what the event adds to a count or a sum, its part of a mean, 1 for the newest event of each key of
 `distinct`, the value itself where one event alone decides (`max`, `last` ...), and None where all events together do
 (a quantile, a run, an entropy): then the value is what the event brings.
 """
@@ -101,7 +101,7 @@ def _parts(
     if name == "mean":
         return [value / len(values) for value in values]
     if name == "distinct":
-        return _first_of_each(spec, members)
+        return _newest_of_each(spec, members)
     if name in _ONE_DECIDES and values:
         chosen = {"first": 0, "last": len(values) - 1, "min": _index(min, values), "max": _index(max, values)}[name]
         return [value if i == chosen else None for i, value in enumerate(values)]
@@ -112,14 +112,14 @@ def _index(choose: type(min), values: Sequence[float]) -> int:  # type: ignore[v
     return list(values).index(choose(values))
 
 
-def _first_of_each(spec: FeatureSpec, members: Sequence[tuple[Fact, float]]) -> list[float | None]:
+def _newest_of_each(spec: FeatureSpec, members: Sequence[tuple[Fact, float]]) -> list[float | None]:
     key_of = GROUP_KEYS[spec.row.plain("by", spec.variant)]
     unknown_is_a_key = spec.row.plain("by", spec.variant).startswith("local_")
     seen: set[int] = set()
     parts: list[float | None] = []
-    for fact, _ in members:
+    for fact, _ in reversed(members):
         key = key_of(fact)
         new = key not in seen and (key != 0 or unknown_is_a_key)
         seen.add(key)
         parts.append(1.0 if new else 0.0)
-    return parts
+    return parts[::-1]

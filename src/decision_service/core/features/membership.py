@@ -154,7 +154,7 @@ class Judge:
     def __init__(self, row: RequestWords, numbers: Mapping[str, float]) -> None:
         self._row = [int(word) for word in row]
         self._numbers = numbers
-        self._request = _request(row)
+        self.request = _request(row)
         self.scale = self._row[q.SCALE]
 
     # --- conditions ---
@@ -218,7 +218,7 @@ class Judge:
 
     def flag(self, name: str, fact: Fact) -> Truth:
         """Whether a flag of an event holds; None when it is unknown."""
-        me = self._request
+        me = self.request
         if name == "same_city":
             return None if fact.city == 0 or me.city == 0 else fact.city == me.city
         return {

@@ -1,0 +1,287 @@
+"""One feature of one customer explained: its value, the events or parts that make it up, and why it is unknown.
+
+The values come from the plan and kernel that decide; the events from `core.features.contributions`, which agrees with
+the kernel to the event. A feature over events lists the events of its window; any other lists the features and inputs
+it is computed from, with their values, and with `deep` those explained in the same way.
+
+Instants are told in the business time zone, money in major units. The log holds digests, not ids: an id is told where
+the request or the customer's facilities name it, a category where the feature files do, else the digest in hex.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, Final
+
+from decision_service.core.decide import fill_inputs
+from decision_service.core.event import (
+    CHANNEL_NAMES,
+    KIND_NAMES,
+    STATUS_NAMES,
+    code_key,
+    counterparty_key,
+    device_key,
+    facility_key,
+    read_header,
+    words_of,
+)
+from decision_service.core.expressions.tree import String, Tree
+from decision_service.core.facility import Facility
+from decision_service.core.features.catalogue import FeatureSpec
+from decision_service.core.features.contributions import (
+    OF,
+    Contribution,
+    Span,
+    contributions_of,
+    counts_events,
+    span_of,
+)
+from decision_service.core.features.layout import first_division, observation_name
+from decision_service.core.features.membership import Fact, Judge, facts_of
+from decision_service.core.features.references import children
+from decision_service.core.ledger import position_of
+from decision_service.core.limits import DAY_MS
+from decision_service.core.policy import Policy
+from decision_service.core.request import DrawdownRequest
+from decision_service.core.state import CustomerState
+from decision_service.core.vocabulary import BASE_NUMBERS
+from decision_service.core.zone import Zone
+from decision_service.dictionary.entry import delay_of, formula_of, grain_of, segment_texts, sort_of
+from decision_service.dictionary.usage import needs_of, segments_of
+from decision_service.dictionary.wording import duration_text, null_words
+
+EVENTS_SHOWN_MAX: Final = 1_000  # newest first; the rest is counted
+DEPTH_MAX: Final = 12
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def local_instant(zone: Zone, t_ms: int) -> str:
+    """RFC 3339 in the business time zone, with milliseconds."""
+    offset = timezone(timedelta(milliseconds=zone.offset_at(t_ms)))
+    return (_EPOCH + timedelta(milliseconds=t_ms)).astimezone(offset).isoformat(timespec="milliseconds")
+
+
+def explain(
+    policy: Policy, state: CustomerState, facility: Facility, request: DrawdownRequest, name: str, *, deep: bool = False
+) -> dict[str, Any]:
+    """A feature of the catalogue explained for a request at `request.occurred_at_ms`. KeyError for an unknown name."""
+    explainer = Explainer(policy, state, facility, request, name)
+    return {
+        "customer_id": request.customer_id, "facility_id": facility.facility_id or None,
+        "at": local_instant(policy.zone, explainer.t_ms), "time_zone": policy.zone.name, "policy_id": policy.id,
+        "currency": request.currency, **explainer.told(name, DEPTH_MAX if deep else 0),
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What digests stand for, as far as it is known."""
+
+    facilities: Mapping[int, str]
+    devices: Mapping[int, str]
+    parties: Mapping[int, str]
+    codes: Mapping[int, str]
+
+
+class Explainer:
+    """Everything computed once for one request; `told` explains features from it."""
+
+    def __init__(
+        self, policy: Policy, state: CustomerState, facility: Facility, request: DrawdownRequest, name: str
+    ) -> None:
+        assert request.occurred_at_ms is not None, "an explanation has an instant"
+        self.t_ms = request.occurred_at_ms
+        self._policy, self._state, self._request = policy, state, request
+        self._facility = facility
+        self._row = policy.row.copy()
+        self._values = self._computed(name)
+        self._judge = Judge(self._row, self._values)
+        self._facts: dict[str, list[Fact]] = {}
+        self._names = _names(policy, state, request)
+        self._segments = dict(segment_texts(policy))
+
+    def _computed(self, name: str) -> dict[str, float]:
+        """Every number by name: inputs, the feature, what it is made of, and hidden counts of observations."""
+        policy, words = self._policy, words_of(self._state.log)
+        plan = policy.for_names([name])
+        numbers = policy.numbers.copy()
+        numbers.resize(policy.first_feature + len(plan.names), refcheck=False)
+        position = position_of(self._facility, words, self.t_ms, policy.reservation_timeout_ms)
+        fill_inputs(self._request, self._state, policy, self._facility, position, words, self.t_ms, numbers, self._row)
+        plan.compute(words, self._row, numbers)
+        names = (*policy.number_names[: policy.first_feature], *plan.names)
+        return dict(zip(names, numbers.tolist(), strict=True))
+
+    # --- one feature ---
+
+    def told(self, name: str, depth: int) -> dict[str, Any]:
+        """A feature's explanation; `depth` is how many levels of parts are explained as well."""
+        spec = self._policy.catalogue.by_name[name]
+        value = self._values[name]
+        span = span_of(spec.variant, self.t_ms, delay_of(spec)) if counts_events(spec) else None
+        seen = [] if span is None else self._contributions(spec, span)
+        en, _ = null_words(spec.null, spec.variant.months)
+        return {
+            "name": name, "sort": sort_of(spec), "value": None if math.isnan(value) else value, "unit": spec.unit,
+            "grain": grain_of(spec), "meaning": {"en": spec.meaning_en, "zh": spec.meaning_zh},
+            "formula": formula_of(spec), "null": spec.null.text, "null_rule": en,
+            "null_cause": self._null_cause(spec, seen) if math.isnan(value) else None,
+            "window": None if span is None else self._window(spec, span),
+            "segments": {segment: self._segments[segment] for segment in segments_of(spec, self._policy.catalogue)},
+            "events": self._events(seen), "events_total": len(seen),
+            "parts": [self._part(part, depth) for part in self._needs(spec)],
+        }  # fmt: skip
+
+    def _needs(self, spec: FeatureSpec) -> Iterator[str]:
+        """Names of numbers a feature is computed from; texts of the request have no value to show."""
+        return (name for name in dict.fromkeys(needs_of(spec, self._policy.catalogue)) if name in self._values)
+
+    def _part(self, name: str, depth: int) -> dict[str, Any]:
+        spec = self._policy.catalogue.by_name.get(name)
+        if spec is not None and depth > 0:
+            return self.told(name, depth - 1)
+        value = self._values[name]
+        unknown = math.isnan(value)
+        return {
+            "name": name, "sort": "input" if spec is None else sort_of(spec), "value": None if unknown else value,
+            "unit": self._unit(name), "null_cause": self._cause_of(name) if unknown else None,
+        }  # fmt: skip
+
+    def _unit(self, name: str) -> str:
+        known = self._policy.catalogue.by_name.get(name) or self._policy.attributes.get(name)
+        if known is None:
+            return next((spec.unit for spec in BASE_NUMBERS if spec.name == name), "")
+        return known.unit if isinstance(known, FeatureSpec) else known.spec.unit
+
+    def _cause_of(self, name: str) -> str:
+        spec = self._policy.catalogue.by_name.get(name)
+        if spec is None:
+            return self._input_cause(name)
+        span = span_of(spec.variant, self.t_ms, delay_of(spec)) if counts_events(spec) else None
+        return self._null_cause(spec, [] if span is None else self._contributions(spec, span))
+
+    # --- windows and events ---
+
+    def _window(self, spec: FeatureSpec, span: Span) -> dict[str, Any]:
+        """The window's edges. Truncated: events inside it have been trimmed from the log."""
+        _, trimmed_through_ms = read_header(self._log(grain_of(spec)) or self._state.log)
+        after = None if spec.variant.label == "life" else local_instant(self._policy.zone, span.after_ms)
+        return {
+            "label": spec.variant.label, "after": after, "until": local_instant(self._policy.zone, span.until_ms),
+            "truncated": trimmed_through_ms > span.after_ms,
+        }  # fmt: skip
+
+    def _log(self, grain: str) -> bytes | None:
+        """The log whose events a grain looks at; None where it was not read."""
+        return self._state.log
+
+    def _contributions(self, spec: FeatureSpec, span: Span) -> list[Contribution]:
+        grain = grain_of(spec)
+        log = self._log(grain)
+        if log is None:
+            return []
+        if grain not in self._facts:
+            self._facts[grain] = facts_of(words_of(log), self._row, self._policy.zone)
+        return contributions_of(spec, span, self._policy.catalogue.segments, self._facts[grain], self._judge)
+
+    def _events(self, seen: Sequence[Contribution]) -> list[dict[str, Any]]:
+        return [self._event(one) for one in reversed(seen[-EVENTS_SHOWN_MAX:])]
+
+    def _event(self, one: Contribution) -> dict[str, Any]:
+        fact, names = one.fact, self._names
+        return {
+            "occurred_at": local_instant(self._policy.zone, fact.at_ms), "role": one.role,
+            "seq": None if fact.is_request else fact.seq, "kind": KIND_NAMES[fact.kind],
+            "status": "requested" if fact.is_request else STATUS_NAMES.get(fact.status),
+            "amount": fact.amount_minor / self._judge.scale,
+            "value": None if one.value is None or math.isnan(one.value) else one.value,
+            "contribution": one.contribution,
+            "channel": CHANNEL_NAMES.get(fact.channel), "category": _named(names.codes, fact.code),
+            "facility": _named(names.facilities, fact.facility), "device": _named(names.devices, fact.device),
+            "payee": _named(names.parties, fact.party), "customer": None,
+        }  # fmt: skip
+
+    # --- why it is unknown ---
+
+    def _null_cause(self, spec: FeatureSpec, seen: Sequence[Contribution]) -> str:
+        """Why a feature is unknown, from the first of its guards that closed."""
+        if spec.surge_of:
+            spec = self._policy.catalogue.by_name[spec.surge_of]
+        missing = next((name for name in self._needs(spec) if math.isnan(self._values[name])), None)
+        return (
+            self._too_young(spec)
+            or self._too_few(spec, seen)
+            or (f"`{missing}` is unknown: {self._cause_of(missing)}" if missing else "")
+            or self._divides_by_nothing(spec)
+            or "an input is missing"
+        )
+
+    def _too_young(self, spec: FeatureSpec) -> str:
+        least_ms = spec.null.min_age_ms(spec.variant.window_ms, spec.variant.months)
+        age_ms = self.t_ms - self._facility.granted_at_ms
+        if age_ms >= least_ms:
+            return ""
+        return f"the facility is {age_ms / DAY_MS:.1f} days old, younger than {duration_text(least_ms)}"
+
+    def _too_few(self, spec: FeatureSpec, seen: Sequence[Contribution]) -> str:
+        wanted = spec.null.min_n
+        if counts_events(spec):
+            count = sum(one.role == OF for one in seen)
+        elif spec.row.section == "derived" and spec.row.has("of"):
+            hidden = observation_name(spec.row.plain("of", spec.variant), spec.variant.window_ms)
+            count = round(self._values.get(hidden, wanted))
+        else:
+            return ""
+        if count >= max(wanted, 1 if counts_events(spec) else 0):
+            return ""
+        window = spec.variant.label or "its window"
+        return f"fewer than {max(wanted, 1)} observations in {window}: {count}"
+
+    def _divides_by_nothing(self, spec: FeatureSpec) -> str:
+        division = first_division(spec.tree) if spec.tree is not None else None
+        if division is None or self._judge.number(division.right, self._judge.request) != 0:
+            return "its divisor is 0" if "D" in spec.null.codes and division is None else ""
+        return f"it divides by 0 in `{formula_of(spec)}`"
+
+    def _input_cause(self, name: str) -> str:
+        attribute = self._policy.attributes.get(name)
+        if attribute is None:
+            return "it was not given"
+        stored = self._state.attributes.get(name)
+        ttl = duration_text(attribute.ttl_ms)
+        if stored is None:
+            return f"no value from `{attribute.source}`"
+        since = local_instant(self._policy.zone, stored.as_of_ms)
+        return f"the value of {since} from `{attribute.source}` is not at most {ttl} old"
+
+
+def _names(policy: Policy, state: CustomerState, request: DrawdownRequest) -> Names:
+    texts = [text for segment in policy.catalogue.segments.values() for text in _texts(segment.tree)]
+    texts += [request.purpose] if request.purpose else []
+    return Names(
+        {facility_key(name): name for name in (*state.facilities, request.facility_id) if name},
+        {device_key(name): name for name in [request.device_id] if name},
+        {_signed(counterparty_key(name)): name for name in [request.counterparty_id] if name},
+        {code_key(text): text for text in texts},
+    )
+
+
+def _texts(tree: Tree) -> Iterator[str]:
+    if isinstance(tree, String):
+        yield tree.value
+    for child in children(tree):
+        yield from _texts(child)
+
+
+def _signed(key: int) -> int:
+    return key - (1 << 64) if key >= 1 << 63 else key
+
+
+def _named(names: Mapping[int, str], digest: int) -> str | None:
+    """The id of a digest, or the digest in hex; None where the event has none."""
+    if digest == 0:
+        return None
+    return names.get(digest) or f"#{digest & (1 << 64) - 1:x}"
