@@ -22,6 +22,7 @@ from typing import Any, Final
 import orjson
 from watchfiles import awatch
 
+from decision_service.beside import beside_the_loop
 from decision_service.core.errors import (
     DecisionServiceError,
     Draining,
@@ -48,8 +49,9 @@ DEBOUNCE_MS: Final = 200  # a save of several files is one change
 def load_policy(rules: Path, models: Path, time_zone: str, reservation_timeout_ms: int) -> tuple[Policy, Findings]:
     """Read and compile what is on disk. PolicyRejected with all diagnostics; ScorecardRejected."""
     findings = Findings()
-    documents = read_directory(rules, findings)
-    return _compile(documents, models, time_zone, reservation_timeout_ms, findings), findings
+    with beside_the_loop():
+        documents = read_directory(rules, findings)
+        return _compile(documents, models, time_zone, reservation_timeout_ms, findings), findings
 
 
 def _compile(
@@ -66,9 +68,16 @@ def check_files(
     rules: Path, models: Path, time_zone: str, reservation_timeout_ms: int, files: Mapping[str, str] | None = None
 ) -> list[Diagnostic]:
     """Every finding of the rules directory, with some files replaced or added, in file order; nothing is raised."""
+    with beside_the_loop():
+        return _check_files(rules, models, time_zone, reservation_timeout_ms, files or {})
+
+
+def _check_files(
+    rules: Path, models: Path, time_zone: str, reservation_timeout_ms: int, files: Mapping[str, str]
+) -> list[Diagnostic]:
     findings = Findings()
     documents = dict(read_directory(rules, findings))
-    for name, text in (files or {}).items():
+    for name, text in files.items():
         document = read_text(text, name, findings)
         if document is not None:
             documents[name] = document

@@ -1,16 +1,19 @@
-"""One Python function for a whole rule set.
+"""Python functions for a whole rule set: one that judges a decision, and the parts it calls.
 
     def evaluate(v, s, lists, t, scale, limit, apr):
         w = bytearray(VERDICTS); e = []; c = []
         d0 = DATED_0(t)                                  dated constants, if any
-        try:                                             one block a rule
+        part_0(v, s, lists, scale, limit, apr, w, e, c, d0)
+        return Evaluation(e, bytes(w), tuple(c))
+
+    def part_0(...):                                     at most PART_RULES rules, for Python compiles a function of
+        try:                                             thousands of statements ever more slowly; one block a rule
             if <definitely false>: pass                  first, because most rules are silent
             elif <definitely true>: w[0] = 1; e += EFFECTS_0
             else: w[0] = 2; e += ON_NULL_0               unknown
         except Error:
             w[0] = 5; e += ON_NULL_0                     a rule that goes wrong takes its on_null, the others run
-        ...                                              matrices: look the cell up, add what it says
-        return Evaluation(e, bytes(w), tuple(c))
+        ...                                              the last part: matrices, look the cell up, add what it says
 
 Effects known when the policy compiles are built then; a computed one is a small call when its rule fires. An amount
 that turns out to be null means we do not know how much is safe: a review, whatever `on_null` says (only a raise of the
@@ -48,7 +51,9 @@ SILENT, FIRED, UNKNOWN_SKIPPED, UNKNOWN_FIRED, UNKNOWN_HELD, WENT_WRONG = range(
 NO_VALUE_REASON: Final = "RC91"
 UNKNOWN_CELL: Final = "unknown"
 _BPS: Final = 10_000
+PART_RULES: Final = 100
 _PARAMETERS: Final = ("v", "s", "lists", "t", "scale", "limit", "apr")
+_PART_PARAMETERS: Final = ("v", "s", "lists", "scale", "limit", "apr", "w", "e", "c")
 
 Effects = tuple[Effect, ...]
 Maker = Callable[[float, int, int, int], Effect]  # amount, scale, limit in minor units, apr in bps
@@ -63,6 +68,19 @@ class Evaluation(NamedTuple):
 
 
 EvaluateFunction = Callable[[Sequence[float], Strings, Mapping[str, frozenset[str]], int, int, int, int], Evaluation]
+PartFunction = Callable[..., None]
+
+
+class Generated(NamedTuple):
+    """The compiled code of a rule set: `evaluate`, and what it calls: PART_RULES rules a part, then all matrices."""
+
+    evaluate: EvaluateFunction
+    rules: tuple[PartFunction, ...]
+    matrices: PartFunction
+
+
+def _groups(rules: list[tuple[int, RuleSpec]], size: int) -> list[list[tuple[int, RuleSpec]]]:
+    return [rules[start : start + size] for start in range(0, len(rules), size)]
 
 
 # --- computed effects ------------------------------------------------------------------------------------------------
@@ -154,17 +172,30 @@ class RuleSetCompiler:
         self._scalar.namespace |= {"Error": Exception, "Evaluation": Evaluation, "bytearray": bytearray}
         self._scalar.namespace |= {"bytes": bytes, "tuple": tuple, "bisect_left": bisect_left}
 
-    def compile(self) -> EvaluateFunction:
-        """The function."""
+    def compile(self) -> Generated:
+        """The function, and its parts for whoever wants to ask one rule alone."""
+        rules = [
+            self._part([self._rule(index, rule) for index, rule in numbered])
+            for numbered in _groups(list(enumerate(self._spec.rules)), PART_RULES)
+        ]
+        matrices = self._part([self._matrix(matrix) for matrix in self._spec.matrices])
+        return Generated(self._whole([*rules, matrices] if self._spec.matrices else rules), tuple(rules), matrices)
+
+    def _part(self, body: list[ast.stmt]) -> PartFunction:
+        dated = tuple(f"d{position}" for position in range(len(self._spec.dated)))
+        return python_function((*_PART_PARAMETERS, *dated), body or [ast.Pass(**LINE)], self._scalar.namespace)
+
+    def _whole(self, parts: Sequence[PartFunction]) -> EvaluateFunction:
         body: list[ast.stmt] = [
             _assign("w", call(load("bytearray"), constant(len(self._spec.rules)))),
             _assign("e", ast.List([], ast.Load(), **LINE)),
             _assign("c", ast.List([], ast.Load(), **LINE)),
         ]
+        handed = [load(name) for name in _PART_PARAMETERS]
         for position, dated in enumerate(self._spec.dated):
             body.append(_assign(f"d{position}", call(self._scalar.keep(dated.at), load("t"))))
-        body += [self._rule(index, rule) for index, rule in enumerate(self._spec.rules)]
-        body += [self._matrix(matrix) for matrix in self._spec.matrices]
+            handed.append(load(f"d{position}"))
+        body += [ast.Expr(call(self._scalar.keep(part), *handed), **LINE) for part in parts]
         frozen = [load("e"), call(load("bytes"), load("w")), call(load("tuple"), load("c"))]
         body.append(ast.Return(call(load("Evaluation"), *frozen), **LINE))
         return python_function(_PARAMETERS, body, self._scalar.namespace)

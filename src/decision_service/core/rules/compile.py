@@ -55,5 +55,6 @@ class RuleSet:
 
 def compile_rule_set(spec: RuleSetSpec, layout: Layout, findings: Findings) -> RuleSet:
     """Compile a rule set over a layout that has all its names, and run its inline tests; failures are errors."""
-    report_failures(run_rule_tests(spec), findings)
-    return RuleSet(spec, RuleSetCompiler(spec, layout).compile())
+    generated = RuleSetCompiler(spec, layout).compile()
+    report_failures(run_rule_tests(spec, generated, layout), findings)
+    return RuleSet(spec, generated.evaluate)

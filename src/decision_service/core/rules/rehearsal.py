@@ -1,13 +1,12 @@
-"""Running the inline tests of a rule set: each against the real compiled code of its one rule or matrix."""
+"""Running the inline tests of a rule set: each against the real compiled code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from decision_service.core.rules.codegen import FIRED, SILENT, Evaluation, RuleSetCompiler
-from decision_service.core.rules.spec import NOTHING_KNOWN, MatrixSpec, RuleSetSpec, RuleSpec, TestSpec
+from decision_service.core.rules.codegen import FIRED, PART_RULES, SILENT, Generated, PartFunction
+from decision_service.core.rules.spec import NOTHING_KNOWN, RuleSetSpec, TestSpec
 from decision_service.core.source import Findings, Place
 from decision_service.core.vocabulary import Layout
 
@@ -32,15 +31,14 @@ class TestResult:
         return self.expected == self.actual
 
 
-def run_rule_tests(spec: RuleSetSpec) -> list[TestResult]:
-    """Every inline test of a rule set. Names a test does not give are null."""
+def run_rule_tests(spec: RuleSetSpec, generated: Generated, layout: Layout) -> list[TestResult]:
+    """Every inline test of a rule set, on the code that serves. Names a test does not give are null."""
+    stage = _Stage(spec, generated, layout)
     results: list[TestResult] = []
-    for rule in spec.rules:
-        if rule.tests:
-            results += _rehearse(spec, rule)
-    for matrix in spec.matrices:
-        if matrix.tests:
-            results += _rehearse(spec, matrix)
+    for index, rule in enumerate(spec.rules):
+        results += [stage.result(f"rule `{rule.id}`", test, stage.verdict(index, test)) for test in rule.tests]
+    for index, matrix in enumerate(spec.matrices):
+        results += [stage.result(f"matrix `{matrix.id}`", test, stage.cell(index, test)) for test in matrix.tests]
     return results
 
 
@@ -54,35 +52,45 @@ def report_failures(results: list[TestResult], findings: Findings) -> None:
             )  # fmt: skip
 
 
-def _rehearse(spec: RuleSetSpec, part: RuleSpec | MatrixSpec) -> list[TestResult]:
-    alone = replace(
-        spec,
-        rules=(part,) if isinstance(part, RuleSpec) else (),
-        matrices=(part,) if isinstance(part, MatrixSpec) else (),
-    )
-    names = sorted(part.names)
-    layout = Layout({name: i for i, name in enumerate(names)}, {name: i for i, name in enumerate(names)})
-    evaluate = RuleSetCompiler(alone, layout).compile()
-    latest = max((start for dated in spec.dated for start in dated.starts_ms), default=0)
-    sort = "rule" if isinstance(part, RuleSpec) else "matrix"
-    return [
-        TestResult(f"{sort} `{part.id}`", test.expect, _verdict(_run(test, names, latest, evaluate)), test.place)
-        for test in part.tests
-    ]
+class _Stage:
+    """Where tests are run: the values of one decision, of which each test sets the few that it gives."""
 
+    def __init__(self, spec: RuleSetSpec, generated: Generated, layout: Layout) -> None:
+        self._spec = spec
+        self._generated = generated
+        self._layout = layout
+        self._width = max([*layout.numbers.values(), *layout.strings.values()], default=-1) + 1
+        self._latest_ms = max((start for dated in spec.dated for start in dated.starts_ms), default=0)
 
-def _run(test: TestSpec, names: list[str], latest_ms: int, evaluate: Callable[..., Evaluation]) -> Evaluation:
-    given = dict(test.given)
-    numbers = [v if isinstance(v, float) else NOTHING_KNOWN for v in (given.get(name) for name in names)]
-    strings = [v if isinstance(v, str) else None for v in (given.get(name) for name in names)]
-    lists = {name: value for name, value in given.items() if isinstance(value, frozenset)}
-    limit = given.get("facility.limit")
-    limit_minor = int(limit * _SCALE) if isinstance(limit, float) and limit == limit else 0
-    at_ms = latest_ms if test.at_ms is None else test.at_ms
-    return evaluate(numbers, strings, lists, at_ms, _SCALE, limit_minor, 0)
+    @staticmethod
+    def result(subject: str, test: TestSpec, actual: str) -> TestResult:
+        """What a test of `subject` came to."""
+        return TestResult(subject, test.expect, actual, test.place)
 
+    def verdict(self, rule: int, test: TestSpec) -> str:
+        """fires, silent or unknown."""
+        verdicts = bytearray(len(self._spec.rules))
+        self._run(self._generated.rules[rule // PART_RULES], test, verdicts, [])
+        return _VERDICTS.get(verdicts[rule], "unknown")
 
-def _verdict(evaluation: Evaluation) -> str:
-    if evaluation.cells:
-        return evaluation.cells[0].split(":", 1)[1]
-    return _VERDICTS.get(evaluation.verdicts[0], "unknown")
+    def cell(self, matrix: int, test: TestSpec) -> str:
+        """The label of the cell, or unknown."""
+        cells: list[str] = []
+        self._run(self._generated.matrices, test, bytearray(len(self._spec.rules)), cells)
+        return cells[matrix].split(":", 1)[1]
+
+    def _run(self, part: PartFunction, test: TestSpec, verdicts: bytearray, cells: list[str]) -> None:
+        numbers = [NOTHING_KNOWN] * self._width
+        strings: list[str | None] = [None] * self._width
+        given = dict(test.given)
+        for name, value in given.items():
+            if isinstance(value, str) and name in self._layout.strings:
+                strings[self._layout.strings[name]] = value
+            elif isinstance(value, float) and name in self._layout.numbers:
+                numbers[self._layout.numbers[name]] = value
+        lists = {name: value for name, value in given.items() if isinstance(value, frozenset)}
+        limit = given.get("facility.limit")
+        limit_minor = int(limit * _SCALE) if isinstance(limit, float) and limit == limit else 0
+        at_ms = self._latest_ms if test.at_ms is None else test.at_ms
+        dated = (constant.at(at_ms) for constant in self._spec.dated)
+        part(numbers, strings, lists, _SCALE, limit_minor, 0, verdicts, [], cells, *dated)
