@@ -15,7 +15,7 @@ RUN_LOCKS := requirements.lock requirements-build.lock
 RUN := .venv/.run-installed
 DEV := .venv/.dev-installed
 
-.PHONY: run test test-all lint format bench model lock clean help
+.PHONY: run test test-all lint format bench model reference lock clean help
 
 run: $(RUN)  ## install and start the demo: a generated portfolio, a few drawdowns explained, /docs left open
 	.venv/bin/decision-service demo
@@ -41,6 +41,9 @@ bench: $(DEV)  ## decisions per second of one worker beside a bare ASGI app
 
 model: $(DEV)  ## train the shipped scorecard again from the generated portfolio
 	.venv/bin/decision-service train --config models/behaviour/train.yaml
+
+reference: $(DEV)  ## write docs/features.md again from rules/ and models/
+	.venv/bin/decision-service features reference
 
 lock:  ## resolve the lock files anew from pyproject.toml (needs uv)
 	$(UV_COMPILE) --all-extras pyproject.toml requirements-build.in -o requirements-dev.lock

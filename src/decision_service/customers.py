@@ -27,9 +27,12 @@ from decision_service.core.request import DrawdownRequest, PostedEvent
 from decision_service.core.rules.attributes import AttributeSpec
 from decision_service.core.source import Diagnostic, nearest_name
 from decision_service.core.state import CustomerState
+from decision_service.dictionary.entry import Dictionary
 from decision_service.dictionary.explained import explain
+from decision_service.dictionary.page import html_page
 from decision_service.feature_question import FeatureQuestion, facility_for, imagined_request
 from decision_service.judge import EventOutcome
+from decision_service.linker import Linker
 from decision_service.recording import EventBatch, Retention
 from decision_service.store import Commit, Store
 
@@ -47,11 +50,15 @@ class FacilityView:
 class Customers:
     """Reads and changes of customers other than decisions."""
 
-    def __init__(self, store: Store, active: ActivePolicy, retention: Retention, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, active: ActivePolicy, retention: Retention, linker: Linker, now_ms: Callable[[], int]
+    ) -> None:
         self.now_ms = now_ms
+        self._linker = linker
         self.active = active
         self._store = store
         self._retention = retention
+        self._page = ("", b"")  # policy id and its page
 
     @property
     def known_attributes(self) -> Mapping[str, AttributeSpec]:
@@ -63,7 +70,9 @@ class Customers:
         by_customer: dict[str, list[PostedEvent]] = defaultdict(list)
         for posted in events:
             by_customer[posted.customer_id].append(posted)
-        batches = [EventBatch(name, of_one, self._retention) for name, of_one in by_customer.items()]
+        batches = [
+            EventBatch(name, of_one, self._retention, self._linker.new_id) for name, of_one in by_customer.items()
+        ]
         results = await asyncio.gather(*(self._record(batch) for batch in batches), return_exceptions=True)
         outcomes = {index: outcome for batch in batches for index, outcome in batch.outcomes.items()}
         for error in results:
@@ -73,6 +82,8 @@ class Customers:
 
     async def _record(self, batch: EventBatch) -> None:
         await change_customer(self._store, batch.customer_id, batch.plan)
+        if batch.planned is not None:
+            self._linker.take(batch.planned)
 
     async def put_facility(self, facility: Facility) -> FacilityView:
         """Take over core banking's snapshot unless a later one is known. A snapshot is of now at the latest: one dated
@@ -182,6 +193,14 @@ class Customers:
         facility = facility_for(question.customer_id, state, question.facility_id, t_ms)
         request = imagined_request(question, facility, t_ms)
         return await asyncio.to_thread(explain, policy, state, facility, request, name, deep=deep)
+
+    async def features_page(self) -> bytes:
+        """The active policy's features as one HTML page; made once a policy."""
+        policy = self.active.current
+        if self._page[0] != policy.id:
+            page = await asyncio.to_thread(lambda: html_page(Dictionary(policy)).encode())
+            self._page = policy.id, page
+        return self._page[1]
 
     async def list_values(self, name: str) -> frozenset[str]:
         """What stands on a list. NotFound for a list the policy does not declare."""

@@ -198,7 +198,7 @@ def _responses(route: Route) -> dict[int | str, dict[str, Any]]:
     }
     answer: dict[str, Any] = {"description": "Done"}
     if route.answer is None:
-        answer["content"] = {"text/plain": {"schema": {"type": "string"}}}
+        answer["content"] = {route.media: {"schema": {"type": "string"}}}
     else:
         answer["model"] = route.answer
     if route.path == DECIDE_PATH:

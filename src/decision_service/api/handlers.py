@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from decision_service.judge import EventOutcome
     from decision_service.service import DecisionService
 
+HTML: Final = b"text/html; charset=utf-8"
+PAGE_HEADERS: Final = (  # the page brings its own script and style and needs nothing else
+    (b"content-security-policy", b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"),
+    (b"cache-control", b"no-cache"),
+)
 REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
 EVENTS_AT_ONCE: Final = 64  # events parsed before other requests get a turn: about 2 ms
 
@@ -222,6 +227,12 @@ async def get_feature(desk: Desk, call: Call) -> Reply:
     question = read_question(call.path_id("customer_id"), _asked_at(desk, query), query)
     deep = query.get("deep") == "true"
     return json_reply(await desk.customers.explain_feature(question, call.path_id("name"), deep=deep))
+
+
+async def get_features_page(desk: Desk, call: Call) -> Reply:
+    """GET /features."""
+    call.query_values("q")
+    return Reply(200, await desk.customers.features_page(), PAGE_HEADERS, HTML)
 
 
 async def get_listed(desk: Desk, call: Call) -> Reply:

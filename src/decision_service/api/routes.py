@@ -48,6 +48,7 @@ class Route:
     example: object = None
     answer_example: object = None
     query: tuple[Query, ...] = ()
+    media: str = "text/plain"  # of an answer that is no JSON
 
     @property
     def label(self) -> str:
@@ -150,6 +151,11 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST", "/v1/policy/reload", "rules", handlers.reload_policy, "policy",
         "Reload from disk on every worker", answers.PolicyAnswer, _reading(),
+    ),
+    Route(
+        "GET", "/features", "read", handlers.get_features_page, "policy",
+        "Every feature of the active policy as one searchable page for a browser", None, _reading(),
+        query=(Query("q", {"type": "string"}, "What to search for when the page opens."),), media="text/html",
     ),
     Route(
         "GET", "/livez", None, handlers.livez, "operation", "Whether the process runs", answers.AliveAnswer,

@@ -10,10 +10,10 @@ from typing import Any, Final
 from decision_service.core.features.aggregations import AGGREGATIONS
 from decision_service.core.features.catalogue import SURGE, Catalogue, FeatureSpec
 from decision_service.core.features.durations import duration_ms
-from decision_service.core.features.rows import read_rows
+from decision_service.core.features.rows import Row, Variant, read_rows
 from decision_service.core.policy import ATTRIBUTES_FILE, FEATURES_FOLDER, Policy
 from decision_service.core.rules.attributes import AttributeSpec
-from decision_service.core.source import Findings, MappingNode
+from decision_service.core.source import Findings, MappingNode, Scalar
 from decision_service.dictionary.families import family_of
 from decision_service.dictionary.usage import Usage, Use, needs_of, segments_of, usage_of
 from decision_service.dictionary.wording import duration_text, null_words, window_text
@@ -138,7 +138,18 @@ def formula_of(spec: FeatureSpec) -> str:
     """The formula as one line, names of constants and segments left as they are."""
     if spec.surge_of or spec.row.section == "derived":
         return " ".join(spec.definition.split())
-    row, variant = spec.row, spec.variant
+    return _over_events(spec.row, spec.variant)
+
+
+def row_formula_of(spec: FeatureSpec) -> str:
+    """The formula of all features of a row, with `{w}` and other parameters where they differ in them."""
+    node = spec.row.nodes.get("expr")
+    if spec.row.section == "derived" and isinstance(node, Scalar):
+        return " ".join(node.text.split())
+    return _over_events(spec.row, Variant("", "{w}"))
+
+
+def _over_events(row: Row, variant: Variant) -> str:
     rest = [key for key in row.nodes if key not in _SAID_ELSEWHERE]
     extra = "".join(f", {key}: {row.plain(key, variant)}" for key in rest if row.plain(key, variant))
     entry = AGGREGATIONS.get(row.plain("agg", variant))

@@ -72,6 +72,8 @@ _NO_DIVISOR_TOLD: Final = (
 
 def _too_few(null: NullRule) -> tuple[str, str]:
     value = null.otherwise
+    if null.min_n == 1 and value != value:
+        return "null without an observation", "无观测时为空"
     if value == value:
         return f"{value:g} with fewer than {null.min_n} observations", f"观测少于{null.min_n}个时为{value:g}"
     return f"null with fewer than {null.min_n} observations", f"观测少于{null.min_n}个时为空"
