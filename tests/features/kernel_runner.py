@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from oracle import Case
 from decision_service.core import inputs as q
 from decision_service.core.event import header, words_of
 from decision_service.core.features.catalogue import Catalogue, read_features
+from decision_service.core.features.grains import CUSTOMER, log_read_by
+from decision_service.core.features.layout import Closure
 from decision_service.core.features.plan import FeaturePlan, compile_plan
+from decision_service.core.features.plans import FeaturePlans, compile_plans
 from decision_service.core.source import Findings
 from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Vocabulary
 from decision_service.core.zone import zone_named
@@ -40,10 +44,27 @@ def catalogue_of(text: str, findings: Findings) -> Catalogue:
 
 
 @lru_cache
-def shipped_plan(zone: str) -> FeaturePlan:
-    """All shipped features in one plan."""
+def customer_names() -> tuple[str, ...]:
+    """Shipped features that need no log but the customer's."""
     catalogue = shipped_catalogue()
-    return compile_plan(catalogue, [s.name for s in catalogue.specs], SLOTS, len(SLOTS), zone_named(zone))
+    return tuple(
+        spec.name
+        for spec in catalogue.specs
+        if all(log_read_by(part.grain) == CUSTOMER for part in Closure(catalogue, [spec.name]).specs.values())
+    )
+
+
+@lru_cache
+def shipped_plan(zone: str) -> FeaturePlan:
+    """All shipped features of the customer's own log in one plan."""
+    return compile_plan(shipped_catalogue(), customer_names(), SLOTS, len(SLOTS), zone_named(zone))
+
+
+@lru_cache
+def shipped_plans(zone: str) -> FeaturePlans:
+    """All shipped features, a plan a log."""
+    catalogue = shipped_catalogue()
+    return compile_plans(catalogue, [s.name for s in catalogue.specs], SLOTS, len(SLOTS), zone_named(zone))
 
 
 def signed(key: int) -> int:
@@ -87,14 +108,20 @@ def log_of(case: Case) -> bytes:
     return header(0, case.trimmed_through) + b"".join(event.pack() for event in case.events)
 
 
-def computed(case: Case, plan: FeaturePlan | None = None) -> dict[str, float | None]:
-    """Every feature of the plan for a case; null is None."""
-    plan = plan or shipped_plan(case.zone)
+def computed(
+    case: Case, plan: FeaturePlan | FeaturePlans | None = None, links: Mapping[str, bytes] | None = None
+) -> dict[str, float | None]:
+    """Every feature of the plan (or plans, with entity logs by grain) for a case; null is None."""
+    plan = plan or shipped_plans(case.zone)
     numbers = np.full(len(SLOTS) + len(plan.names), np.nan)
     given = inputs_of(case)
     for name, slot in SLOTS.items():
         numbers[slot] = given.get(name, math.nan)
-    plan.compute(words_of(log_of(case)), row_of(case), numbers)
+    if isinstance(plan, FeaturePlan):
+        plan.compute(words_of(log_of(case)), row_of(case), numbers)
+    else:
+        logs = {grain: words_of(log) for grain, log in (links or {}).items()}
+        plan.compute(words_of(log_of(case)), logs, row_of(case), numbers)
     values = numbers[len(SLOTS) :].tolist()
     return {name: None if value != value else value for name, value in zip(plan.names, values, strict=True)}
 

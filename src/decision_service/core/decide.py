@@ -6,20 +6,24 @@ No await, clock, randomness, logging or I/O: the same inputs give the same bytes
 makes replay, backtest, preview and audit the same code as production. `t`, the decision instant, is the request's
 `occurred_at`, else `now_ms`.
 
-    position (ledger) -> numbers (facility, attributes) -> features (one kernel call) -> scores -> rules -> merge
+    position (ledger) -> numbers (facility, attributes) -> features (one kernel call a log) -> scores -> rules -> merge
+
+The rung says how much stood behind the answer, the lowest that holds: `no_score` (a scorecard could not score),
+`no_links` (the log of an entity that the request names and a feature looks at was not read), `full`.
 
 `mark(stage)` is called as each of STAGES ends, so that a caller with a clock can time them; it changes no answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
-from decision_service.core.decision import ChangeLimit, Decision, Effect, Hold, Score, Trace
+from decision_service.core.decision import ChangeLimit, Decision, Effect, Hold, Rung, Score, Trace
 from decision_service.core.errors import InvalidInput
 from decision_service.core.event import LIMIT_CHANGE, Words, facility_key, read_header, words_of
 from decision_service.core.facility import Attribute, Facility, Position
+from decision_service.core.features.plans import words_of_links
 from decision_service.core.inputs import RequestWords, fill_request_words
 from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS, HOUR_MS
@@ -58,7 +62,8 @@ def decide(
     missing = fill_inputs(request, state, policy, facility, position, words, t_ms, policy.numbers, policy.row)
     strings = _strings(request, state, policy, facility, t_ms)
     mark(0)
-    policy.plan.compute(words, policy.row, policy.numbers)
+    links = words_of_links(state.links, policy.link_grains)
+    policy.plan.compute(words, links, policy.row, policy.numbers)
     mark(1)
     scores = _score(policy, strings)
     mark(2)
@@ -82,7 +87,14 @@ def decide(
         read_header(state.log)[0] + len(words) - 2, state.version,
     )  # fmt: skip
     mark(3)
-    return _record(request, policy, outcome, scores, missing, trace, now_ms, decision_id)
+    rung = _rung(scores, policy.plan.unread(links, policy.row))
+    return _record(request, policy, outcome, scores, missing, rung, trace, now_ms, decision_id)
+
+
+def _rung(scores: Mapping[str, Score], unread: bool) -> Rung:
+    if any(score.points is None for score in scores.values()):
+        return "no_score"
+    return "no_links" if unread else "full"
 
 
 def _history_lost(log: bytes, facility: Facility, t_ms: int, reservation_timeout_ms: int) -> tuple[Effect, ...]:
@@ -237,7 +249,7 @@ def _raise_allowed(effects: list[Effect], words: Words, facility: Facility, poli
 
 def _record(
     request: DrawdownRequest, policy: Policy, outcome: Outcome, scores: dict[str, Score], missing: tuple[str, ...],
-    trace: Trace, now_ms: int, decision_id: str,
+    rung: Rung, trace: Trace, now_ms: int, decision_id: str,
 ) -> Decision:  # fmt: skip
     expiry_ms = policy.rule_set.guardrails.hold_expiry_ms(outcome.hold) if outcome.hold else None
     return Decision(
@@ -247,6 +259,6 @@ def _record(
         hold_expires_at_ms=None if expiry_ms is None else now_ms + expiry_ms,
         reprice=outcome.reprice, limit_change=outcome.limit_change, alerts=outcome.alerts, offers=outcome.offers,
         tags=outcome.tags, reasons=outcome.reasons, scores=scores, policy_id=policy.id, policy_label=policy.label,
-        rung="no_score" if any(s.points is None for s in scores.values()) else "full",
+        rung=rung,
         missing=missing, decided_at_ms=now_ms, trace=trace,
     )  # fmt: skip

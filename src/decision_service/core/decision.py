@@ -18,6 +18,7 @@ from typing import Final, Literal
 from decision_service.core.reasons import Reason
 
 HoldKind = Literal["step_up", "review", "block"]
+Rung = Literal["full", "no_links", "no_score", "static"]
 LimitKind = Literal["freeze", "cut", "draw_cap", "raise"]
 HOLD_RANK: Final[dict[str, int]] = {"step_up": 1, "review": 2, "block": 3}
 TIER_RANK: Final[dict[str, int]] = {"blue": 1, "yellow": 2, "orange": 3, "red": 4}
@@ -165,7 +166,7 @@ class Decision:
     scores: dict[str, Score]
     policy_id: str
     policy_label: str
-    rung: Literal["full", "no_links", "no_score", "static"]
+    rung: Rung
     missing: tuple[str, ...]
     decided_at_ms: int
     trace: Trace | None = field(default=None, compare=False)

@@ -79,6 +79,7 @@ CHANNELS: Final[dict[str, int]] = {
 DRAWDOWN: Final = KINDS["drawdown"]
 REPAYMENT: Final = KINDS["repayment"]
 LIMIT_CHANGE: Final = KINDS["limit_change"]
+LABEL: Final = KINDS["label"]
 BOOKED, APPROVED, HELD, FAILED, CANCELLED = (STATUSES[s] for s in STATUSES)
 KIND_NAMES: Final = {code: name for name, code in KINDS.items()}
 STATUS_NAMES: Final = {code: name for name, code in STATUSES.items()}

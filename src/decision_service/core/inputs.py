@@ -67,7 +67,7 @@ def fill_request_words(
         t_ms,
         request.amount_minor,
         SCALES[request.currency],
-        facility_key(request.facility_id),
+        facility_key(request.facility_id) if request.facility_id else 0,
         device_key(request.device_id) if request.device_id else 0,
         _signed(counterparty_key(request.counterparty_id)) if request.counterparty_id else 0,
         code_key(request.purpose) if request.purpose else 0,

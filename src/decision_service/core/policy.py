@@ -6,7 +6,7 @@ the files, the scorecards' models, the lists, the time zone and the reservation 
 
     documents (one a YAML file)              compiled
       policy.yaml       label, lists, record   Layout: where every value stands
-      attributes.yaml   declared attributes    FeaturePlan: one kernel call
+      attributes.yaml   declared attributes    FeaturePlans: one kernel call a log
       features/*.yaml   feature catalogue      Scorecards with their feature slots
       *.yaml            rule sets by scene     RuleSet: one function a scene
 
@@ -27,6 +27,7 @@ import numpy.typing as npt
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.features.catalogue import Catalogue, read_features
 from decision_service.core.features.plan import FeaturePlan, compile_plan
+from decision_service.core.features.plans import FeaturePlans, compile_plans
 from decision_service.core.inputs import REQUEST_WORDS, RequestWords
 from decision_service.core.rules.attributes import AttributeSpec, read_attributes
 from decision_service.core.rules.compile import RuleSet, compile_rule_set
@@ -92,8 +93,7 @@ class Policy:
     wanted_attributes: tuple[str, ...]  # numeric attributes that a rule uses
     first_feature: int  # index of the first feature in numbers; inputs stand before it
     catalogue: Catalogue
-    plan: FeaturePlan
-    link_grains: tuple[str, ...]  # of LINK_GRAINS: the entity logs that the features read
+    plan: FeaturePlans
     score_slots: tuple[ScoreSlots, ...]
     rule_set: RuleSet
     lists: Lists
@@ -110,9 +110,18 @@ class Policy:
         named = {f"list.{name}": values for name, values in known.items()}
         return replace(self, lists=known, rule_lists=named, id=_policy_id(self.content, known))
 
+    @property
+    def link_grains(self) -> tuple[str, ...]:
+        """The entity logs that the features read, of LINK_GRAINS."""
+        return self.plan.link_grains
+
     def for_names(self, names: Iterable[str]) -> FeaturePlan:
-        """A plan that computes other features of the same catalogue (for looking at one customer)."""
+        """A plan that computes other features of the same catalogue from the customer's log alone."""
         return compile_plan(self.catalogue, names, self.layout.numbers, self.first_feature, self.zone)
+
+    def plans_for(self, names: Iterable[str]) -> FeaturePlans:
+        """Plans that compute other features of the same catalogue (for looking at one customer)."""
+        return compile_plans(self.catalogue, names, self.layout.numbers, self.first_feature, self.zone)
 
     def describe(self) -> dict[str, Any]:
         """What is needed to render this policy's traces in five years: names, rules, files."""
@@ -262,7 +271,7 @@ def _assemble(
     textual = [a for a in attributes.values() if a.spec.kind is Kind.STRING]
     inputs = [s.name for s in BASE_NUMBERS] + [a.spec.name for a in numeric]
     slots = {name: i for i, name in enumerate(inputs)}
-    plan = compile_plan(catalogue, needed, slots, len(inputs), zone)
+    plan = compile_plans(catalogue, needed, slots, len(inputs), zone)
     number_names = (*inputs, *plan.names, *(n for c in cards for n in (f"{c.name}.points", f"{c.name}.pd")))
     string_names = (
         *(s.name for s in BASE_STRINGS), *(a.spec.name for a in textual), *(f"{c.name}.grade" for c in cards)
@@ -279,7 +288,7 @@ def _assemble(
         text_slots=tuple(_attribute_slot(a, layout, spec.names_used) for a in textual),
         wanted_attributes=tuple(a.spec.name for a in numeric if a.spec.name in spec.names_used),
         first_feature=len(inputs),
-        catalogue=catalogue, plan=plan, link_grains=(), score_slots=tuple(_score_slots(c, layout) for c in cards),
+        catalogue=catalogue, plan=plan, score_slots=tuple(_score_slots(c, layout) for c in cards),
         rule_set=rule_set, lists={}, rule_lists={}, list_names=head.lists, content=content, documents=dict(documents),
         numbers=np.full(len(number_names), np.nan), row=np.zeros(REQUEST_WORDS, np.int64),
     )  # fmt: skip

@@ -39,11 +39,14 @@ from decision_service.core.features.contributions import (
     counts_events,
     span_of,
 )
+from decision_service.core.features.grains import ENTITY_WORDS
 from decision_service.core.features.layout import first_division, observation_name
 from decision_service.core.features.membership import Fact, Judge, facts_of
+from decision_service.core.features.plans import words_of_links
 from decision_service.core.features.references import children
 from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS
+from decision_service.core.links import LINK_GRAINS
 from decision_service.core.policy import Policy
 from decision_service.core.request import DrawdownRequest
 from decision_service.core.state import CustomerState
@@ -106,12 +109,12 @@ class Explainer:
     def _computed(self, name: str) -> dict[str, float]:
         """Every number by name: inputs, the feature, what it is made of, and hidden counts of observations."""
         policy, words = self._policy, words_of(self._state.log)
-        plan = policy.for_names([name])
+        plan = policy.plans_for([name])
         numbers = policy.numbers.copy()
         numbers.resize(policy.first_feature + len(plan.names), refcheck=False)
         position = position_of(self._facility, words, self.t_ms, policy.reservation_timeout_ms)
         fill_inputs(self._request, self._state, policy, self._facility, position, words, self.t_ms, numbers, self._row)
-        plan.compute(words, self._row, numbers)
+        plan.compute(words, words_of_links(self._state.links, plan.link_grains), self._row, numbers)
         names = (*policy.number_names[: policy.first_feature], *plan.names)
         return dict(zip(names, numbers.tolist(), strict=True))
 
@@ -176,7 +179,10 @@ class Explainer:
 
     def _log(self, grain: str) -> bytes | None:
         """The log whose events a grain looks at; None where it was not read."""
-        return self._state.log
+        if grain not in LINK_GRAINS:
+            return self._state.log
+        log: bytes | None = getattr(self._state.links, grain)
+        return log if self._row[ENTITY_WORDS[grain]] else None
 
     def _contributions(self, spec: FeatureSpec, span: Span) -> list[Contribution]:
         grain = grain_of(spec)
@@ -184,7 +190,7 @@ class Explainer:
         if log is None:
             return []
         if grain not in self._facts:
-            self._facts[grain] = facts_of(words_of(log), self._row, self._policy.zone)
+            self._facts[grain] = facts_of(words_of(log), self._row, self._policy.zone, grain)
         return contributions_of(spec, span, self._policy.catalogue.segments, self._facts[grain], self._judge)
 
     def _events(self, seen: Sequence[Contribution]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from decision_service.core.errors import PolicyRejected
 from decision_service.core.event import KINDS, Geo, words_of
 from decision_service.core.facility import Facility
 from decision_service.core.features.catalogue import Catalogue, read_features
-from decision_service.core.features.plan import FeaturePlan, compile_plan
+from decision_service.core.features.plans import FeaturePlans, compile_plans
 from decision_service.core.inputs import REQUEST_WORDS
 from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS, HOUR_MS
@@ -90,14 +90,15 @@ class RowReader:
         if findings.errors:
             raise PolicyRejected(findings.errors)
         wanted = [name for name in names if name not in inputs]
-        self.plan: FeaturePlan = compile_plan(catalogue, wanted, inputs, len(inputs), zone)
-        slots = inputs | {name: len(inputs) + i for i, name in enumerate(self.plan.names)}
+        self.plans: FeaturePlans = compile_plans(catalogue, wanted, inputs, len(inputs), zone)
+        _refuse_links(names, self.plans, catalogue, features_from)
+        slots = inputs | {name: len(inputs) + i for i, name in enumerate(self.plans.names)}
         self._gather = np.array([slots[name] for name in names], np.intp)
-        self._numbers = np.full(len(inputs) + len(self.plan.names), np.nan)
+        self._numbers = np.full(len(inputs) + len(self.plans.names), np.nan)
         self._words = np.zeros(REQUEST_WORDS, np.int64)
         self._surroundings = _Surroundings(zone)
         self.names = tuple(names)
-        self.definitions_sha256 = definitions_digest(catalogue, self.plan.names)
+        self.definitions_sha256 = definitions_digest(catalogue, self.plans.names)
 
     def read(self, observation: Observation, request: DrawdownRequest) -> Floats:
         """The features of one observation, in order, in an array of its own."""
@@ -109,7 +110,7 @@ class RowReader:
             request, state, self._surroundings, facility, position, words, observation.at_ms, self._numbers,
             self._words,
         )  # fmt: skip
-        self.plan.compute(words, self._words, self._numbers)
+        self.plans.compute(words, {}, self._words, self._numbers)
         return self._numbers[self._gather]
 
 
@@ -124,6 +125,22 @@ def _check_names(
                 expected="a feature of the catalogue or a number such as facility.outstanding",
                 nearest=nearest_name(name, known),
             )  # fmt: skip
+
+
+def _refuse_links(names: Iterable[str], plans: FeaturePlans, catalogue: Catalogue, features_from: Path) -> None:
+    """A customer's history does not hold what other customers did with a device, payee or network."""
+    if not plans.link_grains:
+        return
+    findings = Findings()
+    for grain in plans.link_grains:
+        for name in plans.plans[grain].names:
+            findings.error(
+                Place(str(features_from), 1, 1),
+                f"feature {name!r} is of the log of a {grain}, which a training sample does not have"
+                + ("" if name in names else ": another feature is made of it"),
+                expected="features of the customer, the facility or the loan",
+            )  # fmt: skip
+    raise PolicyRejected(findings.errors)
 
 
 def neutral_request(observation: Observation) -> DrawdownRequest:

@@ -60,6 +60,7 @@ AGGREGATIONS: Final[dict[str, Aggregation]] = {
         _valued("std", o.O_STD, "population standard deviation"),
         _valued("first", o.O_FIRST, "value of the oldest event"),
         _valued("last", o.O_LAST, "value of the newest event"),
+        _plain("share", o.O_COUNT, "share of the events of `among` that are in `of` too", "among"),
         _plain("first_age", o.O_FIRST_AGE, "seconds since the oldest event"),
         _plain("last_age", o.O_LAST_AGE, "seconds since the newest event"),
         _plain("gap_mean", o.O_GAP_MEAN, "mean seconds between consecutive events"),
@@ -123,7 +124,7 @@ MOMENTS: Final[dict[str, int]] = {
     "grant_age": o.S_GRANT_AGE, "coverage": o.S_COVERAGE, "truncated": o.S_TRUNCATED,
 }  # fmt: skip
 
-SEGMENT_KEYS: Final = ("while", "since", "after", "before", "repaid")
+SEGMENT_KEYS: Final = ("while", "since", "after", "before", "repaid", "among")
 UNITS: Final = (
     "money", "ratio", "n", "s", "d", "h", "km", "kmh", "bps", "points", "0/1", "1/month", "1/d", "",
 )  # fmt: skip

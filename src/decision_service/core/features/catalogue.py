@@ -4,7 +4,7 @@ A document has up to four sections, each a mapping of name to row:
 
     constants   number, text or list of them
     segments    condition, or {expr, each}
-    features    {agg, of, value, by ..., windows | window | buckets | months | month, null, unit, en, zh}
+    features    {agg, of, value, by ..., windows | window | buckets | months | month, grain, delay, null, unit, en, zh}
     derived     {expr, of, windows | window | months | month, null, unit, en, zh}
 
 One row makes several names: `windows` and `months` (a list, or a mapping of label to duration) append `_<label>`,
@@ -24,6 +24,7 @@ from typing import Final
 from decision_service.core.expressions.parse import parse_expression
 from decision_service.core.expressions.tree import Tree
 from decision_service.core.features.event_names import EVENT_NAMES
+from decision_service.core.features.grains import CUSTOMER, check_grains
 from decision_service.core.features.nulls import NullRule
 from decision_service.core.features.references import check_references
 from decision_service.core.features.rows import Row, Variant, read_rows
@@ -64,6 +65,11 @@ class FeatureSpec:
     tree: Tree | None = None
     surge_of: str = ""
     internal: bool = False
+
+    @property
+    def grain(self) -> str:
+        """Whose events it is computed from; a derived feature and its companion stand with the customer's."""
+        return self.row.grain if self.row.section == "features" else CUSTOMER
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +249,7 @@ def read_features(documents: Sequence[Document], base: Vocabulary, findings: Fin
     segments = _read_segments(documents, inputs.with_names(*EVENT_NAMES), findings)
     rows = read_catalogue_rows(documents, findings)
     _check_segment_names(rows, segments, findings)
+    check_grains(rows, segments, findings)
     collector = _Collector(inputs, findings)
     for row in rows:
         for variant in row.variants:

@@ -2,6 +2,7 @@
 
 Texts are compared by the codes and digests of the packed record; absent texts are null. `settled` is approved or
 booked and not later failed or cancelled; `failed` is held, failed or cancelled; `declined` is held and never released.
+`label` is what the newest label about the event calls it, `loan` the drawdown it belongs to (see `kernel_links`).
 """
 
 from __future__ import annotations
@@ -23,15 +24,22 @@ from decision_service.core.event import (
     code_key,
     counterparty_key,
     device_key,
+    drawdown_key,
     facility_key,
 )
 from decision_service.core.features import opcodes as o
+from decision_service.core.links import customer_key
 from decision_service.core.vocabulary import Kind, NameSpec
 
 
-def _signed_counterparty(text: str) -> int:
-    key = counterparty_key(text)
-    return key - (1 << 64) if key >= 1 << 63 else key
+def _signed(key_of: Callable[[str], int]) -> Callable[[str], int]:
+    """The 64-bit key as the kernel's columns hold it."""
+
+    def code_of(text: str) -> int:
+        key = key_of(text)
+        return key - (1 << 64) if key >= 1 << 63 else key
+
+    return code_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,7 @@ class Text:
     known: dict[str, int] | None = None
     request_name: str = ""
     request_word: int = -1
+    needs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,10 @@ TEXTS: Final[dict[str, Text]] = {
     "purpose": Text(o.C_CODE, code_key, None, "request.purpose", q.CODE),
     "facility": Text(o.C_FACILITY, facility_key, None, "request.facility_id", q.FACILITY),
     "device": Text(o.C_DEVICE, device_key, None, "request.device_id", q.DEVICE),
-    "counterparty": Text(o.C_PARTY, _signed_counterparty, None, "request.counterparty_id", q.COUNTERPARTY),
+    "counterparty": Text(o.C_PARTY, _signed(counterparty_key), None, "request.counterparty_id", q.COUNTERPARTY),
+    "customer": Text(o.C_CUSTOMER, _signed(customer_key), None, "request.customer_id", q.CUSTOMER, o.NEED_CUSTOMER),
+    "loan": Text(o.C_LOAN, _signed(drawdown_key), needs=o.NEED_LOAN),
+    "label": Text(o.C_LABEL, code_key, needs=o.NEED_LABEL),
 }
 FLAGS: Final[dict[str, Flag]] = {
     "settled": _status(at_most=APPROVED),
@@ -135,6 +147,9 @@ KEYS: Final[dict[str, GroupKey]] = {
     "channel": GroupKey(o.C_CHANNEL, len(CHANNELS)),
     "category": GroupKey(o.C_CODE),
     "purpose": GroupKey(o.C_CODE),
+    "customer": GroupKey(o.C_CUSTOMER, 0, o.NEED_CUSTOMER),
+    "loan": GroupKey(o.C_LOAN, 0, o.NEED_LOAN),
+    "label": GroupKey(o.C_LABEL, 0, o.NEED_LABEL),
     "local_day": GroupKey(o.C_DAY, 0, o.NEED_LOCAL),
     "local_hour": GroupKey(o.C_HOUR, 24, o.NEED_LOCAL),
     "local_dow": GroupKey(o.C_DOW, 7, o.NEED_LOCAL),

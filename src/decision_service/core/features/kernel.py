@@ -24,6 +24,7 @@ from decision_service.core.features import (
     kernel_columns,
     kernel_formulas,
     kernel_groups,
+    kernel_links,
     kernel_masks,
     kernel_order,
     kernel_places,
@@ -43,6 +44,7 @@ from decision_service.core.features.kernel_columns import (
     select_history,
 )
 from decision_service.core.features.kernel_formulas import run_scalars
+from decision_service.core.features.kernel_links import fill_customers, fill_labels, fill_loans
 from decision_service.core.features.kernel_masks import run_masks
 from decision_service.core.features.kernel_streams import find_edges, run_streams
 from decision_service.core.ledger import resolve
@@ -50,8 +52,8 @@ from decision_service.core.ledger import resolve
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
 _PARTS: Final = (
-    compiled, event, inputs, ledger, limits, zone, opcodes, kernel_columns, kernel_masks, kernel_order, kernel_groups,
-    kernel_times, kernel_places, kernel_streams, kernel_formulas,
+    compiled, event, inputs, ledger, limits, zone, opcodes, kernel_columns, kernel_links, kernel_masks, kernel_order,
+    kernel_groups, kernel_times, kernel_places, kernel_streams, kernel_formulas,
 )  # fmt: skip
 assert len(HEADER_MAGIC) == 8, "row 0 of a log is its header"
 
@@ -73,6 +75,12 @@ def _fill_columns(words, row, h, prog, transitions, offsets, ints, floats):
         fill_places(words, row, h, ints)
     if needs & o.NEED_DIGIT:
         fill_digits(row, h, ints)
+    if needs & o.NEED_CUSTOMER:
+        fill_customers(words, row, h, ints)
+    if needs & o.NEED_LOAN:
+        fill_loans(words, row, h, ints)
+    if needs & o.NEED_LABEL:
+        fill_labels(words, h, ints)
     fill_floats(words, row, h, prog[o.P_FLOAT_NEEDS], ints, floats)
     for j in range(prog[o.P_KEYS_N]):
         column = prog[prog[o.P_KEYS] + j]

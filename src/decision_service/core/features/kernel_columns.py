@@ -12,7 +12,7 @@ import numpy as np
 
 from decision_service.core import inputs as q
 from decision_service.core.compiled import kernel_function
-from decision_service.core.event import BOOKED, DRAWDOWN, FLAG_PLACE, FLAG_SETTLES
+from decision_service.core.event import BOOKED, DRAWDOWN, FLAG_LOAN, FLAG_PLACE, FLAG_SETTLES
 from decision_service.core.features import opcodes as o
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.zone import offset_of
@@ -74,11 +74,12 @@ def select_history(words, t_ms, ints):
 
 @kernel_function
 def fill_base(words, row, status, h, ints):
-    """The columns every plan needs, request included."""
+    """The columns every plan needs, request included; an entity's log knows neither facility nor device."""
+    linked = words[0, 3] != 0
     for k in range(h):
         i = ints[o.R_ORDER, k]
         word = words[i + 1, 4]
-        pair = words[i + 1, 6]
+        pair = 0 if linked else words[i + 1, 6]
         ints[o.C_TIME, k] = words[i + 1, 0]
         ints[o.C_KIND, k] = word & 0xFF
         ints[o.C_STATUS, k] = status[i]
@@ -86,7 +87,7 @@ def fill_base(words, row, status, h, ints):
         ints[o.C_CODE, k] = (word >> 32) & 0xFFFFFFFF
         ints[o.C_FACILITY, k] = pair & 0xFFFFFFFF
         ints[o.C_DEVICE, k] = (pair >> 32) & 0xFFFFFFFF
-        ints[o.C_PARTY, k] = words[i + 1, 7]
+        ints[o.C_PARTY, k] = words[i + 1, 7] if (word >> 24) & (FLAG_SETTLES | FLAG_LOAN) == 0 else 0
         ints[o.C_AMOUNT, k] = words[i + 1, 2]
     ints[o.C_TIME, h] = row[q.T_MS]
     ints[o.C_KIND, h] = DRAWDOWN

@@ -82,8 +82,9 @@ def _at_least(reg, start, count, k):
 
 
 @kernel_function
-def _coverage(row, trimmed_ms, window_ms):
-    age = row[q.T_MS] - max(row[q.GRANTED_MS], trimmed_ms)
+def _coverage(row, trimmed_ms, window_ms, of_entity):
+    """The share of a window that the retained log covers, and the line's age unless the log is an entity's."""
+    age = row[q.T_MS] - (trimmed_ms if of_entity else max(row[q.GRANTED_MS], trimmed_ms))
     return min(max(age, 0), window_ms) / window_ms
 
 
@@ -237,9 +238,11 @@ def _special(op, prog, p, row, trimmed_ms, reg):
     if op == o.S_GRANT_AGE:
         return (row[q.T_MS] - row[q.GRANTED_MS]) / 1000
     if op == o.S_COVERAGE:
-        return _coverage(row, trimmed_ms, a)
+        return _coverage(row, trimmed_ms, a, b)
     if op == o.S_TRUNCATED:
         return 1.0 if trimmed_ms > row[q.T_MS] - a else 0.0
+    if op == o.S_GUARD_NAMED:
+        return reg[b] if row[a] != 0 else NAN
     if op == o.S_SERIES:
         return _series(prog[p + 5], reg, a, b, prog[p + 4])
     return _at_least(reg, a, b, prog[p + 4])

@@ -53,10 +53,10 @@ def find_edges(prog, h, ints, t_ms):
 
 
 @kernel_function
-def _select_members(mask_words, h, with_request, members):
-    """Positions in the mask, ascending; eight absent ones cost one look."""
+def _select_members(mask_words, end, members):
+    """Positions in the mask before `end`, ascending; eight absent ones cost one look."""
     m = 0
-    for word in range((h >> 3) + 1):
+    for word in range((end + 7) >> 3):
         bits = mask_words[word]
         at = word << 3
         while bits != 0:
@@ -64,15 +64,15 @@ def _select_members(mask_words, h, with_request, members):
             m += bits & 1
             at += 1
             bits >>= 8
-    if m > 0 and members[m - 1] >= h and not with_request:
+    while m > 0 and members[m - 1] >= end:
         m -= 1
     return m
 
 
 @kernel_function
-def _gather(prog, p, h, ints, floats, mask_words, members, times, values):
-    """Members, and what the outputs look at: instants, values; members without a value drop out."""
-    m = _select_members(mask_words, h, prog[p + 1], members)
+def _gather(prog, p, end, ints, floats, mask_words, members, times, values):
+    """Members before `end`, and what the outputs look at: instants, values; members without a value drop out."""
+    m = _select_members(mask_words, end, members)
     flags = prog[p + 4]
     if prog[p + 2] == o.VALUE_COLUMN:
         column = prog[p + 3]
@@ -207,7 +207,11 @@ def run_stream(prog, p, h, row, reg, ints, floats, masks, mask_words, members, t
     """All outputs of the stream at `p`; where the next one starts."""
     t_ms = row[q.T_MS]
     age_ms = t_ms - row[q.GRANTED_MS]
-    m = _gather(prog, p, h, ints, floats, mask_words[prog[p]], members, times, values)
+    until = prog[p + o.STREAM_UNTIL]
+    if until >= 0:  # as of t - delay: nothing younger is there
+        h = ints[o.R_WINDOW, until]
+        t_ms -= prog[prog[o.P_WINDOWS] + until]
+    m = _gather(prog, p, h + prog[p + 1], ints, floats, mask_words[prog[p]], members, times, values)
     flags = prog[p + 4]
     money = prog[p + 2] != o.VALUE_COLUMN
     if flags & o.FLAG_SORTED:

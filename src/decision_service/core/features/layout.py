@@ -6,7 +6,7 @@ Outputs that look at the same segment, value and place of the request share a st
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +19,7 @@ from decision_service.core.features.aggregations import AGGREGATIONS, MOMENTS, S
 from decision_service.core.features.catalogue import Catalogue, FeatureSpec
 from decision_service.core.features.durations import duration_ms
 from decision_service.core.features.event_names import KEYS
+from decision_service.core.features.grains import CUSTOMER, RESTRICTIONS, log_read_by
 from decision_service.core.features.references import children, dependencies, series_names
 from decision_service.core.features.registers import Registers
 from decision_service.core.features.segments import REGISTER_BASE, SegmentCompiler
@@ -51,6 +52,7 @@ class _Stream:
     with_request: bool
     value_kind: int
     column: int
+    delay_ms: int = 0
     flags: int = 0
     groups: list[int] = field(default_factory=list)
     cells: dict[int, list[_Output]] = field(default_factory=dict)
@@ -71,11 +73,15 @@ def observation_name(segment: str, window_ms: int) -> str:
     return f"n({segment},{window_ms // 1000}s)"
 
 
-class _Closure:
-    """The features needed, dependencies first; a bucket row always whole, so that its slots are consecutive."""
+class Closure:
+    """The features needed, dependencies first; a bucket row always whole, so that its slots are consecutive.
 
-    def __init__(self, catalogue: Catalogue, needed: Iterable[str]) -> None:
+    What is `given` already has a place and is not looked into.
+    """
+
+    def __init__(self, catalogue: Catalogue, needed: Iterable[str], given: Container[str] = ()) -> None:
         self._by_name = catalogue.by_name
+        self._given = given
         self._families: dict[str, list[str]] = {}
         for spec in catalogue.specs:
             if spec.variant.bucket >= 0:
@@ -86,7 +92,7 @@ class _Closure:
             self._visit(catalogue.by_name[name])
 
     def _visit(self, spec: FeatureSpec) -> None:
-        if spec.name in self.specs:
+        if spec.name in self.specs or spec.name in self._given:
             return
         if spec.variant.bucket >= 0:
             for name in self._families[spec.name.rpartition("_m")[0]]:
@@ -111,7 +117,10 @@ class PlanBuilder:
     def __init__(
         self, catalogue: Catalogue, needed: Iterable[str], input_slots: Mapping[str, int], first_slot: int
     ) -> None:
-        specs = _Closure(catalogue, needed).specs
+        given = {name for name, slot in input_slots.items() if slot < first_slot}
+        specs = Closure(catalogue, needed, given).specs
+        if len({log_read_by(spec.grain) for spec in specs.values()}) > 1:
+            raise ValueError("these features read several logs: `compile_plans` makes a plan of each")
         hidden = dict.fromkeys(filter(None, map(_observations, specs.values())))
         self.names = (*specs, *(observation_name(*key) for key in hidden))
         slots = {name: first_slot + k for k, name in enumerate(self.names)}
@@ -122,6 +131,9 @@ class PlanBuilder:
         self._streams: dict[object, _Stream] = {}
         self._slots = slots
         self._null = self._registers.constant(float("nan"))
+        self._counts: dict[object, int] = {}
+        self._shares: dict[str, tuple[int, int]] = {}
+        self._unguarded: dict[str, int] = {}  # features of a restricted grain: the value before the grain's null rule
         for segment, window_ms in hidden:
             self._add_observations(segment, window_ms)
         for spec in specs.values():
@@ -143,44 +155,80 @@ class PlanBuilder:
 
     # --- streams ---
 
-    def _mask_of(self, segment: str) -> int:
-        return self._segments.mask(self._catalogue.segments[segment].tree)
+    def _mask_of(self, segment: str, grain: str = CUSTOMER) -> int:
+        mask = self._segments.mask(self._catalogue.segments[segment].tree)
+        restriction = RESTRICTIONS.get(grain)
+        if restriction is None:
+            return mask
+        return self._segments.all_of(
+            mask, self._segments.same_as_row(restriction.column, restriction.word, restriction.needs)
+        )
 
     def _add_observations(self, segment: str, window_ms: int) -> None:
         slot = self._slots[observation_name(segment, window_ms)]
-        stream = self._stream(segment, False, o.VALUE_AMOUNT, 0, None)
+        stream = self._stream(self._mask_of(segment), False, 0)
         stream.cells.setdefault(window_ms, []).append(_Output(o.O_COUNT, slot, 0, self._null, _ANY_AGE, False))
 
     def _stream(
-        self, segment: str, with_request: bool, kind: int, column: int, family: object, group: int | None = None
-    ) -> _Stream:
+        self, mask: int, with_request: bool, delay_ms: int, kind: int = o.VALUE_AMOUNT, column: int = 0,
+        family: object = None, group: int | None = None,
+    ) -> _Stream:  # fmt: skip
         """The stream to write to; a further one where its groups are full."""
-        mask = self._mask_of(segment)
         for part in itertools.count():
-            key = (mask, with_request, kind, column, family, part)
-            stream = self._streams.setdefault(key, _Stream(mask, with_request, kind, column))
+            key = (mask, with_request, delay_ms, kind, column, family, part)
+            stream = self._streams.setdefault(key, _Stream(mask, with_request, kind, column, delay_ms))
             if group is None or group in stream.groups or len(stream.groups) < o.GROUPS_MAX:
                 return stream
         raise AssertionError("itertools.count() does not end")
 
     def _add_aggregate(self, spec: FeatureSpec) -> None:
         row, variant = spec.row, spec.variant
-        aggregation = AGGREGATIONS[row.plain("agg", variant)]
+        name = row.plain("agg", variant)
+        aggregation = AGGREGATIONS[name]
+        if name == "share":
+            self._add_share(spec)
+            return
         value = row.plain("value", variant, "amount")
         money = value == "amount" or not aggregation.valued
         kind, column = (o.VALUE_AMOUNT, 0) if money else (o.VALUE_COLUMN, self._segments.measure(value))
         family = spec.name.rpartition("_m")[0] if variant.buckets else None
         group = self._segments.key(row.plain("by", variant)) if aggregation.flags & o.FLAG_GROUPED else None
-        stream = self._stream(row.plain("of", variant), row.flag("incl"), kind, column, family, group)
+        mask = self._mask_of(row.plain("of", variant), row.grain)
+        stream = self._stream(mask, row.flag("incl"), row.delay_ms, kind, column, family, group)
         stream.flags |= aggregation.flags | _looks_at(aggregation.opcode)
         null = spec.null
         output = _Output(
-            _opcode(aggregation, bool(variant.buckets)), self._slots[spec.name], null.min_n,
-            self._registers.constant(null.otherwise), null.min_age_ms(variant.window_ms, variant.months),
+            _opcode(aggregation, bool(variant.buckets)), self._slot_before_guard(spec), null.min_n,
+            self._registers.constant(null.otherwise), _least_age_ms(spec),
             aggregation.money and value == "amount",
         )  # fmt: skip
         self._set_parameters(output, aggregation, spec, stream)
-        stream.cells.setdefault(variant.window_ms, []).append(output)
+        stream.cells.setdefault(variant.window_ms + row.delay_ms, []).append(output)
+
+    def _slot_before_guard(self, spec: FeatureSpec) -> int:
+        """Where an aggregate goes: its slot, or a temporary that its grain's null rule is applied to."""
+        if spec.grain not in RESTRICTIONS:
+            return self._slots[spec.name]
+        self._unguarded[spec.name] = register = self._registers.temporary()
+        return register
+
+    def _add_share(self, spec: FeatureSpec) -> None:
+        """Two counts; the division is a formula."""
+        row, variant = spec.row, spec.variant
+        among = self._mask_of(row.plain("among", variant), row.grain)
+        part = self._segments.all_of(self._mask_of(row.plain("of", variant), row.grain), among)
+        self._shares[spec.name] = self._count(spec, part), self._count(spec, among)
+
+    def _count(self, spec: FeatureSpec, mask: int) -> int:
+        """A register that holds how many events of the mask are in the feature's window."""
+        with_request, delay_ms = spec.row.flag("incl"), spec.row.delay_ms
+        window_ms = spec.variant.window_ms + delay_ms
+        key = (mask, with_request, delay_ms, window_ms)
+        if key not in self._counts:
+            self._counts[key] = register = self._registers.temporary()
+            stream = self._stream(mask, with_request, delay_ms)
+            stream.cells.setdefault(window_ms, []).append(_Output(o.O_COUNT, register, 0, self._null, _ANY_AGE, False))
+        return self._counts[key]
 
     def _set_parameters(self, output: _Output, aggregation: Aggregation, spec: FeatureSpec, stream: _Stream) -> None:
         row, variant = spec.row, spec.variant
@@ -210,7 +258,7 @@ class PlanBuilder:
         row, variant = spec.row, spec.variant
         for key in ("while", "since", "after", "before", "repaid"):
             if row.has(key):
-                output.p1 = self._mask_of(row.plain(key, variant))
+                output.p1 = self._mask_of(row.plain(key, variant), row.grain)
         within = float(duration_ms(row.plain("within", variant)) or 0)
         if output.op == o.O_TAIL_STREAK:
             output.p2 = round(row.number("cap", variant))
@@ -231,6 +279,10 @@ class PlanBuilder:
         registers = self._registers
         if spec.surge_of:
             self._add_surge(spec, slot)
+        elif spec.name in self._shares:
+            self._add_quotient(spec, slot)
+        elif spec.name in self._unguarded:
+            registers.emit(o.S_GUARD_NAMED, slot, RESTRICTIONS[spec.grain].word, self._unguarded[spec.name])
         elif spec.tree is not None:
             self._add_guarded(spec, slot, registers.value(spec.tree))
         elif (agg := row.plain("agg", variant)) in SERIES:
@@ -240,7 +292,21 @@ class PlanBuilder:
             value = registers.emit(o.S_SERIES, registers.temporary(), start, variant.months, other, SERIES[agg])
             self._add_guarded(spec, slot, value)
         elif agg in MOMENTS:
-            registers.emit(MOMENTS[agg], slot, variant.window_ms)
+            registers.emit(MOMENTS[agg], slot, variant.window_ms, int(spec.grain != CUSTOMER))
+
+    def _add_quotient(self, spec: FeatureSpec, slot: int) -> None:
+        """A share: null without anything to be a share of."""
+        registers, null = self._registers, spec.null
+        part, among = self._shares[spec.name]
+        value = registers.emit(o.S_DIV, registers.temporary(), part, among)
+        if null.min_n:
+            otherwise = registers.constant(null.otherwise)
+            value = registers.emit(o.S_GUARD_COUNT, registers.temporary(), value, among, null.min_n, otherwise)
+        if (least := _least_age_ms(spec)) > _ANY_AGE:
+            value = registers.emit(o.S_GUARD_AGE, registers.temporary(), value, least)
+        if (restriction := RESTRICTIONS.get(spec.grain)) is not None:
+            value = registers.emit(o.S_GUARD_NAMED, registers.temporary(), restriction.word, value)
+        registers.settle(value, slot)
 
     def _add_surge(self, spec: FeatureSpec, slot: int) -> None:
         watched = self._catalogue.by_name[spec.surge_of]
@@ -263,7 +329,7 @@ class PlanBuilder:
             count = self._slots[observation_name(*observations)]
             otherwise = registers.constant(null.otherwise)
             value = registers.emit(o.S_GUARD_COUNT, registers.temporary(), value, count, null.min_n, otherwise)
-        least = null.min_age_ms(spec.variant.window_ms, spec.variant.months)
+        least = _least_age_ms(spec)
         if least > _ANY_AGE:
             registers.emit(o.S_GUARD_AGE, slot, value, least)
         else:
@@ -274,7 +340,9 @@ class PlanBuilder:
     def built(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """`(prog, reg)` as `opcodes` describes them."""
         formulas = self._registers.section()
-        windows = sorted({window for stream in self._streams.values() for window in stream.cells})
+        streams = self._streams.values()
+        delays = {stream.delay_ms for stream in streams if stream.delay_ms}
+        windows = sorted(delays | {window for stream in streams for window in stream.cells})
         header = [0] * o.HEADER_WORDS
         body: list[int] = []
 
@@ -300,6 +368,8 @@ class PlanBuilder:
         for op, dst, a, b, c, d in instructions:
             if op in (o.S_ROW_EQ, o.S_COVERAGE, o.S_TRUNCATED, o.S_SERIES, o.S_GRANT_AGE, o.S_AT_LEAST):
                 yield from (op, dst, a, b, c, d)
+            elif op == o.S_GUARD_NAMED:
+                yield from (op, dst, a, resolved(b), 0, 0)
             elif op == o.S_GUARD_AGE:
                 yield from (op, dst, resolved(a), b, 0, 0)
             elif op == o.S_GUARD_COUNT:
@@ -326,7 +396,8 @@ class PlanBuilder:
             groups = [*stream.groups, *[0] * o.GROUPS_MAX][: o.GROUPS_MAX]
             yield from (
                 stream.mask, int(stream.with_request), stream.value_kind, stream.column, stream.flags,
-                len(stream.groups), *groups, len(stream.cells),
+                len(stream.groups), *groups, windows.index(stream.delay_ms) if stream.delay_ms else -1,
+                len(stream.cells),
             )  # fmt: skip
             for window in sorted(stream.cells):
                 outputs = stream.cells[window]
@@ -342,6 +413,13 @@ class PlanBuilder:
             output.op, output.slot, output.min_n, resolved(output.default), output.min_age_ms, int(output.scaled),
             p1, p2,
         )  # fmt: skip
+
+
+def _least_age_ms(spec: FeatureSpec) -> int:
+    """The youngest line that the feature speaks about; what a delay adds lies before its window."""
+    row = spec.row
+    delay_ms = row.delay_ms if row.section == "features" else 0
+    return spec.null.min_age_ms(spec.variant.window_ms + delay_ms, spec.variant.months)
 
 
 def _opcode(aggregation: Aggregation, per_bucket: bool) -> int:

@@ -16,13 +16,13 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from decision_service.core import inputs as q
-from decision_service.core.event import BOOKED, DRAWDOWN, FLAG_PLACE, FLAG_SETTLES, Words
+from decision_service.core.event import BOOKED, DRAWDOWN, FLAG_LOAN, FLAG_PLACE, FLAG_SETTLES, LABEL, Words
 from decision_service.core.expressions.tree import (
     And,
     Arithmetic,
@@ -40,6 +40,7 @@ from decision_service.core.expressions.tree import (
     Tree,
 )
 from decision_service.core.features.event_names import FLAGS, MEASURES, TEXTS
+from decision_service.core.features.grains import CUSTOMER, RESTRICTIONS
 from decision_service.core.features.registers import code_of
 from decision_service.core.inputs import RequestWords
 from decision_service.core.ledger import resolve
@@ -67,6 +68,10 @@ class Fact:
     facility: int
     device: int
     party: int
+    customer: int
+    loan: int  # key of the drawdown that it is or concerns
+    about: int  # of a label: the key of the event that it is about
+    label: int  # code of the newest label about it
     amount_minor: int
     value: float
     place: tuple[int, int, int] | None  # lat, lon in 1e-6 degrees, accuracy class
@@ -88,26 +93,44 @@ class Fact:
         return lat * 100_000 + lon
 
 
-def facts_of(words: Words, row: RequestWords, zone: Zone) -> list[Fact]:
-    """H(t) in order of time, then of recording; the request stands last."""
+def facts_of(words: Words, row: RequestWords, zone: Zone, grain: str = CUSTOMER) -> list[Fact]:
+    """H(t) in order of time, then of recording; the request stands last. Of a facility or loan only its own events."""
     t_ms = int(row[q.T_MS])
     status = np.zeros(len(words), np.uint8)
     resolve(words, t_ms, status, np.zeros(len(words), np.int64))
+    linked = bool(words[0, 3])  # an entity's log: word 6 is the customer, and there is neither facility nor device
+    customers = words[1:, 6].tolist() if linked else [int(row[q.CUSTOMER])] * (len(words) - 1)
     seen = [
-        _event(record, int(words[0, 1]) + i, int(status[i]), zone)
+        _event(record, int(words[0, 1]) + i, int(status[i]), customers[i], linked, zone)
         for i, record in enumerate(_RECORD.iter_unpack(words[1:].tobytes()))
         if record[0] <= t_ms and not record[7] & FLAG_SETTLES
     ]
-    return [*sorted(seen, key=lambda fact: fact.at_ms), _request(row)]
+    facts = [*_labelled(sorted(seen, key=lambda fact: fact.at_ms)), _request(row)]
+    if grain not in _OWN:
+        return facts
+    wanted = int(row[RESTRICTIONS[grain].word])
+    return [fact for fact in facts if wanted and _OWN[grain](fact) == wanted]
 
 
-def _event(record: Sequence[float], seq: int, status: int, zone: Zone) -> Fact:
+_OWN: Final[dict[str, Callable[[Fact], int]]] = {"facility": lambda fact: fact.facility, "loan": lambda fact: fact.loan}
+
+
+def _labelled(facts: Sequence[Fact]) -> list[Fact]:
+    """The facts in their order, each called what the newest label about it says."""
+    newest = {(fact.customer, fact.about): fact.code for fact in facts if fact.about}
+    return [replace(fact, label=newest.get((fact.customer, fact.key), 0)) for fact in facts]
+
+
+def _event(record: Sequence[float], seq: int, status: int, customer: int, linked: bool, zone: Zone) -> Fact:
     at_ms, key, amount, value, kind, _, channel, flags, code, lat, lon, facility, device, party = record
     at_ms, flags = int(at_ms), int(flags)
     place = (int(lat), int(lon), flags >> 4) if flags & FLAG_PLACE else None
+    concerns = int(party) if flags & FLAG_LOAN else 0
     return Fact(
-        seq, int(key), at_ms, int(kind), status, int(channel), int(code), int(facility), int(device), int(party),
-        int(amount), value, place, *_local(at_ms + zone.offset_at(at_ms)),
+        seq, int(key), at_ms, int(kind), status, int(channel), int(code), 0 if linked else int(facility),
+        0 if linked else int(device), 0 if concerns else int(party), customer,
+        int(key) if kind == DRAWDOWN else concerns, concerns if kind == LABEL else 0, 0, int(amount), value, place,
+        *_local(at_ms + zone.offset_at(at_ms)),
     )  # fmt: skip
 
 
@@ -117,7 +140,7 @@ def _request(row: RequestWords) -> Fact:
     place = (words[q.LAT_E6], words[q.LON_E6], words[q.ACCURACY_CLASS]) if words[q.HAS_PLACE] else None
     return Fact(
         REQUEST_SEQ, 0, words[q.T_MS], DRAWDOWN, BOOKED, words[q.CHANNEL], words[q.CODE], words[q.FACILITY],
-        words[q.DEVICE], words[q.COUNTERPARTY], words[q.AMOUNT], NAN, place,
+        words[q.DEVICE], words[q.COUNTERPARTY], words[q.CUSTOMER], words[q.LOAN], 0, 0, words[q.AMOUNT], NAN, place,
         *_local(words[q.T_MS] + words[q.UTC_OFFSET_MS]),
     )  # fmt: skip
 
@@ -137,9 +160,15 @@ TEXT_CODES: Final[dict[str, Callable[[Fact], int]]] = {
     "facility": lambda fact: fact.facility,
     "device": lambda fact: fact.device,
     "counterparty": lambda fact: fact.party,
+    "customer": lambda fact: fact.customer,
+    "loan": lambda fact: fact.loan,
+    "label": lambda fact: fact.label,
 }
+_TEXT_KEYS: Final = (
+    "counterparty", "device", "facility", "channel", "category", "purpose", "customer", "loan", "label",
+)  # fmt: skip
 GROUP_KEYS: Final[dict[str, Callable[[Fact], int]]] = {
-    **{name: TEXT_CODES[name] for name in ("counterparty", "device", "facility", "channel", "category", "purpose")},
+    **{name: TEXT_CODES[name] for name in _TEXT_KEYS},
     "local_day": lambda fact: fact.day,
     "local_hour": lambda fact: fact.hour,
     "local_dow": lambda fact: fact.dow,

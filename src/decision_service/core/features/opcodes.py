@@ -13,11 +13,12 @@ interprets it. Nothing is compiled when a policy is loaded.
             streams   see `Stream` below
             formulas  instructions like scalars, run last: derived features
 
-    Stream  [mask, with_request, value kind, value column, flags, groups, key 0..7, cells] then per cell
+    Stream  [mask, with_request, value kind, value column, flags, groups, key 0..7, until, cells] then per cell
             [window, outputs] then per output OUTPUT_WORDS words:
             [op, slot, min_n, default register, min_age_ms, scaled, p1, p2]
 
-Cells of a stream ascend by window, so every accumulator only ever grows from the newest event to the oldest.
+Cells of a stream ascend by window, so every accumulator only ever grows from the newest event to the oldest. A stream
+with a delay names in `until` the window its members must have left (-1 without one); its cells' windows include it.
 
 Events stand sorted by (occurred_at, recorded order); the request itself stands after the last one as if it had just
 been booked, and only streams with `with_request` see it.
@@ -36,14 +37,17 @@ HEADER_WORDS: Final = 24
 # --- integer columns (rows of `ints`); a text column holds 0 where the event has none --------------------------------
 (
     C_TIME, C_KIND, C_STATUS, C_CHANNEL, C_CODE, C_FACILITY, C_DEVICE, C_PARTY, C_AMOUNT, C_DAY, C_HOUR, C_DOW,
-    C_PLACE, C_LAT, C_LON, C_ACCURACY, C_CITY, C_FIRST_DIGIT,
-) = range(18)  # fmt: skip
+    C_PLACE, C_LAT, C_LON, C_ACCURACY, C_CITY, C_FIRST_DIGIT, C_CUSTOMER, C_LOAN, C_LABEL,
+) = range(21)  # fmt: skip
 NEED_LOCAL: Final = 1
 NEED_PLACE: Final = 2
 NEED_DIGIT: Final = 4
+NEED_CUSTOMER: Final = 8
+NEED_LOAN: Final = 16
+NEED_LABEL: Final = 32
 # scratch rows of `ints`
-R_ORDER, R_TMP1, R_TMP2, R_MEMBERS, R_SORTED, R_SETTLED, R_TABLE, R_TABLE_ID, R_FIRST = range(18, 27)
-R_GROUP_COUNT: Final = 27  # one row a group of the stream
+R_ORDER, R_TMP1, R_TMP2, R_MEMBERS, R_SORTED, R_SETTLED, R_TABLE, R_TABLE_ID, R_FIRST = range(21, 30)
+R_GROUP_COUNT: Final = 30  # one row a group of the stream
 GROUPS_MAX: Final = 8
 R_GROUP_SUM: Final = R_GROUP_COUNT + GROUPS_MAX
 R_KEY: Final = R_GROUP_SUM + GROUPS_MAX  # one row a key: dense group number of every event, -1 where absent
@@ -67,8 +71,8 @@ V_ROWS: Final = 5
 (
     S_MOVE, S_ADD, S_SUB, S_MUL, S_DIV, S_NEG, S_LT, S_LE, S_EQ, S_AND, S_OR, S_NOT, S_SELECT, S_MIN, S_MAX, S_ABS,
     S_ROUND, S_FLOOR, S_CEIL, S_SQRT, S_LOG, S_EXP, S_IS_NULL, S_COALESCE, S_GUARD_AGE, S_GUARD_COUNT, S_NEW,
-    S_AT_LEAST, S_ROW_EQ, S_GRANT_AGE, S_COVERAGE, S_TRUNCATED, S_SERIES,
-) = range(33)  # fmt: skip
+    S_AT_LEAST, S_ROW_EQ, S_GRANT_AGE, S_COVERAGE, S_TRUNCATED, S_SERIES, S_GUARD_NAMED,
+) = range(34)  # fmt: skip
 SCALAR_WORDS: Final = 6  # [op, dst, a, b, c, d]
 
 # --- column and mask instructions -------------------------------------------------------------------------------------
@@ -85,7 +89,8 @@ FROM_CONSTANT, FROM_ROW, FROM_REQUEST = range(3)  # operand kinds of integer lea
 FROM_REGISTER, FROM_COLUMN = range(2)  # operand kinds of float leaves
 
 # --- streams ----------------------------------------------------------------------------------------------------------
-STREAM_CELLS: Final = 6 + GROUPS_MAX  # where the number of cells stands
+STREAM_UNTIL: Final = 6 + GROUPS_MAX
+STREAM_CELLS: Final = STREAM_UNTIL + 1  # where the number of cells stands
 STREAM_WORDS: Final = STREAM_CELLS + 1
 OUTPUT_WORDS: Final = 8
 VALUE_NONE, VALUE_AMOUNT, VALUE_COLUMN = range(3)

@@ -20,6 +20,7 @@ from decision_service.core.features.aggregations import (
     UNITS,
 )
 from decision_service.core.features.event_names import KEYS, MEASURES
+from decision_service.core.features.grains import CUSTOMER, GRAINS
 from decision_service.core.features.nulls import EXPECTED as NULL_EXPECTED
 from decision_service.core.features.nulls import NullRule, read_codes
 from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar, SequenceNode, nearest_name
@@ -32,8 +33,8 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
     "segments": ("expr", "each", "en", "zh"),
     "derived": (*_COMMON, "expr"),
     "features": (
-        *_COMMON, "agg", "value", "by", "buckets", "over", "with", "skip", "q", "top", "width", "half_life", "cap",
-        "within", "share", "against", "least", *SEGMENT_KEYS,
+        *_COMMON, "grain", "delay", "agg", "value", "by", "buckets", "over", "with", "skip", "q", "top", "width",
+        "half_life", "cap", "within", "share", "against", "least", *SEGMENT_KEYS,
     ),
 }  # fmt: skip
 _SLOT: Final = re.compile(r"\{(\w+)([+-]\d+)?\}")
@@ -90,6 +91,16 @@ class Row:
         text = self.plain(key, variant)
         return float(text) if text else default
 
+    @property
+    def grain(self) -> str:
+        """Whose events the row looks at."""
+        return self.plain("grain", Variant(""), CUSTOMER)
+
+    @property
+    def delay_ms(self) -> int:
+        """How far back from the decision instant the row is computed."""
+        return durations.delay_ms(self.plain("delay", Variant(""), "0s")) or 0
+
     def segment_names(self) -> Iterator[tuple[str, str]]:
         """Every segment the row refers to: `(key, name)`."""
         for key in ("of", *SEGMENT_KEYS):
@@ -123,7 +134,12 @@ def _filled(text: str, variant: Variant) -> str:
 def _unknown_keys(nodes: MappingNode, section: str, findings: Findings) -> None:
     allowed = _KEYS[section]
     for key, _ in nodes.items:
-        if key.text not in allowed:
+        if key.text in ("grain", "delay") and section == "derived":
+            findings.error(
+                key.place, f"a derived row has no `{key.text}`", length=len(key.text),
+                expected="a formula over rows of `features`, which may have one",
+            )  # fmt: skip
+        elif key.text not in allowed:
             findings.error(
                 key.place, f"unknown key `{key.text}`", expected=", ".join(sorted(allowed)),
                 nearest=nearest_name(key.text, allowed), length=len(key.text),
@@ -246,6 +262,12 @@ def _check_number(nodes: MappingNode, key: str, findings: Findings) -> None:
         findings.error(node.place, f"`{node.text}` is not {expected}", expected=expected, length=len(node.text))
 
 
+def _check_delay(node: Node | None, findings: Findings) -> None:
+    if node is not None and (not isinstance(node, Scalar) or durations.delay_ms(node.text) is None):
+        text = node.text if isinstance(node, Scalar) else ""
+        findings.error(node.place, f"`{text}` is no delay", expected="a duration such as 7d", length=len(text) or 1)
+
+
 def _is_number(text: str) -> bool:
     try:
         return abs(float(text)) < 1e300
@@ -266,6 +288,8 @@ def _check_aggregation(key: Scalar, nodes: MappingNode, findings: Findings) -> N
         if nodes.get(want) is None:
             findings.error(key.place, f"`{name}` needs `{want}`", expected=f"{want}: ...", length=len(key.text))
     _check_choice(nodes, "by", KEYS, findings, "group key")
+    _check_choice(nodes, "grain", GRAINS, findings, "grain")
+    _check_delay(nodes.get("delay"), findings)
     _check_choice(nodes, "value", MEASURES, findings, "value of an event")
     if nodes.get("buckets") is not None and name not in ("count", "sum"):
         findings.error(key.place, f"`{name}` has no form per bucket", expected="count or sum")

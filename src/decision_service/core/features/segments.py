@@ -81,6 +81,15 @@ class SegmentCompiler:
             self.keys.append(key.column)
         return self.keys.index(key.column)
 
+    def all_of(self, *masks: int) -> int:
+        """The mask of what is in all of these."""
+        return self._joined(o.M_AND, masks)
+
+    def same_as_row(self, column: int, word: int, needs: int) -> int:
+        """The mask of events whose key is that of the request's row; none where the row has none."""
+        self.int_needs |= needs
+        return self._emit(o.M_TEXT_EQ, column, o.FROM_ROW, word)
+
     def mask(self, tree: Tree, *, negated: bool = False) -> int:
         """The mask of "definitely true" (or, negated, "definitely false")."""
         key = (fingerprint(tree), negated)
@@ -149,6 +158,7 @@ class SegmentCompiler:
 
     def _text(self, text: Text, other: Tree, negated: bool) -> int:
         op = o.M_TEXT_NE if negated else o.M_TEXT_EQ
+        self.int_needs |= text.needs
         if isinstance(other, String):
             return self._emit(op, text.column, o.FROM_CONSTANT, code_of(text, other.value))
         if isinstance(other, Name) and other.spec.name == text.request_name:
@@ -172,7 +182,9 @@ class SegmentCompiler:
     def _null(self, tree: Tree, negated: bool) -> int:
         if isinstance(tree, Name) and tree.spec.name in TEXTS:
             op = o.M_TEXT_KNOWN if negated else o.M_TEXT_NULL
-            return self._emit(op, TEXTS[tree.spec.name].column, 0, 0)
+            text = TEXTS[tree.spec.name]
+            self.int_needs |= text.needs
+            return self._emit(op, text.column, 0, 0)
         op = o.M_F_KNOWN if negated else o.M_F_NULL
         return self._emit(op, self._column(tree), o.FROM_REGISTER, self._registers.constant(0.0))
 
