@@ -1,7 +1,8 @@
 """Bootstrap: the one place that chooses concrete things and puts the service together from settings.
 
 Nothing connects at import. `running_service` is the life of one worker: open the store, load the policy (a policy that
-does not compile stops the start), warm the kernel, follow files and fleet, and release everything in reverse order.
+does not compile stops the start), warm the kernel, follow files and fleet, link entities, and release everything in
+reverse order.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from decision_service.active_policy import ActivePolicy
 from decision_service.core.limits import DAY_MS, EVENTS_TRIM_SLACK
 from decision_service.customers import Customers
+from decision_service.linker import Linker
 from decision_service.recording import Retention
 from decision_service.service import DecisionService
 from decision_service.settings import Settings
@@ -41,6 +43,12 @@ def retention_of(settings: Settings) -> Retention:
     return Retention(settings.retention_days * DAY_MS, settings.events_per_customer_max, slack)
 
 
+def linker_of(settings: Settings, store: Store, meters: Meters) -> Linker:
+    """A linker that keeps as much of entities as the settings say."""
+    kept_ms = settings.retention_days * DAY_MS
+    return Linker(store, meters, wall_clock_ms, settings.partitions, settings.links_per_entity_max, kept_ms)
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """What a started worker answers with."""
@@ -59,6 +67,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
             meters.set_policy(policy_id, label)
 
     store = store_of(settings)
+    linker = linker_of(settings, store, meters)
     active = ActivePolicy(
         settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms, store, wall_clock_ms,
         policy_changed,
@@ -69,10 +78,14 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
         gc.collect()
         gc.freeze()  # what is loaded by now stays: collecting garbage need not look at a million objects of it again
         retention = retention_of(settings)
+        linker.start()
         yield Running(
-            DecisionService(store, active, meters, settings.partitions, retention, wall_clock_ms),
-            Customers(store, active, retention, wall_clock_ms),
+            DecisionService(
+                store, active, meters, settings.partitions, retention, linker, settings.links_budget_ms, wall_clock_ms
+            ),
+            Customers(store, active, retention, linker, wall_clock_ms),
         )
     finally:
+        await linker.close()
         await active.close()
         await store.close()

@@ -81,6 +81,13 @@ def fingerprint_of(frame: bytes) -> bytes:
     return frame[_HEADER.size : _HEADER.size + length]
 
 
+def request_in(frame: bytes) -> bytes:
+    """The request body alone, as it was received."""
+    _, fingerprint, answer, request, *_ = _HEADER.unpack_from(frame)
+    start = _HEADER.size + fingerprint + answer
+    return frame[start : start + request]
+
+
 def answer_in(frame: bytes) -> bytes:
     """The answer alone."""
     _, fingerprint, answer, *_ = _HEADER.unpack_from(frame)

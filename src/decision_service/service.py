@@ -52,11 +52,13 @@ from decision_service.core.event import (
     holds_key,
 )
 from decision_service.core.limits import COMMIT_ATTEMPTS_MAX
+from decision_service.core.links import Links, customer_key, log_names, names_wanted, pack_links
 from decision_service.core.money import SCALES
 from decision_service.core.request import DrawdownRequest
 from decision_service.core.state import CustomerState
 from decision_service.customers import refuse_facility
 from decision_service.decision_log import answer_in, decode, encode, fingerprint_of
+from decision_service.linker import Linker
 from decision_service.recording import Retention
 from decision_service.store import Commit, Store
 from decision_service.store.keys import decision_id_of, partition_of_decision
@@ -72,7 +74,7 @@ class DecisionService:
 
     def __init__(
         self, store: Store, active: ActivePolicy, meters: Meters, partitions: int, retention: Retention,
-        now_ms: Callable[[], int],
+        linker: Linker, links_budget_ms: int, now_ms: Callable[[], int],
     ) -> None:  # fmt: skip
         self.now_ms = now_ms
         self.draining = False
@@ -81,6 +83,8 @@ class DecisionService:
         self._retention = retention
         self._meters = meters
         self._partitions = partitions
+        self._linker = linker
+        self._links_budget_s = links_budget_ms / 1000
         self._turns = Turns()
 
     async def decide(self, request: DrawdownRequest, budget_ms: int, arrived: float) -> Answer:
@@ -112,10 +116,11 @@ class DecisionService:
     ) -> Answer:
         """Read, decide, commit; again while the customer changes in between."""
         clock = asyncio.get_running_loop().time
+        links: Links | None = None
         for _ in range(COMMIT_ATTEMPTS_MAX):
             began = perf_counter()
-            state = await self._store.read(request.customer_id, decision_id, time_left(deadline - clock()))
-            read_s = perf_counter() - began
+            state = await self._read(request, decision_id, time_left(deadline - clock()), links)
+            links, read_s = state.links, perf_counter() - began
             if state.decision is not None:
                 return self._replay(state.decision, request, decision_id)
             self._refuse_spent(request, state, decision_id)
@@ -127,18 +132,42 @@ class DecisionService:
                 await self._store.commit(commit, time_left(deadline - clock()))
             except VersionMoved:
                 continue
+            self._linker.take(commit)
             for reason in decision.reasons:
                 self._meters.count_reason(reason.code)
             stages_s = (read_s, *stages_s[:-1], perf_counter() - began, stages_s[-1])
             return Answer(answer_in(frame), False, decision_id, decision.decision, decision.rung, stages_s)
         raise DeadlineExceeded("this customer is being changed by too many callers at once")
 
+    async def _read(
+        self, request: DrawdownRequest, decision_id: str, left_s: float, links: Links | None
+    ) -> CustomerState:
+        """The customer, and at the same time the logs of those entities that the policy looks at, unless they are read
+        already. What of them is late or failed is None, after `links_budget_ms` or half of the time there is."""
+        names = () if links is not None else names_wanted(request, self._active.current.link_grains)
+        if not names:
+            state = await self._store.read(request.customer_id, decision_id, left_s)
+            return state if links is None else state.with_links(links)
+        reads = self._store.read_links(names, min(self._links_budget_s, left_s / 2))
+        try:
+            state = await self._store.read(request.customer_id, decision_id, left_s)
+        except BaseException:
+            reads.drop()
+            raise
+        if state.decision is not None:
+            reads.drop()
+            return state
+        links = await reads.logs()
+        for grain in reads.missed(links):
+            self._meters.count_link_missed(grain)
+        return state.with_links(links)
+
     async def preview(self, request: DrawdownRequest, arrived: float) -> bytes:
         """The answer the real call would give now, with its trace; records nothing. No money waits for it, so the
         request's deadline does not bound it."""
         decision_id = decision_id_of(request.customer_id, request.request_id, self._partitions)
         request = self._with_past_snapshot(request)
-        state = await self._store.read(request.customer_id, decision_id, READ_TIMEOUT_S)
+        state = await self._read(request, decision_id, READ_TIMEOUT_S, None)
         if state.decision is not None:
             self._refuse_other_content(state.decision, request)
             return await self._explained(state.decision)
@@ -183,9 +212,10 @@ class DecisionService:
         return decision, frame, (features - began, score - features, rules - score, perf_counter() - rules)
 
     def _commit(self, request: DrawdownRequest, state: CustomerState, decision: Decision, frame: bytes) -> Commit:
-        """The one atomic change that a decision is: log record, facility snapshot, frame, outbox entry."""
+        """The one atomic change that a decision is: log record, facility snapshot, frame, outbox entry, links."""
         t_ms = decision.decided_at_ms if request.occurred_at_ms is None else request.occurred_at_ms
-        records = drawdown_record(request, decision, t_ms)
+        records = record = drawdown_record(request, decision, t_ms)
+        names = log_names(request.device_id, request.counterparty_id, request.ip)
         if decision.limit_change is not None and decision.limit_change.kind != "draw_cap":
             records += limit_record(decision, decision.limit_change, t_ms)
         sent = request.facility
@@ -196,6 +226,9 @@ class DecisionService:
             facilities={request.facility_id: sent} if sent is not None and newer else {},
             decision=(decision.decision_id, frame),
             outbox=({b"kind": b"decision", b"id": decision.decision_id.encode()},),
+            links=(self._linker.new_id(), pack_links(names, record, customer_key(request.customer_id)))
+            if names
+            else (b"", b""),
         )  # fmt: skip
 
     def _replay(self, frame: bytes, request: DrawdownRequest, decision_id: str) -> Answer:

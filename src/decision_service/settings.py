@@ -21,7 +21,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from decision_service.core import limits
+from decision_service.core import limits, links
 from decision_service.core.errors import SettingInvalid
 from decision_service.core.source import nearest_name
 
@@ -72,6 +72,10 @@ class Settings(BaseSettings):
         limits.EVENTS_PER_CUSTOMER_MAX, ge=limits.EVENTS_PER_CALL_MAX, le=65_536,
         description="Events kept per customer; older ones are trimmed and the windows flagged.",
     )  # fmt: skip
+    links_per_entity_max: int = Field(
+        links.LINKS_PER_ENTITY_MAX, ge=16, le=16_384,
+        description="Events kept per device, payee and network; older ones are trimmed and the windows flagged.",
+    )  # fmt: skip
     reservation_timeout_ms: int = Field(
         24 * limits.HOUR_MS, ge=limits.MINUTE_MS, le=limits.RETENTION_MS,
         description="How long an approved, unsettled drawdown reserves its amount.",
@@ -81,6 +85,11 @@ class Settings(BaseSettings):
     deadline_ms_default: int = Field(
         limits.DEADLINE_MS_DEFAULT, ge=limits.DEADLINE_MS_MIN, le=limits.DEADLINE_MS_MAX,
         description="Budget of a decision whose request names none.",
+    )  # fmt: skip
+    links_budget_ms: int = Field(
+        5, ge=1, le=limits.DEADLINE_MS_MAX,
+        description="How long a decision waits for logs of devices, payees and networks, and never more than half of "
+        "what is left; then it does without.",
     )  # fmt: skip
     request_age_max_ms: int = Field(
         limits.REQUEST_AGE_MAX_MS, ge=limits.MINUTE_MS, le=limits.EVENT_AGE_MAX_MS,

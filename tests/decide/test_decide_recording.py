@@ -37,7 +37,7 @@ def apply(
     state: CustomerState, *events: PostedEvent, retention: Retention = KEEP_ALL
 ) -> tuple[EventBatch, CustomerState]:
     """Judge a batch against a state; the batch and the state after its commit."""
-    batch = EventBatch("c-1", events, retention)
+    batch = EventBatch("c-1", events, retention, lambda: b"id")
     commit = batch.plan(state)
     if commit is None:
         return batch, state
@@ -63,7 +63,7 @@ def test_an_event_id_cannot_name_two_events() -> None:
 
 def test_events_of_a_lost_attempt_come_back_as_accepted() -> None:
     """A batch planned again after its first commit turned out to have happened tells its events as accepted."""
-    batch = EventBatch("c-1", [posted(0, "e-1")], KEEP_ALL)
+    batch = EventBatch("c-1", [posted(0, "e-1")], KEEP_ALL, lambda: b"id")
     commit = batch.plan(CustomerState())
     assert commit is not None
     assert batch.plan(CustomerState(1, EMPTY_LOG + commit.records)) is None

@@ -17,6 +17,7 @@ from decision_service.core.facility import Facility
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.request import DrawdownRequest
 from decision_service.customers import Customers
+from decision_service.linker import Linker
 from decision_service.recording import Retention
 from decision_service.service import DecisionService
 from decision_service.store import Store
@@ -110,6 +111,7 @@ class Started:
     decisions: DecisionService
     customers: Customers
     active: ActivePolicy
+    linker: Linker
 
 
 Run = Callable[..., Any]
@@ -130,8 +132,10 @@ def run(rules: Path, clock: Clock, tmp_path: Path) -> Run:
             warm(active.policy)  # on a fresh machine the kernel is compiled here and not inside a deadline
             try:
                 retention = Retention(400 * DAY_MS, 4_096, 256)
-                decisions = DecisionService(used, active, meters, 16, retention, clock)
-                return await test(Started(used, decisions, Customers(used, active, retention, clock), active))
+                linker = Linker(used, meters, clock, 16, 1_024, 400 * DAY_MS)
+                decisions = DecisionService(used, active, meters, 16, retention, linker, 1_000, clock)
+                customers = Customers(used, active, retention, linker, clock)
+                return await test(Started(used, decisions, customers, active, linker))
             finally:
                 await active.close()
                 await used.close()

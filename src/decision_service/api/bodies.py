@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from decision_service.api.fields import (
     Accuracy,
+    Address,
     Apr,
     Currency,
     DaysPastDue,
@@ -86,6 +87,7 @@ class DecisionBody(Body):
     channel: Channel | None = None
     device_id: Id | None = None
     counterparty_id: Id | None = None
+    ip: Address | None = None
     purpose: Id | None = None
     geo: GeoBody | None = None
     term_months: TermMonths | None = None
@@ -112,10 +114,20 @@ class EventBody(Body):
     channel: Channel | None = None
     device_id: Id | None = None
     counterparty_id: Id | None = None
+    ip: Address | None = None
     category: Id | None = None
     geo: GeoBody | None = None
     value: Number | None = None
-    decision_id: Id | None = Field(None, description="The decision whose drawdown this event settles.")
+    decision_id: Id | None = Field(
+        None,
+        description="The decision whose drawdown a drawdown event settles, a repayment, due or overdue event belongs "
+        "to, or a label concerns; it reaches the device, payee and network of that drawdown by itself.",
+    )
+    about_event_id: Id | None = Field(
+        None,
+        description="The event of this customer that a label concerns, if it is no decision's drawdown. Name the "
+        "device, payee and address of that event as well, for the label to reach them.",
+    )
 
 
 class EventsBody(Body):

@@ -22,6 +22,7 @@ from decision_service.core.limits import (
     ID_CHARS_MAX,
     STRING_VALUE_CHARS_MAX,
 )
+from decision_service.core.links import address_of
 from decision_service.core.money import EXPONENTS
 
 DECIMAL_TEXT: Final = re.compile(r"-?\d{1,40}(\.\d{1,40})?", re.ASCII)
@@ -111,6 +112,15 @@ def _scalar(value: Any) -> float | str:
     return _number(value)
 
 
+def _address(value: Any) -> str:
+    if type(value) is not str:
+        raise _wrong("must be an IPv4 or IPv6 address")
+    try:
+        return address_of(value)
+    except ValueError:
+        raise _wrong("must be an IPv4 or IPv6 address such as 203.0.113.7") from None
+
+
 def _schema(check: Callable[[Any], Any], schema: dict[str, Any]) -> Any:
     return Annotated[Any, PlainValidator(check), WithJsonSchema(schema)]
 
@@ -139,6 +149,7 @@ if TYPE_CHECKING:  # to a type checker they are what they become
     Longitude = float
     Accuracy = float
     Scalar = float | str
+    Address = str
 else:
     Money = _schema(
         _money,
@@ -174,6 +185,13 @@ else:
                 {"type": "boolean"},
                 {"type": "string", "maxLength": STRING_VALUE_CHARS_MAX},
             ]
+        },
+    )
+    Address = _schema(
+        _address,
+        {
+            "description": "The device's IPv4 or IPv6 address; addresses of one /24 or /48 count as one network.",
+            "anyOf": [{"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"}],
         },
     )
     Latitude = _schema(number_between(-90, 90), {"type": "number", "minimum": -90, "maximum": 90})

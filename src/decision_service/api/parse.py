@@ -43,10 +43,13 @@ from decision_service.core.event import (
 )
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import ATTRIBUTES_PER_CALL_MAX, EVENT_AGE_MAX_MS, EVENTS_PER_CALL_MAX
+from decision_service.core.links import log_names
 from decision_service.core.money import exponent_of, to_minor
 from decision_service.core.request import DrawdownRequest, PostedEvent
+from decision_service.store.keys import partition_of_decision
 
 MOVES_MONEY: Final = frozenset({"drawdown", "repayment", "purchase", "transfer_in", "transfer_out"})
+CONCERNS_A_DRAWDOWN: Final = ("drawdown", "repayment", "due", "overdue", "label")
 _Model = TypeVar("_Model", bound=BaseModel)
 _ATTRIBUTES: Final = TypeAdapter(dict[str, AttributeBody])
 
@@ -84,7 +87,7 @@ def parse_decision(body: bytes, clock: Clock) -> tuple[DrawdownRequest, int | No
         asked.request_id, asked.customer_id, asked.facility_id, amount_minor, asked.currency,
         asked.occurred_at, asked.channel, asked.device_id, asked.counterparty_id, asked.purpose,
         _geo(asked.geo), asked.term_months, facility, _fingerprint(asked, amount_minor, facility), body,
-        asked.attributes or {},
+        asked.attributes or {}, asked.ip,
     )  # fmt: skip
     return request, asked.deadline_ms
 
@@ -144,16 +147,16 @@ def parse_event(value: object, index: int, clock: Clock) -> PostedEvent:
         facility=facility_key(sent.facility_id) if sent.facility_id else 0,
         device=device_key(sent.device_id) if sent.device_id else 0,
         counterparty=counterparty_key(sent.counterparty_id) if sent.counterparty_id else 0,
-        code=code_key(sent.category) if sent.category else 0, geo=_geo(sent.geo), settles=_settles(sent,
-        path),
+        code=code_key(sent.category) if sent.category else 0, geo=_geo(sent.geo), settles=_concerned(sent, path),
     )  # fmt: skip
     canonical = orjson.dumps(value, default=float, option=orjson.OPT_SORT_KEYS)
-    return PostedEvent(index, sent.event_id, sent.customer_id, sent.decision_id, event, canonical, sent.currency)
+    names = log_names(sent.device_id, sent.counterparty_id, sent.ip)
+    return PostedEvent(index, sent.event_id, sent.customer_id, sent.decision_id, event, canonical, sent.currency, names)
 
 
 def _event_amount(sent: EventBody, path: str) -> int:
     if sent.amount is None:
-        if sent.kind in MOVES_MONEY and sent.decision_id is None:
+        if sent.kind in MOVES_MONEY and (sent.decision_id is None or sent.kind != "drawdown"):
             raise InvalidInput(f"{path}.amount", f"is needed for a {sent.kind}")
         return 0
     if sent.currency is None:
@@ -162,19 +165,23 @@ def _event_amount(sent: EventBody, path: str) -> int:
     return to_minor(sent.amount, sent.currency, f"{path}.amount", zero_allowed=sent.kind not in MOVES_MONEY)
 
 
-def _settles(sent: EventBody, path: str) -> int:
-    """Key of the drawdown that an event settles, 0 for none."""
+def _concerned(sent: EventBody, path: str) -> int:
+    """Key of the drawdown that an event settles or concerns, or of the event that a label concerns; 0 for none."""
+    if sent.about_event_id is not None:
+        if sent.kind != "label":
+            raise InvalidInput(f"{path}.about_event_id", "only a label concerns another event")
+        if sent.decision_id is not None:
+            raise InvalidInput(f"{path}.about_event_id", "a label concerns an event or a decision, not both")
+        return event_key(sent.about_event_id)
     if sent.decision_id is None:
         return 0
-    code = STATUSES[sent.status or "booked"]
-    if KINDS[sent.kind] != DRAWDOWN:
-        raise InvalidInput(f"{path}.decision_id", "only a drawdown event settles a decision")
-    if code in (APPROVED, HELD):
+    if sent.kind not in CONCERNS_A_DRAWDOWN:
+        raise InvalidInput(f"{path}.decision_id", "only of " + ", ".join(CONCERNS_A_DRAWDOWN))
+    if KINDS[sent.kind] == DRAWDOWN and STATUSES[sent.status or "booked"] in (APPROVED, HELD):
         raise InvalidInput(f"{path}.status", "a settlement is booked, failed or cancelled")
-    try:
-        return drawdown_key(sent.decision_id)
-    except ValueError:
-        raise InvalidInput(f"{path}.decision_id", "is not the id of a decision") from None
+    if partition_of_decision(sent.decision_id) is None:
+        raise InvalidInput(f"{path}.decision_id", "is not the id of a decision")
+    return drawdown_key(sent.decision_id)
 
 
 def _facility(sent: FacilityBody, facility_id: str, customer_id: str, clock: Clock, path: str) -> Facility:
@@ -214,6 +221,7 @@ def _fingerprint(asked: DecisionBody, amount_minor: int, facility: Facility | No
         None if geo is None else (geo.lat, geo.lon, geo.accuracy_m), asked.term_months,
         sorted(asked.attributes.items()) if asked.attributes else None,
         None if facility is None else astuple(facility),
+        *(() if asked.ip is None else (asked.ip,)),  # last, and only if given: requests without one keep their print
     )  # fmt: skip
     return blake2b(orjson.dumps(content), digest_size=16, person=b"request").digest()
 

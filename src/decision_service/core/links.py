@@ -32,7 +32,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from decision_service.core.event import HEADER_MAGIC, RECORD, TRIMMED_NOTHING, header
 from decision_service.core.limits import RECORD_BYTES
@@ -45,6 +45,7 @@ LINK_BYTES: Final = NAME_BYTES + RECORD_BYTES
 IPV4_PREFIX: Final = 24
 IPV6_PREFIX: Final = 48
 
+_NAMED_BY: Final = dict(zip(LINK_GRAINS, ("device_id", "counterparty_id", "ip"), strict=True))
 _ABOUT: Final = bytes([ABOUT])
 _fields = RECORD.fields
 assert _fields is not None
@@ -62,6 +63,14 @@ class Links(NamedTuple):
 
 NO_LINKS: Final = Links(None, None, None)
 assert Links._fields == LINK_GRAINS
+
+
+@lru_cache(maxsize=4_096)
+def address_of(ip: str) -> str:
+    """An IPv4 or IPv6 address in its one usual form. Raises ValueError for what is none."""
+    if "%" in ip:
+        raise ValueError(f"{ip!r} is an address of one machine's own network")
+    return str(ip_address(ip))
 
 
 @lru_cache(maxsize=4_096)
@@ -107,6 +116,27 @@ def log_names(device_id: str | None, counterparty_id: str | None, ip: str | None
     if counterparty_id is not None:
         names += (log_name("payee", counterparty_id),)
     return names if ip is None else (*names, log_name("ip", ip))
+
+
+class NamesEntities(Protocol):
+    """A request, as far as it names entities."""
+
+    @property
+    def device_id(self) -> str | None: ...
+    @property
+    def counterparty_id(self) -> str | None: ...
+    @property
+    def ip(self) -> str | None: ...
+
+
+def names_wanted(asked: NamesEntities, grains: Iterable[str]) -> list[bytes]:
+    """Names of the logs of these grains that a request can tell."""
+    names = []
+    for grain in grains:
+        entity_id = getattr(asked, _NAMED_BY[grain])
+        if entity_id is not None:
+            names.append(log_name(grain, entity_id))
+    return names
 
 
 def about_name(decision_digest: bytes) -> bytes:

@@ -43,7 +43,8 @@ class PostedEvent:
     """One event of a `POST /v1/events` call, parsed and checked by itself.
 
     `index` is its position in the call. `event.settles` is already set from `decision_id`; whether that drawdown
-    exists is for the service to find out. `body` is the event as canonical JSON, for the outbox.
+    exists is for the service to find out. `body` is the event as canonical JSON, for the outbox; `names` are the logs
+    of the entities that the event names (`core.links.log_names`).
     """
 
     index: int
@@ -53,3 +54,4 @@ class PostedEvent:
     event: Event
     body: bytes
     currency: str | None = None
+    names: tuple[bytes, ...] = ()

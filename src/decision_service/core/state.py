@@ -20,3 +20,7 @@ class CustomerState:
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     decision: bytes | None = None  # the frame stored under the decision_id asked for, if any
     links: Links = NO_LINKS  # logs of the entities that the request names
+
+    def with_links(self, links: Links) -> CustomerState:
+        """The same customer beside these logs."""
+        return CustomerState(self.version, self.log, self.facilities, self.attributes, self.decision, links)

@@ -85,6 +85,11 @@ def partition_of_decision(decision_id: str) -> int | None:
     return int(found[1], 16) if found else None
 
 
+def digest_in_decision_id(decision_id: str) -> bytes | None:
+    """The 16 bytes of a decision id that tell it from others of its partition, or None if it is no decision id."""
+    return bytes.fromhex(decision_id[-32:]) if _DECISION_ID.fullmatch(decision_id) else None
+
+
 @lru_cache(maxsize=PARTITIONS_MAX)
 def partition_prefix(partition: int) -> bytes:
     """What every key of a partition begins with."""

@@ -7,7 +7,7 @@ taking them waits no longer than that; what is late, failed or is no log is None
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from decision_service.core.errors import OutcomeUnknown, StoreUnavailable
@@ -32,6 +32,10 @@ class LinkReads:
             if future is not None:
                 found[grain] = await _log(future, grain)
         return Links(*found)
+
+    def missed(self, links: Links) -> Iterator[str]:
+        """The grains that were asked for and are not among the logs."""
+        return (LINK_GRAINS[grain] for grain, _ in self._reads if links[grain] is None)
 
     def drop(self) -> None:
         """Nobody wants them any more."""

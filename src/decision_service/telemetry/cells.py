@@ -32,10 +32,12 @@ RETIRED_PID: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which cells there are: `names` in order, and how many of them, from the front, are gauges."""
+    """Which cells there are: `names` in order, and how many of them, from the front, are gauges. Of these the last
+    `extremes` are not added up: the largest of all workers holds."""
 
     names: tuple[str, ...]
     gauges: int
+    extremes: int = 0
 
     @property
     def digest(self) -> str:
@@ -75,7 +77,7 @@ class CellFile:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """All workers' cells added up (gauges: of living workers only) and the policies they run."""
+    """All workers' cells added up (gauges: of living workers only, or the largest) and the policies they run."""
 
     cells: npt.NDArray[np.float64]
     policies: tuple[tuple[str, str], ...]
@@ -95,7 +97,9 @@ def read_totals(directory: Path, layout: Layout) -> Totals:
         total[layout.gauges :] += cells[layout.gauges :]
         if _is_alive(pid):
             alive += 1
-            total[: layout.gauges] += cells[: layout.gauges]
+            added = layout.gauges - layout.extremes
+            total[:added] += cells[:added]
+            np.maximum(total[added : layout.gauges], cells[added : layout.gauges], out=total[added : layout.gauges])
             policies |= {policy} if policy else set()
     return Totals(total, tuple(sorted(policies)), alive)
 

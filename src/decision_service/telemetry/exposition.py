@@ -11,8 +11,18 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from decision_service.core.links import LINK_GRAINS
 from decision_service.telemetry.cells import Totals
-from decision_service.telemetry.meters import BOUNDS_S, FLAGS, OUTCOMES, RUNGS, STAGES, STATUSES, Meters
+from decision_service.telemetry.meters import (
+    BOUNDS_S,
+    FLAGS,
+    LINK_RESULTS,
+    OUTCOMES,
+    RUNGS,
+    STAGES,
+    STATUSES,
+    Meters,
+)
 
 PREFIX = "decision_service_"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -44,6 +54,25 @@ class MeterCollector(Collector):
         )  # fmt: skip
         yield self._named(totals, "reasons", "Reasons given with decisions", "code")
         yield self._named(totals, "store_errors", "Failures of the store", "code")
+        yield self._labelled(
+            totals, "links", "Links to entity logs by what became of them", ("result",), [(r,) for r in LINK_RESULTS]
+        )
+        yield self._labelled(
+            totals, "links_missed", "Entity logs that a decision wanted and did not get in time", ("grain",),
+            [(grain,) for grain in LINK_GRAINS],
+        )  # fmt: skip
+        yield _single(
+            GaugeMetricFamily,
+            "links_waiting",
+            "Commits whose links are not yet in the entity logs",
+            self._cell(totals, "links_waiting"),
+        )
+        yield _single(
+            GaugeMetricFamily,
+            "link_lag_seconds",
+            "Age of the oldest commit whose links are not yet in the entity logs",
+            self._cell(totals, "link_lag"),
+        )
         yield self._named(totals, "reloads", "Policy reloads", "result", "policy_reloads")
         yield self._requests(totals)
         yield self._stages(totals)

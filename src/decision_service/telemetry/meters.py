@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Final
 
 from decision_service.core import errors
+from decision_service.core.links import LINK_GRAINS
 from decision_service.core.reasons import TEXTS
 from decision_service.telemetry.cells import CellFile, Layout, Totals, fold_retired, read_totals
 
 OUTCOMES: Final = ("approve", "reprice", "limit_change", "hold")
 RUNGS: Final = ("full", "no_links", "no_score", "static")
 FLAGS: Final = ("false", "true")
+LINK_RESULTS: Final = ("appended", "duplicate", "old", "refused", "unresolved", "unreadable", "left")
+"""What becomes of links: `store.LinkCounts`; `unresolved` concern a decision that is not this customer's. And commits
+as a whole: `unreadable` ones stay where they are; `left` are those for which there was no room in memory, so that
+whoever sweeps their partition finds them."""
 OTHER: Final = "other"
 STATUSES: Final = (
     200, 201, 204, 304, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 421, 422, 429, 431, 500, 503, 0,
@@ -66,9 +71,13 @@ class Meters:
         self._reason_codes = (*TEXTS, OTHER)
         groups = {
             "in_flight": [""],
+            "links_waiting": [""],
+            "link_lag": [""],
             "decisions": [" ".join(labels) for labels in product(OUTCOMES, RUNGS, FLAGS)],
             "reasons": list(self._reason_codes),
             "store_errors": list(self._error_codes),
+            "links": list(LINK_RESULTS),
+            "links_missed": list(LINK_GRAINS),
             "reloads": ["failed", "ok"],
             "rate_limited": [""],
             "requests": [f"{route} {status}" for route, status in product(self.routes, STATUSES)],
@@ -79,7 +88,7 @@ class Meters:
         for group, members in groups.items():
             self.start[group] = len(names)
             names += [f"{group} {member}" for member in members]
-        self.layout = Layout(tuple(names), gauges=1)
+        self.layout = Layout(tuple(names), gauges=3, extremes=1)
         self.directory = directory
         fold_retired(directory, self.layout)
         self._file = CellFile(directory, self.layout)
@@ -104,6 +113,19 @@ class Meters:
     def count_store_error(self, code: str) -> None:
         """One failure of the store, by the error's `code`."""
         self._cells[self._store_errors.get(code, self._store_errors[OTHER])] += 1.0
+
+    def count_links(self, result: str, number: int) -> None:
+        """So many links, by what became of them (LINK_RESULTS)."""
+        self._cells[self.start["links"] + LINK_RESULTS.index(result)] += number
+
+    def count_link_missed(self, grain: str) -> None:
+        """One entity log that a decision wanted and did not get in time, or at all."""
+        self._cells[self.start["links_missed"] + LINK_GRAINS.index(grain)] += 1.0
+
+    def set_links_waiting(self, entries: int, oldest_s: float) -> None:
+        """How many entries this worker has still to link, and the age of the oldest that it knows of."""
+        self._cells[self.start["links_waiting"]] = entries
+        self._cells[self.start["link_lag"]] = oldest_s
 
     def count_reload(self, ok: bool) -> None:
         """One policy reload, taken or refused."""
