@@ -17,11 +17,10 @@ from decision_service.answer import instant
 from decision_service.change import change_customer
 from decision_service.core.decide import fill_inputs
 from decision_service.core.errors import Conflict, InvalidInput, NotFound, StoreError
-from decision_service.core.event import facility_key, words_of
+from decision_service.core.event import words_of
 from decision_service.core.facility import Attribute, Facility, Position
 from decision_service.core.features.nulls import NullRule
 from decision_service.core.ledger import position_of
-from decision_service.core.limits import FACILITIES_PER_CUSTOMER_MAX
 from decision_service.core.policy import Policy
 from decision_service.core.request import DrawdownRequest, PostedEvent
 from decision_service.core.rules.attributes import AttributeSpec
@@ -34,6 +33,7 @@ from decision_service.feature_question import FeatureQuestion, facility_for, ima
 from decision_service.judge import EventOutcome
 from decision_service.linker import Linker
 from decision_service.recording import EventBatch, Retention
+from decision_service.snapshots import facility_entry, is_news, newer_attributes, refuse_facility
 from decision_service.store import Commit, Store
 
 TIMEOUT_S: Final = 2.0  # of reads that no money waits for
@@ -94,27 +94,19 @@ class Customers:
         facility = replace(facility, as_of_ms=min(facility.as_of_ms, self.now_ms()))
         known = await self._store.read(facility.customer_id, None, TIMEOUT_S)
         if facility.facility_id not in known.facilities:
-            refuse_facility(facility.facility_id, known)  # before the claim, for a refused call changes nothing
+            refuse_facility(
+                facility.facility_id, known.facilities
+            )  # before the claim, for a refused call changes nothing
         owner = await self._store.claim_facility(facility.facility_id, facility.customer_id, TIMEOUT_S)
         if owner != facility.customer_id:
             raise Conflict(f"facility {facility.facility_id!r} belongs to another customer")
 
         def plan(state: CustomerState) -> Commit | None:
-            stored = state.facilities.get(facility.facility_id)
-            if stored is None:
-                refuse_facility(facility.facility_id, state)
-            elif stored.currency != facility.currency:  # the log's amounts are minor units of the old one
-                raise InvalidInput("currency", f"the facility is in {stored.currency}")
-            elif stored == facility or stored.as_of_ms > facility.as_of_ms:
+            if not is_news(facility, state.facilities):
                 return None
             return Commit(
                 facility.customer_id, state.version, facilities={facility.facility_id: facility},
-                outbox=(
-                    {
-                        b"kind": b"facility", b"customer": facility.customer_id.encode(),
-                        b"id": facility.facility_id.encode(),
-                    },
-                ),
+                outbox=(facility_entry(facility),),
             )  # fmt: skip
 
         await change_customer(self._store, facility.customer_id, plan)
@@ -138,11 +130,7 @@ class Customers:
                 raise InvalidInput(name, "no such attribute is declared" + (f": did you mean {near}?" if near else ""))
 
         def plan(state: CustomerState) -> Commit | None:
-            newer = {
-                name: value
-                for name, value in attributes.items()
-                if name not in state.attributes or state.attributes[name].as_of_ms <= value.as_of_ms
-            }
+            newer = newer_attributes(attributes, state)
             return Commit(customer_id, state.version, attributes=newer) if newer else None
 
         await change_customer(self._store, customer_id, plan)
@@ -263,14 +251,6 @@ class Customers:
             return [f"store: {problem}" for problem in await self._store.check()]
         except StoreError as error:
             return [f"store: {error.message}"]
-
-
-def refuse_facility(facility_id: str, state: CustomerState) -> None:
-    """Raise Conflict if a new facility cannot be told from one the customer has, or there would be too many."""
-    if any(facility_key(other) == facility_key(facility_id) for other in state.facilities):
-        raise Conflict(f"facility {facility_id!r} has the same 32-bit key as another of this customer")
-    if len(state.facilities) >= FACILITIES_PER_CUSTOMER_MAX:
-        raise Conflict(f"a customer has at most {FACILITIES_PER_CUSTOMER_MAX} facilities")
 
 
 def compute_features(

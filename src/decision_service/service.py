@@ -56,10 +56,10 @@ from decision_service.core.links import Links, customer_key, log_names, names_wa
 from decision_service.core.money import SCALES
 from decision_service.core.request import DrawdownRequest
 from decision_service.core.state import CustomerState
-from decision_service.customers import refuse_facility
 from decision_service.decision_log import answer_in, decode, encode, fingerprint_of
 from decision_service.linker import Linker
 from decision_service.recording import Retention
+from decision_service.snapshots import refuse_facility
 from decision_service.store import Commit, Store
 from decision_service.store.keys import decision_id_of, partition_of_decision
 from decision_service.telemetry import Meters
@@ -253,7 +253,7 @@ class DecisionService:
         """A facility first seen in a request is claimed for its customer before anything is lent on it."""
         if request.facility is None or request.facility_id in state.facilities:
             return
-        refuse_facility(request.facility_id, state)
+        refuse_facility(request.facility_id, state.facilities)
         owner = await self._store.claim_facility(request.facility_id, request.customer_id, time_left(left_s))
         if owner != request.customer_id:
             raise InvalidInput("facility_id", "belongs to another customer")

@@ -149,7 +149,8 @@ def _with_entities(rows: Rows) -> Rows:
     rows = rows.copy()
     for i in concerning.tolist():
         of = at.get(int(records["counterparty"][i]), i)
-        for grain in LINK_GRAINS:
-            if not any(rows[grain][i].tobytes()):
+        if not rows["named"][i]:
+            rows["named"][i] = rows["named"][of]
+            for grain in LINK_GRAINS:
                 rows[grain][i] = rows[grain][of]
     return rows

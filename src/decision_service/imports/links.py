@@ -24,7 +24,7 @@ from decision_service.core.errors import OutcomeUnknown, StoreUnavailable
 from decision_service.core.event import RECORD
 from decision_service.core.limits import RECORD_BYTES
 from decision_service.core.links import LINK_GRAINS, customer_key
-from decision_service.imports.slices import NAME, SLICES, Rows, Slices
+from decision_service.imports.slices import NAME, SLICES, Rows, Slices, joined
 from decision_service.store import Store
 
 TIMEOUT_S: Final = 30.0
@@ -42,17 +42,16 @@ class LinksKept:
 
 def links_of(customer_id: str, rows: Rows, records: npt.NDArray[np.void]) -> Rows:
     """The links (dtype LINK) of some rows of a customer; `records` are theirs as they entered the customer's log."""
-    links = np.concatenate([_of_grain(grain, rows, records) for grain in LINK_GRAINS])
+    where = [np.flatnonzero(rows["named"] & 1 << bit) for bit in range(len(LINK_GRAINS))]
+    links = np.zeros(sum(map(len, where)), LINK)
+    start = 0
+    for grain, of_grain in zip(LINK_GRAINS, where, strict=True):
+        links["name"][start : start + len(of_grain)] = rows[grain][of_grain]
+        start += len(of_grain)
+    of = np.concatenate(where)
+    links["record"], links["recorded_at_ms"], links["row"] = records[of], rows["recorded_at_ms"][of], rows["row"][of]
     key = customer_key(customer_id)
     links["record"]["facility"], links["record"]["device"] = key & 0xFFFF_FFFF, key >> 32  # together word 6
-    return links
-
-
-def _of_grain(grain: str, rows: Rows, records: npt.NDArray[np.void]) -> Rows:
-    named = rows[grain] != np.zeros((), NAME)
-    links = np.zeros(int(np.count_nonzero(named)), LINK)
-    links["name"], links["record"] = rows[grain][named], records[named]
-    links["recorded_at_ms"], links["row"] = rows["recorded_at_ms"][named], rows["row"][named]
     return links
 
 
@@ -76,7 +75,7 @@ class LinksByEntity:
     def _deal(self) -> None:
         if not self._fresh:
             return
-        links = np.concatenate(self._fresh)
+        links = joined(self._fresh)
         self._fresh, self._fresh_rows = [], 0
         numbers = links["name"].copy().view(np.uint8).reshape(-1, NAME.itemsize)[:, -1]
         order = np.argsort(numbers, kind="stable")
@@ -90,7 +89,7 @@ class LinksByEntity:
         blocks = self._slices.take(number)
         if not blocks:
             return {}
-        links = np.concatenate([rows for _, rows in blocks])
+        links = joined([rows for _, rows in blocks])
         names, of = np.unique(links["name"], return_inverse=True)
         order = np.lexsort((links["row"], links["recorded_at_ms"], of))
         bounds = np.searchsorted(of[order], np.arange(len(names) + 1))

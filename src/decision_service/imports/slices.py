@@ -30,18 +30,24 @@ from decision_service.tables.cells import Ids
 from decision_service.tables.events import EventRows
 
 SLICES: Final = 256
-NAME: Final = np.dtype("V17")  # of an entity's log (`core.links.log_name`); all zero bytes for none
+NAME: Final = np.dtype("V17")  # of an entity's log (`core.links.log_name`)
 CURRENCIES: Final = ("", *EXPONENTS)
 ROW: Final = np.dtype(
     [
         ("record", RECORD), ("row", "<i8"), ("recorded_at_ms", "<i8"), ("event", "<u8"), ("customer", "<u4"),
-        ("currency", "u1"), *((grain, NAME) for grain in LINK_GRAINS),
+        ("currency", "u1"), ("named", "u1"), *((grain, NAME) for grain in LINK_GRAINS),
     ]
 )  # fmt: skip
 _CURRENCY_CODES: Final = {name: code for code, name in enumerate(CURRENCIES)}
 
 Rows = npt.NDArray[np.void]
 Block = tuple[list[str], Rows]
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Arrays of one record dtype, one after the other. (NumPy would compare the dtypes of all, field by field.)"""
+    opaque = np.dtype((np.void, parts[0].dtype.itemsize))
+    return np.concatenate([part.view(opaque) for part in parts]).view(parts[0].dtype)
 
 
 class History(NamedTuple):
@@ -64,8 +70,9 @@ def rows_of(events: EventRows) -> Rows:
     rows["event"], rows["customer"] = events.event, events.customer.codes
     currencies = events.currency.mapped(lambda code: _CURRENCY_CODES.get(code, 0), np.uint8)
     rows["currency"] = np.where(events.records["amount_minor"] == 0, 0, currencies)  # no amount is of no currency
-    for grain, ids in zip(LINK_GRAINS, (events.device, events.payee, events.ip), strict=True):
+    for bit, (grain, ids) in enumerate(zip(LINK_GRAINS, (events.device, events.payee, events.ip), strict=True)):
         rows[grain] = _names(grain, ids)
+        rows["named"] |= ids.present.astype(np.uint8) << bit
     return rows
 
 
@@ -152,7 +159,7 @@ def histories(blocks: Sequence[Block]) -> list[History]:
     for texts, rows in blocks:
         mine = np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.uint32)
         rows["customer"] = mine[rows["customer"]]
-    rows = np.concatenate([rows for _, rows in blocks])
+    rows = joined([rows for _, rows in blocks])
     rows = rows[np.lexsort((rows["row"], rows["recorded_at_ms"], rows["customer"]))]
     bounds = np.searchsorted(rows["customer"], np.arange(len(numbers) + 1))
     return [History(text, rows[bounds[i] : bounds[i + 1]]) for text, i in numbers.items()]
