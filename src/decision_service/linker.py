@@ -242,7 +242,7 @@ class Linker:
             for number in range(self._partitions):
                 await asyncio.sleep(pass_s / self._partitions + pause_s)
                 try:
-                    lag_ms = max(lag_ms, await self._sweep_partition((first + number) % self._partitions))
+                    lag_ms = max(lag_ms, await self.sweep_partition((first + number) % self._partitions))
                     pause_s = 0.0
                 except Exception as error:
                     pause_s = self._wait_longer(pause_s, error)
@@ -252,7 +252,7 @@ class Linker:
             self._tell()
             pass_s = SWEEP_S
 
-    async def _sweep_partition(self, partition: int) -> int:
+    async def sweep_partition(self, partition: int) -> int:
         """Link what has waited too long in a partition; the age of the oldest of it in ms, 0 if there was none."""
         cursor, oldest_ms = 0, 0
         while True:
