@@ -77,6 +77,17 @@ def server_binary() -> Path:
     return path
 
 
+def running_url(data_dir: Path) -> str | None:
+    """The store URL of the server that a running service has on a data directory; None where there is none."""
+    try:
+        holders = (data_dir / "embedded.lock").read_text().split()
+    except OSError:
+        return None
+    if len(holders) != 3 or not _alive(holders[0]) or not (Path(holders[2]) / "s").is_socket():
+        return None
+    return f"unix://{holders[2]}/s"
+
+
 class EmbeddedServer:
     """A private server on `data_dir`. A context manager; `url` is what workers connect to."""
 

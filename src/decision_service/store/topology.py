@@ -7,6 +7,7 @@ to PAUSE_MAX_S with jitter; until then callers are told StoreUnavailable at once
 `Standalone` has one road (Sentinel too: each connection asks where the primary is). `Cluster` has one a node
 and the table slot -> node, learnt from CLUSTER SLOTS. MOVED, ASK and TRYAGAIN say that nothing ran, so the
 command is sent again, where the reply says (at most REDIRECTS_MAX times) or a little later, inside the caller's time.
+A node that fails makes the table be read anew, from those that did not; only calls to a node that failed wait for that.
 """
 
 from __future__ import annotations
@@ -179,6 +180,7 @@ class Cluster:
         self._addresses: list[Address] = []
         self._table = array("h", [-1]) * SLOTS  # slot -> index into _addresses, -1 not covered
         self._doubted = True
+        self._suspects: set[Address] = set()  # nodes that failed since the table was learnt
         self._learnt_at: float | None = None
         self._learning: asyncio.Task[None] | None = None
 
@@ -187,7 +189,7 @@ class Cluster:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         if self._doubted:
-            await self._learn(timeout_s)
+            await self._learn_for(slot, timeout_s)
         address, preface, redirects = self._address_of(slot), b"", 0
         while True:
             reply = await self._call_node(address, command, until - loop.time(), write, preface)
@@ -207,11 +209,15 @@ class Cluster:
         try:
             reply = await self._road(address).call(b"", command, timeout_s, write=write, preface=preface)
         except StoreUnavailable:
-            self._doubted = True  # perhaps the node is gone and another took over
+            self._suspect(address)  # perhaps the node is gone and another took over
             raise
         if isinstance(reply, ErrorReply) and reply.code in ELSEWHERE:
-            self._doubted = True
+            self._suspect(address)
         return reply
+
+    def _suspect(self, address: Address) -> None:
+        self._doubted = True
+        self._suspects.add(address)
 
     async def call_all(self, command: bytes, timeout_s: float) -> list[Any]:
         await self._learn(timeout_s)
@@ -240,23 +246,39 @@ class Cluster:
         self._table[slot] = self._index(address)
         self._doubted = True  # where one slot went, others went too
 
+    async def _learn_for(self, slot: int, timeout_s: float) -> None:
+        """Read the table anew, and wait for it if the doubts are about the node of this slot: calls to other nodes go
+        on by the present table."""
+        index = self._table[slot]
+        if index < 0 or self._addresses[index] in self._suspects:
+            await self._learn(timeout_s)
+        else:
+            self._begin_to_learn()
+
     async def _learn(self, timeout_s: float) -> None:
         """Read the table of slots, unless that was just done. Callers that come meanwhile share one reading."""
-        loop = asyncio.get_running_loop()
-        if self._learnt_at is not None and loop.time() < self._learnt_at + LEARN_PAUSE_S:
+        learning = self._begin_to_learn()
+        if learning is None:
             return
-        if self._learning is None:
-            self._learning = asyncio.create_task(self._read_table())
-            self._learning.add_done_callback(_heard)
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.shield(self._learning)
+                await asyncio.shield(learning)
         except TimeoutError:
             raise StoreUnavailable("the cluster did not tell its slots in time") from None
 
+    def _begin_to_learn(self) -> asyncio.Task[None] | None:
+        """The reading under way; None if one has just ended."""
+        if self._learnt_at is not None and asyncio.get_running_loop().time() < self._learnt_at + LEARN_PAUSE_S:
+            return None
+        if self._learning is None:
+            self._learning = asyncio.create_task(self._read_table())
+            self._learning.add_done_callback(_heard)
+        return self._learning
+
     async def _read_table(self) -> None:
         try:
-            for address in dict.fromkeys([*self._addresses, *self._endpoint.addresses]):
+            known = dict.fromkeys([*self._addresses, *self._endpoint.addresses])
+            for address in sorted(known, key=self._suspects.__contains__):  # those first that did not fail
                 try:
                     reply = await self._road(address).call(b"", _CLUSTER_SLOTS, LEARN_TIMEOUT_S, write=False)
                 except StoreUnavailable:
@@ -276,6 +298,7 @@ class Cluster:
             table[first : last + 1] = array("h", [index]) * (last + 1 - first)
         self._table = table
         self._doubted = False
+        self._suspects.clear()
         self._learnt_at = asyncio.get_running_loop().time()
 
     async def close(self) -> None:
