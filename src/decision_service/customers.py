@@ -1,4 +1,4 @@
-"""What else is known and asked of customers: events, facilities, attributes, features, lists.
+"""What else is known and asked of customers: events, facilities, attributes, lists; `features` looks at features.
 
 Everything here changes a customer through `change_customer`, so it can never miss a decision made at the same time.
 """
@@ -6,7 +6,6 @@ Everything here changes a customer through `change_customer`, so it can never mi
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,21 +14,15 @@ from typing import Any, Final
 from decision_service.active_policy import ActivePolicy
 from decision_service.answer import instant
 from decision_service.change import change_customer
-from decision_service.core.decide import fill_inputs
 from decision_service.core.errors import Conflict, InvalidInput, NotFound, StoreError
 from decision_service.core.event import words_of
 from decision_service.core.facility import Attribute, Facility, Position
-from decision_service.core.features.nulls import NullRule
 from decision_service.core.ledger import position_of
-from decision_service.core.policy import Policy
-from decision_service.core.request import DrawdownRequest, PostedEvent
+from decision_service.core.request import PostedEvent
 from decision_service.core.rules.attributes import AttributeSpec
 from decision_service.core.source import Diagnostic, nearest_name
 from decision_service.core.state import CustomerState
-from decision_service.dictionary.entry import Dictionary
-from decision_service.dictionary.explained import explain
-from decision_service.dictionary.page import html_page
-from decision_service.feature_question import FeatureQuestion, facility_for, imagined_request
+from decision_service.customer_features import CustomerFeatures
 from decision_service.judge import EventOutcome
 from decision_service.linker import Linker
 from decision_service.recording import EventBatch, Retention
@@ -58,7 +51,7 @@ class Customers:
         self.active = active
         self._store = store
         self._retention = retention
-        self._page = ("", b"")  # policy id and its page
+        self.features = CustomerFeatures(store, active, now_ms)
 
     @property
     def known_attributes(self) -> Mapping[str, AttributeSpec]:
@@ -94,9 +87,7 @@ class Customers:
         facility = replace(facility, as_of_ms=min(facility.as_of_ms, self.now_ms()))
         known = await self._store.read(facility.customer_id, None, TIMEOUT_S)
         if facility.facility_id not in known.facilities:
-            refuse_facility(
-                facility.facility_id, known.facilities
-            )  # before the claim, for a refused call changes nothing
+            refuse_facility(facility.facility_id, known.facilities)  # before the claim: a refused call changes nothing
         owner = await self._store.claim_facility(facility.facility_id, facility.customer_id, TIMEOUT_S)
         if owner != facility.customer_id:
             raise Conflict(f"facility {facility.facility_id!r} belongs to another customer")
@@ -130,65 +121,10 @@ class Customers:
                 raise InvalidInput(name, "no such attribute is declared" + (f": did you mean {near}?" if near else ""))
 
         def plan(state: CustomerState) -> Commit | None:
-            newer = newer_attributes(attributes, state)
+            newer = newer_attributes(attributes, state.attributes)
             return Commit(customer_id, state.version, attributes=newer) if newer else None
 
         await change_customer(self._store, customer_id, plan)
-
-    async def features(
-        self, customer_id: str, names: Sequence[str] | None, at_ms: int | None, facility_id: str | None
-    ) -> dict[str, Any]:
-        """Features of a customer now or at an instant, as the next decision on a draw of nothing would see them.
-
-        NotFound for a customer without events and facilities, InvalidInput for an unknown name or facility.
-        """
-        policy = self.active.current
-        state = await self._store.read(customer_id, None, TIMEOUT_S)
-        if state.version == 0:
-            raise NotFound(f"no customer {customer_id!r}")
-        wanted = list(policy.catalogue.by_name) if names is None else list(names)
-        for name in wanted:
-            if name not in policy.catalogue.by_name:
-                near = nearest_name(name, policy.catalogue.by_name)
-                raise InvalidInput("names", f"unknown feature {name!r}" + (f": did you mean {near}?" if near else ""))
-        t_ms = self.now_ms() if at_ms is None else at_ms
-        values = compute_features(policy, state, customer_id, facility_id, wanted, t_ms)
-        return {
-            "customer_id": customer_id, "at": instant(t_ms), "policy_id": policy.id,
-            "features": {
-                name: {
-                    "value": value, "unit": spec.unit, "meaning": spec.meaning_en, "definition": spec.definition,
-                    "null_code": spec.null.text, "null_cause": null_cause(spec.null) if value is None else None,
-                }
-                for name, value in zip(wanted, values, strict=True)
-                for spec in (policy.catalogue.by_name[name],)
-            },
-        }  # fmt: skip
-
-    async def explain_feature(self, question: FeatureQuestion, name: str, *, deep: bool) -> dict[str, Any]:
-        """One feature of a customer with the events and parts that make it up (see `dictionary.explained`).
-
-        NotFound for an unknown feature or customer, InvalidInput for another customer's facility.
-        """
-        policy = self.active.current
-        if name not in policy.catalogue.by_name:
-            near = nearest_name(name, policy.catalogue.by_name)
-            raise NotFound(f"no feature {name!r}" + (f": did you mean {near}?" if near else ""))
-        state = await self._store.read(question.customer_id, None, TIMEOUT_S)
-        if state.version == 0:
-            raise NotFound(f"no customer {question.customer_id!r}")
-        t_ms = self.now_ms() if question.at_ms is None else question.at_ms
-        facility = facility_for(question.customer_id, state, question.facility_id, t_ms)
-        request = imagined_request(question, facility, t_ms)
-        return await asyncio.to_thread(explain, policy, state, facility, request, name, deep=deep)
-
-    async def features_page(self) -> bytes:
-        """The active policy's features as one HTML page; made once a policy."""
-        policy = self.active.current
-        if self._page[0] != policy.id:
-            page = await asyncio.to_thread(lambda: html_page(Dictionary(policy)).encode())
-            self._page = policy.id, page
-        return self._page[1]
 
     async def list_values(self, name: str) -> frozenset[str]:
         """What stands on a list. NotFound for a list the policy does not declare."""
@@ -251,45 +187,3 @@ class Customers:
             return [f"store: {problem}" for problem in await self._store.check()]
         except StoreError as error:
             return [f"store: {error.message}"]
-
-
-def compute_features(
-    policy: Policy,
-    state: CustomerState,
-    customer_id: str,
-    facility_id: str | None,
-    names: Sequence[str],
-    t_ms: int,
-) -> list[float | None]:
-    """Values of features at an instant for a request of nothing on one facility (the only one if none is named)."""
-    facility = facility_for(customer_id, state, facility_id, t_ms)
-    request = DrawdownRequest(
-        "", customer_id, facility.facility_id, 0, facility.currency, t_ms, None, None, None, None, None, None, None,
-        b"", b"",
-    )  # fmt: skip
-    plan = policy.for_names(names)
-    words = words_of(state.log)
-    first = policy.first_feature
-    numbers = policy.numbers.copy()
-    numbers.resize(first + len(plan.names), refcheck=False)
-    position = position_of(facility, words, t_ms, policy.reservation_timeout_ms)
-    row = policy.row.copy()
-    fill_inputs(request, state, policy, facility, position, words, t_ms, numbers, row)
-    plan.compute(words, row, numbers)
-    slots = {name: first + i for i, name in enumerate(plan.names)}
-    values = (float(numbers[slots[name]]) for name in names)
-    return [None if math.isnan(value) else value for value in values]
-
-
-def null_cause(null: NullRule) -> str:
-    """Why a feature with these null codes can be unknown, in words."""
-    causes = []
-    if null.min_n:
-        causes.append(f"fewer than {null.min_n} observations")
-    if null.surge:
-        causes.append("nothing to divide by")
-    if null.age_days is not None:
-        causes.append("the facility is younger than the window" if null.age_days == 0 else "the facility is too young")
-    if "X" in null.codes or not causes:
-        causes.append("an input is missing")
-    return " or ".join(causes)

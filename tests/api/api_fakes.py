@@ -23,6 +23,7 @@ from decision_service.core.request import DrawdownRequest
 from decision_service.core.rules.attributes import AttributeSpec
 from decision_service.core.vocabulary import Kind, NameSpec
 from decision_service.customers import FacilityView
+from decision_service.feature_question import FeatureQuestion
 from decision_service.judge import EventOutcome
 from decision_service.settings import Settings
 from decision_service.telemetry import Meters
@@ -96,6 +97,24 @@ class FakeDecisions:
 
 
 @dataclass
+class FakeFeatures:
+    """Remembers what was asked and answers nothing of interest."""
+
+    asked: list[Any]
+
+    async def values(self, question: FeatureQuestion, names: list[str] | None) -> dict[str, Any]:
+        self.asked.append((question, names))
+        return {"customer_id": question.customer_id, "at": "2026-11-20T19:12:09Z", "policy_id": "p", "features": {}}
+
+    async def explained(self, question: FeatureQuestion, name: str, *, deep: bool) -> dict[str, Any]:
+        self.asked.append((question, name, deep))
+        return {"name": name}
+
+    async def page(self) -> bytes:
+        return b"<!doctype html>"
+
+
+@dataclass
 class FakeCustomers:
     """Remembers facilities, events, attributes and list values."""
 
@@ -129,9 +148,9 @@ class FakeCustomers:
     async def put_attributes(self, customer_id: str, attributes: Any) -> None:
         self.attributes[customer_id] = attributes
 
-    async def features(self, *asked: Any) -> dict[str, Any]:
-        self.asked_features.append(asked)
-        return {"customer_id": asked[0], "at": "2026-11-20T19:12:09Z", "policy_id": "p", "features": {}}
+    @property
+    def features(self) -> FakeFeatures:
+        return FakeFeatures(self.asked_features)
 
     async def on_list(self, name: str, value: str) -> bool:
         return (name, value) in self.listed

@@ -18,6 +18,7 @@ from decision_service.api.app import create_app
 from decision_service.api.parse import Clock, parse_decision
 from decision_service.api.routes import ROUTES
 from decision_service.core.errors import DeadlineExceeded, OutcomeUnknown, StoreUnavailable
+from decision_service.feature_question import FeatureQuestion
 
 CLOCK = Clock(NOW_MS, 300_000, 30 * 86_400_000)
 
@@ -248,7 +249,39 @@ def test_features_are_asked_with_names_instant_and_facility(tmp_path: Path) -> N
         await opened.client.get("/v1/customers/c-1/features")
         return opened.customers.asked_features
 
-    assert play(tmp_path, go) == [("c-1", ["a", "b"], 1_795_104_000_000, "f-1"), ("c-1", None, None, None)]
+    asked = FeatureQuestion("c-1", 1_795_104_000_000, facility_id="f-1")
+    assert play(tmp_path, go) == [(asked, ["a", "b"]), (FeatureQuestion("c-1"), None)]
+
+
+def test_a_feature_is_explained_for_a_request_one_imagines(tmp_path: Path) -> None:
+    """What the query names reaches the service typed, and what it misnames is refused by its name."""
+
+    async def go(opened: Office) -> Any:
+        url = "/v1/customers/c-1/features/vel_req_cnt_10m"
+        named = "amount=12.50&device_id=d-1&counterparty_id=m-1&channel=app&ip=10.0.0.1&purpose=travel&deep=true"
+        assert (await opened.client.get(f"{url}?{named}")).status_code == 200
+        wrong = ("amount=x", "channel=ap", "ip=10.0.0", "deep=1", "device_id=", "at=yesterday", "colour=red")
+        told = [(await opened.client.get(f"{url}?{text}")).json()["field"] for text in wrong]
+        return opened.customers.asked_features, told
+
+    asked, told = play(tmp_path, go)
+    question = FeatureQuestion(
+        "c-1", amount=Decimal("12.50"), channel="app", device_id="d-1", counterparty_id="m-1", purpose="travel",
+        ip="10.0.0.1",
+    )  # fmt: skip
+    assert asked == [(question, "vel_req_cnt_10m", True)]
+    assert told == ["amount", "channel", "ip", "deep", "device_id", "at", "colour"]
+
+
+def test_the_page_of_features_needs_nothing_from_outside(tmp_path: Path) -> None:
+    """It is HTML, and its policy lets the browser load nothing but what is in it."""
+
+    async def go(opened: Office) -> Any:
+        return await opened.client.get("/features?q=vol_ok")
+
+    page = play(tmp_path, go)
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
 
 
 def test_a_value_goes_on_a_list_and_off_again(tmp_path: Path) -> None:

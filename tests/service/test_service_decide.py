@@ -26,6 +26,7 @@ from decision_service.core.facility import Attribute
 from decision_service.core.limits import DAY_MS, FACILITIES_PER_CUSTOMER_MAX
 from decision_service.core.request import PostedEvent
 from decision_service.core.state import CustomerState
+from decision_service.feature_question import FeatureQuestion
 from decision_service.store import Commit
 from decision_service.store.memory import MemoryStore
 
@@ -414,15 +415,15 @@ def test_features_can_be_looked_at_now_and_at_an_instant(run: Run, clock: Clock)
 
     async def test(service: Started) -> None:
         with pytest.raises(NotFound):
-            await service.customers.features("c-1", None, None, None)
+            await service.customers.features.values(FeatureQuestion("c-1"), None)
         await service.customers.put_facility(LINE)
         await decide(service, ask("r-1"))
         clock.ms += 1
-        told = await service.customers.features("c-1", ["vel_prior_10m"], None, None)
+        told = await service.customers.features.values(FeatureQuestion("c-1"), ["vel_prior_10m"])
         assert told["features"]["vel_prior_10m"]["value"] == 1
-        earlier = await service.customers.features("c-1", None, T0_MS - 1, None)
+        earlier = await service.customers.features.values(FeatureQuestion("c-1", T0_MS - 1), None)
         assert earlier["features"]["vel_prior_10m"]["value"] == 0
         with pytest.raises(InvalidInput, match="vel_prior_10m"):
-            await service.customers.features("c-1", ["vel_prior_10min"], None, None)
+            await service.customers.features.values(FeatureQuestion("c-1"), ["vel_prior_10min"])
 
     run(test)

@@ -249,6 +249,7 @@ class ContributingEvent(Answered):
     device: str | None
     payee: str | None
     customer: str | None
+    label: str | None
 
 
 class FeaturePart(Answered):

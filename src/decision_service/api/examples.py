@@ -110,7 +110,8 @@ FEATURE_EXPLANATION: Final[dict[str, Any]] = {
             "facility": "f-1001",
             "device": "#5d7e2210",
             "payee": None,
-            "customer": None,
+            "customer": "c-1001",
+            "label": None,
         }
     ],
     "events_total": 1,

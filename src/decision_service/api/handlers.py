@@ -203,10 +203,10 @@ async def put_attributes(desk: Desk, call: Call) -> Reply:
 async def get_features(desk: Desk, call: Call) -> Reply:
     """GET /v1/customers/{customer_id}/features."""
     customer_id = call.path_id("customer_id")
-    query = call.query_values("names", "at", "facility_id")
+    query = call.query_values("names", "at", *QUESTION_TEXTS)
     names = [name for name in query["names"].split(",") if name] if "names" in query else None
-    at_ms = _asked_at(desk, query)
-    return json_reply(await desk.customers.features(customer_id, names, at_ms, query.get("facility_id")))
+    question = read_question(customer_id, _asked_at(desk, query), query)
+    return json_reply(await desk.customers.features.values(question, names))
 
 
 def _asked_at(desk: Desk, query: Mapping[str, str]) -> int | None:
@@ -226,13 +226,13 @@ async def get_feature(desk: Desk, call: Call) -> Reply:
         raise InvalidInput("deep", "must be true or false")
     question = read_question(call.path_id("customer_id"), _asked_at(desk, query), query)
     deep = query.get("deep") == "true"
-    return json_reply(await desk.customers.explain_feature(question, call.path_id("name"), deep=deep))
+    return json_reply(await desk.customers.features.explained(question, call.path_id("name"), deep=deep))
 
 
 async def get_features_page(desk: Desk, call: Call) -> Reply:
     """GET /features."""
     call.query_values("q")
-    return Reply(200, await desk.customers.features_page(), PAGE_HEADERS, HTML)
+    return Reply(200, await desk.customers.features.page(), PAGE_HEADERS, HTML)
 
 
 async def get_listed(desk: Desk, call: Call) -> Reply:

@@ -64,20 +64,22 @@ def _writing(*also: int) -> tuple[int, ...]:
     return tuple(sorted({*_ACCESS, *_BODY, *_FAILING, *also}))
 
 
-_FEATURE_QUERY: Final = (
-    Query("names", {"type": "string"}, "Comma-separated feature names; all by default."),
-    Query("at", {"type": "string", "format": "date-time"}, "An instant in the past; now by default."),
-    Query("facility_id", {"type": "string", "minLength": 1, "maxLength": 128}, "For features of a facility."),
-)
 _ID_SCHEMA: Final[dict[str, object]] = {"type": "string", "minLength": 1, "maxLength": 128}
+_QUESTION_QUERY: Final = (
+    Query("at", {"type": "string", "format": "date-time"}, "An instant in the past; now by default."),
+    Query("facility_id", _ID_SCHEMA, "For features of a facility; the first by default."),
+    Query("amount", {"type": "string"}, "Amount of the imagined request, major units; 0 by default."),
+    Query("channel", {"type": "string"}, "Channel of the imagined request."),
+    Query("device_id", _ID_SCHEMA, "Device of the imagined request."),
+    Query("counterparty_id", _ID_SCHEMA, "Payee of the imagined request."),
+    Query("purpose", _ID_SCHEMA, "Declared purpose of the imagined request."),
+    Query("ip", {"type": "string"}, "Address of the imagined request."),
+)
+_FEATURE_QUERY: Final = (
+    Query("names", {"type": "string"}, "Comma-separated feature names; all by default."), *_QUESTION_QUERY
+)  # fmt: skip
 _EXPLAIN_QUERY: Final = (
-    *_FEATURE_QUERY[1:],
-    Query("amount", {"type": "string"}, "Amount of the request, major units; 0 by default."),
-    Query("channel", {"type": "string"}, "Channel of the request."),
-    Query("device_id", _ID_SCHEMA, "Device of the request."),
-    Query("counterparty_id", _ID_SCHEMA, "Payee of the request."),
-    Query("purpose", _ID_SCHEMA, "Declared purpose of the request."),
-    Query("ip", {"type": "string"}, "Address of the request."),
+    *_QUESTION_QUERY,
     Query("deep", {"type": "boolean"}, "Explain the features it is made of as well; false by default."),
 )
 

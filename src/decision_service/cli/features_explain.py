@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -18,15 +19,16 @@ from decision_service.api.instants import parse_instant
 from decision_service.bootstrap import store_of, wall_clock_ms
 from decision_service.cli.policy_options import add_policy_options, policy_of, settings_of
 from decision_service.core.errors import InvalidInput, NotFound
+from decision_service.core.facility import Facility
 from decision_service.core.policy import Policy
-from decision_service.core.source import nearest_name
+from decision_service.core.request import DrawdownRequest
 from decision_service.core.state import CustomerState
-from decision_service.customers import TIMEOUT_S
+from decision_service.customer_features import asked, link_grains, refuse_unknown
 from decision_service.dictionary.explained import explain
 from decision_service.dictionary.explanation_text import lines_of
 from decision_service.feature_question import TEXTS, FeatureQuestion, facility_for, imagined_request, read_question
 from decision_service.http_client import Client, ConnectionLost
-from decision_service.settings import Settings
+from decision_service.tables.customer_log import read_customer_log
 
 UNREACHABLE: Final = 7
 
@@ -88,20 +90,41 @@ def _explained(args: argparse.Namespace) -> dict[str, Any]:
     """The explanation from a store or a file, by the policy on disk."""
     settings = settings_of(args)
     policy, _ = policy_of(settings)
-    if args.name not in policy.catalogue.by_name:
-        near = nearest_name(args.name, policy.catalogue.by_name)
-        raise NotFound(f"no feature {args.name!r}" + (f": did you mean {near}?" if near else ""))
+    refuse_unknown(policy, args.name)
     question = read_question(args.customer, _instant(args.at), _texts(args))
-    state = _state_in_store(settings, question)
-    if state.version == 0:
-        raise NotFound(f"no customer {args.customer!r}")
-    return _told(policy, state, question, args)
-
-
-def _told(policy: Policy, state: CustomerState, question: FeatureQuestion, args: argparse.Namespace) -> dict[str, Any]:
     t_ms = wall_clock_ms() if question.at_ms is None else question.at_ms
-    facility = facility_for(question.customer_id, state, question.facility_id, t_ms)
-    return explain(policy, state, facility, imagined_request(question, facility, t_ms), args.name, deep=args.deep)
+    if args.events is not None:
+        return _explained_from_file(args, policy, question, t_ms)
+    store = store_of(settings)
+
+    async def read() -> tuple[CustomerState, Facility, DrawdownRequest]:
+        try:
+            return await asked(store, policy, question, [args.name], t_ms)
+        finally:
+            await store.close()
+
+    state, facility, request = asyncio.run(read())
+    return explain(policy, state, facility, request, args.name, deep=args.deep)
+
+
+def _explained_from_file(
+    args: argparse.Namespace, policy: Policy, question: FeatureQuestion, t_ms: int
+) -> dict[str, Any]:
+    """The explanation from a file of events: nobody's facility is known, so the line is one of nothing."""
+    named = {"device": question.device_id, "payee": question.counterparty_id, "ip": question.ip}
+    wanted = {grain: named[grain] for grain in link_grains(policy, [args.name])}
+    entities = {grain: entity for grain, entity in wanted.items() if entity is not None}
+    read = read_customer_log(args.events, args.customer, entities, wall_clock_ms(), question.at_ms)
+    if read.bad_rows:
+        print(f"{read.bad_rows:,} rows of {args.events} were left out: they are no events", file=sys.stderr)
+    if not read.events:
+        raise NotFound(f"no events of customer {args.customer!r} in {args.events}")
+    state = CustomerState(1, read.log, links=read.links)
+    facility = facility_for(question.customer_id, state, None, t_ms)
+    if question.facility_id is not None:
+        facility = replace(facility, facility_id=question.facility_id)
+    request = imagined_request(question, facility, t_ms)
+    return explain(policy, state, facility, request, args.name, deep=args.deep, texts=read.texts)
 
 
 def _instant(text: str | None) -> int | None:
@@ -109,16 +132,3 @@ def _instant(text: str | None) -> int | None:
         return None if text is None else parse_instant(text)
     except ValueError as error:
         raise InvalidInput("at", str(error)) from None
-
-
-def _state_in_store(settings: Settings, question: FeatureQuestion) -> CustomerState:
-    """What the store knows of the customer; an embedded store is started for it and stopped again."""
-    store = store_of(settings)
-
-    async def read() -> CustomerState:
-        try:
-            return await store.read(question.customer_id, None, TIMEOUT_S)
-        finally:
-            await store.close()
-
-    return asyncio.run(read())

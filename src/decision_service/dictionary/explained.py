@@ -11,7 +11,7 @@ the request or the customer's facilities name it, a category where the feature f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
@@ -39,14 +39,15 @@ from decision_service.core.features.contributions import (
     counts_events,
     span_of,
 )
-from decision_service.core.features.grains import ENTITY_WORDS
+from decision_service.core.features.grains import ENTITY_WORDS, RESTRICTIONS
 from decision_service.core.features.layout import first_division, observation_name
 from decision_service.core.features.membership import Fact, Judge, facts_of
 from decision_service.core.features.plans import words_of_links
 from decision_service.core.features.references import children
+from decision_service.core.inputs import RequestWords
 from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS
-from decision_service.core.links import LINK_GRAINS
+from decision_service.core.links import LINK_GRAINS, customer_key
 from decision_service.core.policy import Policy
 from decision_service.core.request import DrawdownRequest
 from decision_service.core.state import CustomerState
@@ -68,15 +69,38 @@ def local_instant(zone: Zone, t_ms: int) -> str:
 
 
 def explain(
-    policy: Policy, state: CustomerState, facility: Facility, request: DrawdownRequest, name: str, *, deep: bool = False
-) -> dict[str, Any]:
-    """A feature of the catalogue explained for a request at `request.occurred_at_ms`. KeyError for an unknown name."""
-    explainer = Explainer(policy, state, facility, request, name)
+    policy: Policy, state: CustomerState, facility: Facility, request: DrawdownRequest, name: str, *,
+    deep: bool = False, texts: Iterable[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """A feature of the catalogue explained for a request at `request.occurred_at_ms`. KeyError for an unknown name.
+
+    `texts` are ids and categories that the log's digests may stand for, besides those known anyway.
+    """
+    explainer = Explainer(policy, state, facility, request, name, texts)
     return {
         "customer_id": request.customer_id, "facility_id": facility.facility_id or None,
         "at": local_instant(policy.zone, explainer.t_ms), "time_zone": policy.zone.name, "policy_id": policy.id,
         "currency": request.currency, **explainer.told(name, DEPTH_MAX if deep else 0),
     }  # fmt: skip
+
+
+def computed_numbers(
+    policy: Policy, state: CustomerState, facility: Facility, request: DrawdownRequest, names: Sequence[str]
+) -> tuple[dict[str, float], RequestWords]:
+    """Every number by name: inputs, the features asked for, what they are made of, and hidden counts; and the row.
+
+    By the plans and the kernel that decide, for a request at `request.occurred_at_ms`; NaN is null.
+    """
+    assert request.occurred_at_ms is not None, "a question about features has an instant"
+    t_ms, words, row = request.occurred_at_ms, words_of(state.log), policy.row.copy()
+    plans = policy.plans_for(names)
+    numbers = policy.numbers.copy()
+    numbers.resize(policy.first_feature + len(plans.names), refcheck=False)
+    position = position_of(facility, words, t_ms, policy.reservation_timeout_ms)
+    fill_inputs(request, state, policy, facility, position, words, t_ms, numbers, row)
+    plans.compute(words, words_of_links(state.links, plans.link_grains), row, numbers)
+    known = (*policy.number_names[: policy.first_feature], *plans.names)
+    return dict(zip(known, numbers.tolist(), strict=True)), row
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +110,7 @@ class Names:
     facilities: Mapping[int, str]
     devices: Mapping[int, str]
     parties: Mapping[int, str]
+    customers: Mapping[int, str]
     codes: Mapping[int, str]
 
 
@@ -93,30 +118,18 @@ class Explainer:
     """Everything computed once for one request; `told` explains features from it."""
 
     def __init__(
-        self, policy: Policy, state: CustomerState, facility: Facility, request: DrawdownRequest, name: str
-    ) -> None:
+        self, policy: Policy, state: CustomerState, facility: Facility, request: DrawdownRequest, name: str,
+        texts: Iterable[str],
+    ) -> None:  # fmt: skip
         assert request.occurred_at_ms is not None, "an explanation has an instant"
         self.t_ms = request.occurred_at_ms
         self._policy, self._state, self._request = policy, state, request
         self._facility = facility
-        self._row = policy.row.copy()
-        self._values = self._computed(name)
+        self._values, self._row = computed_numbers(policy, state, facility, request, [name])
         self._judge = Judge(self._row, self._values)
         self._facts: dict[str, list[Fact]] = {}
-        self._names = _names(policy, state, request)
+        self._names = _names(policy, state, request, texts)
         self._segments = dict(segment_texts(policy))
-
-    def _computed(self, name: str) -> dict[str, float]:
-        """Every number by name: inputs, the feature, what it is made of, and hidden counts of observations."""
-        policy, words = self._policy, words_of(self._state.log)
-        plan = policy.plans_for([name])
-        numbers = policy.numbers.copy()
-        numbers.resize(policy.first_feature + len(plan.names), refcheck=False)
-        position = position_of(self._facility, words, self.t_ms, policy.reservation_timeout_ms)
-        fill_inputs(self._request, self._state, policy, self._facility, position, words, self.t_ms, numbers, self._row)
-        plan.compute(words, words_of_links(self._state.links, plan.link_grains), self._row, numbers)
-        names = (*policy.number_names[: policy.first_feature], *plan.names)
-        return dict(zip(names, numbers.tolist(), strict=True))
 
     # --- one feature ---
 
@@ -207,7 +220,8 @@ class Explainer:
             "contribution": one.contribution,
             "channel": CHANNEL_NAMES.get(fact.channel), "category": _named(names.codes, fact.code),
             "facility": _named(names.facilities, fact.facility), "device": _named(names.devices, fact.device),
-            "payee": _named(names.parties, fact.party), "customer": None,
+            "payee": _named(names.parties, fact.party), "customer": _named(names.customers, fact.customer),
+            "label": _named(names.codes, fact.label),
         }  # fmt: skip
 
     # --- why it is unknown ---
@@ -218,15 +232,26 @@ class Explainer:
             spec = self._policy.catalogue.by_name[spec.surge_of]
         missing = next((name for name in self._needs(spec) if math.isnan(self._values[name])), None)
         return (
-            self._too_young(spec)
+            self._names_none(spec)
+            or self._too_young(spec)
             or self._too_few(spec, seen)
             or (f"`{missing}` is unknown: {self._cause_of(missing)}" if missing else "")
             or self._divides_by_nothing(spec)
             or "an input is missing"
         )
 
+    def _names_none(self, spec: FeatureSpec) -> str:
+        """The entity of a feature's grain is not named, or its log was not read."""
+        grain = grain_of(spec)
+        if grain in RESTRICTIONS and self._row[RESTRICTIONS[grain].word] == 0:
+            return f"the request names no {grain}"
+        if grain in LINK_GRAINS and self._log(grain) is None:
+            named = self._row[ENTITY_WORDS[grain]] != 0
+            return f"the log of this {grain} was not read" if named else f"the request names no {grain}"
+        return ""
+
     def _too_young(self, spec: FeatureSpec) -> str:
-        least_ms = spec.null.min_age_ms(spec.variant.window_ms, spec.variant.months)
+        least_ms = spec.null.min_age_ms(spec.variant.window_ms + delay_of(spec), spec.variant.months)
         age_ms = self.t_ms - self._facility.granted_at_ms
         if age_ms >= least_ms:
             return ""
@@ -264,15 +289,17 @@ class Explainer:
         return f"the value of {since} from `{attribute.source}` is not at most {ttl} old"
 
 
-def _names(policy: Policy, state: CustomerState, request: DrawdownRequest) -> Names:
-    texts = [text for segment in policy.catalogue.segments.values() for text in _texts(segment.tree)]
-    texts += [request.purpose] if request.purpose else []
+def _names(policy: Policy, state: CustomerState, request: DrawdownRequest, texts: Iterable[str]) -> Names:
+    """Digests of every id and category there is a text of."""
+    known = {text for segment in policy.catalogue.segments.values() for text in _texts(segment.tree)}
+    known |= {*texts, *state.facilities, request.customer_id, request.facility_id}
+    known |= {request.device_id or "", request.counterparty_id or "", request.purpose or ""}
+    known.discard("")
     return Names(
-        {facility_key(name): name for name in (*state.facilities, request.facility_id) if name},
-        {device_key(name): name for name in [request.device_id] if name},
-        {_signed(counterparty_key(name)): name for name in [request.counterparty_id] if name},
-        {code_key(text): text for text in texts},
-    )
+        {facility_key(text): text for text in known}, {device_key(text): text for text in known},
+        {_signed(counterparty_key(text)): text for text in known},
+        {_signed(customer_key(text)): text for text in known}, {code_key(text): text for text in known},
+    )  # fmt: skip
 
 
 def _texts(tree: Tree) -> Iterator[str]:

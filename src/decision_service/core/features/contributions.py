@@ -1,8 +1,8 @@
 """What each event contributes to a feature over events: the members of its segment inside its window.
 
-A contribution is what the event adds to a count or a sum, its part of a mean, 1 for the newest event of each key of
-`distinct`, the value itself where one event alone decides (`max`, `last` ...), and None where all events together do
-(a quantile, a run, an entropy): then the value is what the event brings.
+A contribution is what the event adds to a count or a sum, its part of a mean, 1 or 0 for an event of `among` that is in
+`of` or is not, 1 for the newest event of each key of `distinct`, the value itself where one event alone decides (`max`,
+`last` ...), and None where all events together do (a quantile, a run, an entropy): then the value is what it brings.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from decision_service.core.features.membership import GROUP_KEYS, Fact, Judge
 from decision_service.core.features.rows import Variant
 
 OF: Final = "of"
+AMONG: Final = "among"  # of a share, whose members they are
 _ONE_DECIDES: Final = ("first", "last", "min", "max")
 
 
@@ -62,7 +63,7 @@ def contributions_of(
     parts = _parts(spec, members, segments, judge)
     seen = [Contribution(fact, OF, value, part) for (fact, value), part in zip(members, parts, strict=True)]
     for key in SEGMENT_KEYS:
-        if spec.row.has(key):
+        if spec.row.has(key) and key != AMONG:
             tree = segments[spec.row.plain(key, spec.variant)].tree
             seen += [
                 Contribution(fact, key, judge.measure("amount", fact), None)
@@ -77,7 +78,7 @@ def _members(
 ) -> list[tuple[Fact, float]]:
     """The members of the row's own segment with their values; a member without the value it is asked for drops out."""
     row, variant = spec.row, spec.variant
-    tree = segments[row.plain(OF, variant)].tree
+    tree = segments[row.plain(AMONG if row.has(AMONG) else OF, variant)].tree
     measure = row.plain("value", variant, "amount")
     valued = AGGREGATIONS[row.plain("agg", variant)].valued and measure != "amount"
     found = [
@@ -100,6 +101,9 @@ def _parts(
         return list(values)
     if name == "mean":
         return [value / len(values) for value in values]
+    if name == "share":
+        tree = segments[spec.row.plain(OF, spec.variant)].tree
+        return [float(judge.truth(tree, fact) is True) for fact, _ in members]
     if name == "distinct":
         return _newest_of_each(spec, members)
     if name in _ONE_DECIDES and values:
