@@ -10,7 +10,7 @@ their instants), so the loop simply reads again while there is time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from decision_service.core.errors import Conflict, OutcomeUnknown, StoreError, VersionMoved
@@ -20,12 +20,16 @@ from decision_service.store import Commit, Store
 
 CHANGE_BUDGET_S: Final = 5.0  # of an event, facility or attribute call; nobody's money waits for it
 Plan = Callable[[CustomerState], Commit | None]
+Prepare = Callable[[CustomerState], Awaitable[None]]
 
 
 async def change_customer(
-    store: Store, customer_id: str, plan: Plan, budget_s: float = CHANGE_BUDGET_S
+    store: Store, customer_id: str, plan: Plan, budget_s: float = CHANGE_BUDGET_S, prepare: Prepare | None = None
 ) -> CustomerState:
-    """Apply a plan; the state it was applied to. StoreUnavailable, OutcomeUnknown; Conflict if it never had a turn."""
+    """Apply a plan; the state it was applied to. StoreUnavailable, OutcomeUnknown; Conflict if it never had a turn.
+
+    `prepare` does what must be done elsewhere before the plan looks at a state; like the plan it is called every round.
+    """
     clock = asyncio.get_running_loop().time
     deadline = clock() + budget_s
     lost: StoreError | None = None
@@ -35,6 +39,8 @@ async def change_customer(
             break
         try:
             state = await store.read(customer_id, None, left_s)
+            if prepare is not None:
+                await prepare(state)
             commit = plan(state)
             if commit is not None:
                 await store.commit(commit, max(0.001, deadline - clock()))

@@ -12,7 +12,6 @@ from decision_service.core.errors import Conflict, InvalidInput
 from decision_service.core.event import facility_key
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import FACILITIES_PER_CUSTOMER_MAX
-from decision_service.core.state import CustomerState
 
 
 def refuse_facility(facility_id: str, known: Mapping[str, Facility]) -> None:
@@ -41,11 +40,11 @@ def facility_entry(facility: Facility) -> Mapping[bytes, bytes]:
     }  # fmt: skip
 
 
-def newer_attributes(attributes: Mapping[str, Attribute], state: CustomerState) -> dict[str, Attribute]:
+def newer_attributes(attributes: Mapping[str, Attribute], known: Mapping[str, Attribute]) -> dict[str, Attribute]:
     """Those that are to be taken over."""
     return {
         name: value
         for name, value in attributes.items()
-        if (stored := state.attributes.get(name)) is None
+        if (stored := known.get(name)) is None
         or (stored.as_of_ms <= value.as_of_ms and stored != value)
     }  # fmt: skip
