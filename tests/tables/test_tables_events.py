@@ -20,7 +20,7 @@ from decision_service.tables.events import COLUMNS, EventBatch, open_events, rea
 
 NOW_MS = 1_790_000_000_000
 CLOCK = Clock(NOW_MS, 300_000, 30 * 86_400_000)
-DECISION = "d" * 32
+DECISION = "d00a" + "0123456789abcdef" * 2
 BOUGHT: dict[str, Any] = {
     "customer_id": "c-1", "event_id": "e-1", "kind": "purchase", "amount": "12.50", "currency": "CNY",
     "occurred_at": format_instant(NOW_MS - 5_000),

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from decision_service.api.instants import format_instant
-from decision_service.api.parse import MOVES_MONEY, Clock, parse_event
+from decision_service.api.parse import CONCERNS_A_DRAWDOWN, MOVES_MONEY, Clock, parse_event
 from decision_service.core.errors import InvalidInput
 from decision_service.core.event import (
     ACCURACY_M,
@@ -48,8 +48,9 @@ from decision_service.core.event import (
     facility_key,
 )
 from decision_service.core.limits import EVENT_AGE_MAX_MS
-from decision_service.core.links import network_of
+from decision_service.core.links import address_of, network_of
 from decision_service.core.money import EXPONENTS
+from decision_service.store.keys import partition_of_decision
 from decision_service.tables import cells
 from decision_service.tables.cells import Ids, Ints, Mask
 from decision_service.tables.file import BATCH_ROWS, BadRow, Batch, TableFile, open_file, readable
@@ -70,6 +71,7 @@ _KEYS: Final[Mapping[str, Callable[[str], int]]] = {
     "facility_id": facility_key, "device_id": device_key, "counterparty_id": counterparty_key, "category": code_key,
 }  # fmt: skip
 _SHOWN_CHARS: Final = 80
+_CONCERNS: Final = np.array([False, *(name in CONCERNS_A_DRAWDOWN and name != "drawdown" for name in KINDS)])
 _LABEL: Final = KINDS["label"]
 _MOVES_MONEY: Final = np.array([False, *(name in MOVES_MONEY for name in KINDS)])
 
@@ -90,6 +92,7 @@ class EventRows:
     payee: Ids
     ip: Ids  # addresses as written, each of which has a network
     currency: Ids
+    about_decision: Mask  # of settlements and labels of a decision: they reach the entities its request named
 
     def __len__(self) -> int:
         return len(self.row)
@@ -129,6 +132,7 @@ class _Reading:
         self._bad = list(batch.bad)
         self.ids = {name: self._ids(name) for name in COLUMNS if name.endswith("_id")}
         self.ids |= {name: self._ids(name) for name in ("ip", "category")}
+        self._event_keys = self.ids["event_id"].mapped(event_key, np.uint64)
 
     def result(self) -> EventBatch:
         """Convert what is sure, ask the API's parser about the rest, leave out what it refuses."""
@@ -144,9 +148,10 @@ class _Reading:
                 )
         events = EventRows(
             self._batch.rows[kept], records[kept], recorded_at[kept],
-            self.ids["event_id"].mapped(event_key, np.uint64)[kept], self.ids["customer_id"][kept],
+            self._event_keys[kept], self.ids["customer_id"][kept],
             self.ids["facility_id"][kept], self.ids["device_id"][kept], self.ids["counterparty_id"][kept],
             self.ids["ip"][kept], currency[kept],
+            self._about_decision(records)[kept],
         )  # fmt: skip
         return EventBatch(events, tuple(sorted(self._bad, key=lambda bad: bad.row)))
 
@@ -169,7 +174,7 @@ class _Reading:
             field = {"category": "code"}.get(column, column.removesuffix("_id"))
             records[field] = self.ids[column].mapped(key, RECORD[field])
         self._doubt(self.ids["ip"].mapped(_is_network, np.int8) < 0)
-        records["key"] = self.ids["event_id"].mapped(event_key, np.uint64)
+        records["key"] = self._event_keys
         self._references(records, recorded_at)
         return records, recorded_at, recorded_sure, currency
 
@@ -227,7 +232,8 @@ class _Reading:
         if not (decision.present.any() or about.present.any()):
             return
         keys = decision.mapped(_decision_key, np.uint64)
-        labels = (records["kind"] == _LABEL) & (decision.present != about.present)
+        kinds = np.minimum(records["kind"], len(KINDS))
+        labels = np.where(about.present, kinds == _LABEL, _CONCERNS[kinds]) & (decision.present != about.present)
         open_ = (records["status"] == APPROVED) | (records["status"] == HELD)
         draws = (records["kind"] == DRAWDOWN) & decision.present & ~about.present
         own = draws & open_ & self._decided
@@ -240,6 +246,10 @@ class _Reading:
         records["flags"] |= np.where(own, FLAG_DECIDED, 0).astype(np.uint8)
         records["key"] = np.where(own, keys, records["key"])
         records["value"] = np.where(own, recorded_at, records["value"])
+
+    def _about_decision(self, records: Records) -> Mask:
+        about = self.ids["decision_id"].present & (records["flags"] & FLAG_DECIDED == 0)
+        return about & ((records["kind"] == DRAWDOWN) | (records["kind"] == _LABEL))
 
     def _asked(self, i: int, recorded_sure: bool, recorded_at: int) -> Any:
         """The record that the API's own parser makes of a row. Raises _Wrong."""
@@ -319,7 +329,7 @@ def _column(field: str) -> str:
 
 def _is_network(ip: str) -> int:
     try:
-        network_of(ip)
+        network_of(address_of(ip))
     except ValueError:
         return -1
     return 1
@@ -327,10 +337,7 @@ def _is_network(ip: str) -> int:
 
 def _decision_key(decision_id: str) -> int:
     """The key of a decision's drawdown; 0 for a text that is no id of a decision."""
-    try:
-        return drawdown_key(decision_id)
-    except ValueError:
-        return 0
+    return 0 if partition_of_decision(decision_id) is None else drawdown_key(decision_id)
 
 
 def _exact(value: object) -> object:

@@ -1,0 +1,109 @@
+"""What a table holds: the features asked for, the plans that compute them, and where every number stands.
+
+    numbers = base numbers | numeric attributes | what the plans compute, one grain after the other
+
+A `TableSpec` can be sent to another process; the `Table` made of it holds the plans' buffers and cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from decision_service.core.errors import PolicyRejected
+from decision_service.core.features.catalogue import Catalogue, read_features
+from decision_service.core.features.plan import FeaturePlan
+from decision_service.core.features.plans import compile_plans
+from decision_service.core.policy import ATTRIBUTES_FILE, FEATURES_FOLDER, Policy
+from decision_service.core.rules.attributes import AttributeSpec, read_attributes
+from decision_service.core.source import Document, Findings, Place, nearest_name
+from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, Vocabulary
+from decision_service.core.zone import Zone, zone_named
+from decision_service.policy_files import read_directory
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """The definitions and the names that become columns."""
+
+    documents: Mapping[str, Document]
+    names: tuple[str, ...]
+    zone_name: str
+
+
+class Table:
+    """A spec, compiled."""
+
+    def __init__(self, spec: TableSpec) -> None:
+        self.names = spec.names
+        self.zone: Zone = zone_named(spec.zone_name)
+        catalogue, attributes = _compiled(spec.documents, Findings())
+        self.declared = attributes
+        numeric = {name: each for name, each in attributes.items() if each.spec.kind is not Kind.STRING}
+        inputs = [spec.name for spec in BASE_NUMBERS] + list(numeric)
+        slots = {name: i for i, name in enumerate(inputs)}
+        wanted = [name for name in spec.names if name not in slots]
+        plans = compile_plans(catalogue, wanted, slots, len(inputs), self.zone)
+        self.plans: Mapping[str, FeaturePlan] = plans.plans
+        self.link_grains = plans.link_grains
+        self.inputs = len(inputs)
+        self.width = len(inputs) + len(plans.names)
+        where = slots | {name: len(inputs) + i for i, name in enumerate(plans.names)}
+        self.gather = np.array([where[name] for name in spec.names], np.intp)
+        self.attribute_slots = {name: slots[name] for name in numeric}
+        self.ttl_ms = np.zeros(len(inputs), np.int64)
+        for name, each in numeric.items():
+            self.ttl_ms[slots[name]] = each.ttl_ms
+
+    def width_before(self, grain: str) -> int:
+        """How many numbers stand before those of a grain's plan."""
+        before = list(self.plans)[: list(self.plans).index(grain)]
+        return self.inputs + sum(len(self.plans[name].names) for name in before)
+
+
+def _compiled(documents: Mapping[str, Document], findings: Findings) -> tuple[Catalogue, dict[str, AttributeSpec]]:
+    """The catalogue and the declared attributes. Raises PolicyRejected."""
+    attributes = read_attributes(documents[ATTRIBUTES_FILE], findings) if ATTRIBUTES_FILE in documents else {}
+    base = Vocabulary({spec.name: spec for spec in (*BASE_NUMBERS, *BASE_STRINGS)})
+    base = base.with_names(*(attribute.spec for attribute in attributes.values()))
+    features = [document for name, document in sorted(documents.items()) if name.startswith(FEATURES_FOLDER)]
+    catalogue = read_features(features, base, findings)
+    if findings.errors:
+        raise PolicyRejected(findings.errors)
+    return catalogue, attributes
+
+
+def read_spec(rules: Path, names: Sequence[str] | None, zone_name: str) -> TableSpec:
+    """The features of a rules directory: `names`, or all that are not internal. PolicyRejected for an unknown name."""
+    findings = Findings()
+    documents = read_directory(rules, findings)
+    if findings.errors:
+        raise PolicyRejected(findings.errors)
+    catalogue, attributes = _compiled(documents, findings)
+    if names is None:
+        names = [spec.name for spec in catalogue.specs if not spec.internal and not spec.surge_of]
+    known = [*catalogue.by_name, *(spec.name for spec in BASE_NUMBERS)]
+    known += [name for name, each in attributes.items() if each.spec.kind is not Kind.STRING]
+    _check_names(names, known, rules, findings)
+    return TableSpec(documents, tuple(dict.fromkeys(names)), zone_name)
+
+
+def spec_of_policy(policy: Policy) -> TableSpec:
+    """Everything the rules, the recorded features and the scorecards of a policy use."""
+    scored = [name for slots in policy.score_slots for name in slots.scorecard.names]
+    used = [name for name in policy.plan.names if not policy.catalogue.by_name[name].internal]
+    return TableSpec(policy.documents, tuple(dict.fromkeys([*used, *scored])), policy.zone.name)
+
+
+def _check_names(names: Iterable[str], known: Sequence[str], rules: Path, findings: Findings) -> None:
+    for name in names:
+        if name not in known:
+            findings.error(
+                Place(str(rules), 1, 1), f"unknown feature `{name}`", nearest=nearest_name(name, known),
+                expected="a feature, a declared attribute or a number such as facility.outstanding",
+            )  # fmt: skip
+    if findings.errors:
+        raise PolicyRejected(findings.errors)
