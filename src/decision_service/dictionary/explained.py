@@ -269,6 +269,8 @@ class Explainer:
         if count >= max(wanted, 1 if counts_events(spec) else 0):
             return ""
         window = spec.variant.label or "its window"
+        if count == 0:
+            return f"no observations in {window}"
         return f"fewer than {max(wanted, 1)} observations in {window}: {count}"
 
     def _divides_by_nothing(self, spec: FeatureSpec) -> str:
