@@ -22,6 +22,7 @@ from decision_service.core import errors
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("serve", "run the service"),
     "demo": ("demo", "run the service with a generated portfolio and a few explained drawdowns"),
+    "import": ("import_history", "load facilities, attributes and histories of events into the store"),
     "replay": ("replay", "send a file of timed events through a running service"),
     "features": ("features", "list, show, check, explain and build features"),
     "explain": ("explain", "say why a running service decided so"),

@@ -38,10 +38,15 @@ class Progress:
         if self._terminal:
             self._stream.write("\n")
 
+    def _left(self, done: int, rate: float) -> str:
+        minutes, seconds = divmod(round(((self._total or 0) - done) / rate), 60)
+        return f"{minutes}:{seconds:02d}"
+
     def _write(self, done: int, note: str) -> None:
         self._shown = time.monotonic()
         share = f" of {self._total:,}" if self._total else ""
         rate = done / max(self.elapsed_s, 1e-9)
-        line = f"{done:,}{share} {self._what}, {rate:,.0f}/s{', ' + note if note else ''}"
+        left = f", {self._left(done, rate)} left" if self._total and 0 < done < self._total else ""
+        line = f"{done:,}{share} {self._what}, {rate:,.0f}/s{left}{', ' + note if note else ''}"
         self._stream.write(f"\r\x1b[2K{line}" if self._terminal else f"{line}\n")
         self._stream.flush()

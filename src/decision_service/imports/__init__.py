@@ -6,6 +6,7 @@
     chunk.py        the next events of one customer: judged, then one atomic commit
     crew.py         many customers at the same time, not too many
     events.py       a file of events into the store
+    terms.py        what an import works with and within
     snapshots.py    a file of facilities or attributes into the store
 
 Nothing here can count twice. An event is known by its key, a snapshot by its instant, so a row that is there already

@@ -12,16 +12,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from decision_service.tables.file import BadRow
-
 STATUSES: Final = ("accepted", "duplicate", "skipped", "rejected")
-REFUSALS_KEPT_MAX: Final = 1_000  # of one slice; beyond, it is judged again by the next run, with the same outcome
 
 
 class Refusal(NamedTuple):
@@ -48,12 +45,6 @@ class Account:
         self.counts["rejected"] += 1
         self.refusals.append(Refusal(row, column, reason))
 
-    def refuse_all(self, bad: Sequence[BadRow]) -> None:
-        """Count rows as rejected that are reported already; what is kept of them is bounded."""
-        self.counts["rejected"] += len(bad)
-        room = REFUSALS_KEPT_MAX + 1 - len(self.refusals)
-        self.refusals += [Refusal(one.row, one.column, one.reason) for one in bad[: max(0, room)]]
-
     def add(self, other: Account) -> None:
         """Take over another account."""
         self.counts.update(other.counts)
@@ -66,14 +57,10 @@ class Account:
         """How many rows this tells of."""
         return self.counts.total()
 
-    @property
-    def keepable(self) -> bool:
-        """Whether it is small enough to be kept in the store."""
-        return len(self.refusals) <= REFUSALS_KEPT_MAX
-
     def packed(self) -> bytes:
-        """As kept in the store."""
-        return orjson.dumps((self.counts, self.trimmed, self.links, self.refusals))
+        """As kept in the store, where nothing was refused."""
+        assert not self.counts["rejected"], "what is refused today may be right tomorrow: it is judged again"
+        return orjson.dumps((self.counts, self.trimmed, self.links))
 
     def shown(self) -> dict[str, Any]:
         """As reported."""
@@ -82,8 +69,8 @@ class Account:
 
 def unpack_account(stored: bytes) -> Account:
     """The inverse of `Account.packed`."""
-    counts, trimmed, links, refusals = orjson.loads(stored)
-    return Account(Counter(counts), trimmed, links, [Refusal(*refusal) for refusal in refusals])
+    counts, trimmed, links = orjson.loads(stored)
+    return Account(Counter(counts), trimmed, links)
 
 
 def total_of(accounts: Iterable[Account]) -> Account:

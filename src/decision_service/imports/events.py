@@ -2,65 +2,34 @@
 
 The account of a slice is kept in the store once all its customers are done. A later run on a file of the same content
 passes over the slices it finds there; where they have links and the entity logs are not done yet, it goes through them
-again for the links, and their first account stands.
+again for the links, and their first account stands. A slice in which anything was rejected is not kept, for that may be
+right next time (a facility that is known by then); nor is any trusted while the file has rows wrong in themselves.
 """
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-import numpy as np
-
-from decision_service.api.parse import Clock
 from decision_service.change import change_customer
 from decision_service.core.limits import EVENTS_PER_CALL_MAX
 from decision_service.imports.account import Account, total_of, unpack_account
 from decision_service.imports.chunk import chunks_of
 from decision_service.imports.crew import Crew
-from decision_service.imports.links import LinksByEntity, LinksKept, deliver, links_of
+from decision_service.imports.links import LinksByEntity, deliver, links_of
 from decision_service.imports.refused import RefusedRows, bad_rows
 from decision_service.imports.slices import SLICES, History, Slices, deal, histories
-from decision_service.recording import Retention
-from decision_service.store import Store
+from decision_service.imports.terms import BUDGET_S, TIMEOUT_S, Terms, import_id_of
 from decision_service.tables.events import open_events, read_events
 from decision_service.tables.file import TableFile
 
-BUDGET_S: Final = 60.0  # of one commit: nobody waits for it, and a server may be busy
-TIMEOUT_S: Final = 30.0
-MEMORY_BYTES_MAX: Final = 256 * 1_048_576  # of rows held; beyond, they go to files in the temporary directory
-DELIVERED: Final = SLICES  # kept when the entity logs are written: with the account of rows wrong in themselves
+DELIVERED: Final = SLICES  # kept beside the accounts of the slices: that the entity logs are written
+COMPLETE: Final = SLICES + 1  # the account of the whole file, when every row of it is in the store
 DELIVERIES_MAX: Final = 4
 FORMAT: Final = "events1"  # of the slices; another one would not find the customers where it left them
-
-
-class Watch(Protocol):
-    """Is told how far the work is."""
-
-    def __call__(self, stage: str, done: int, total: int | None) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What an import works with."""
-
-    store: Store
-    clock: Clock
-    retention: Retention
-    links_kept: LinksKept
-    watch: Watch
-    again: bool = False  # whether to go through what an earlier run finished
-    memory_bytes_max: int = MEMORY_BYTES_MAX
-
-
-def import_id_of(path: Path, sort: str) -> str:
-    """The id under which the import of a file's content is kept."""
-    with path.open("rb") as file:
-        return f"{sort}:{hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()}"
 
 
 async def import_events(path: Path, terms: Terms, refused: RefusedRows) -> Account:
@@ -90,39 +59,43 @@ class _EventImport:
     ) -> None:  # fmt: skip
         self._file, self._import_id, self._terms, self._refused = file, import_id, terms, refused
         self._done = {number: unpack_account(stored) for number, stored in kept.items()}
-        self._accounts = {number: account for number, account in self._done.items() if number < SLICES}
+        self._accounts: dict[int, Account] = {}
         self._slices = Slices(directory, terms.memory_bytes_max)
         self._links = LinksByEntity(directory, terms.memory_bytes_max)
         self._dealt = self._recorded = 0
 
     async def run(self) -> Account:
         """All of it, or what an earlier run left."""
-        earlier = total_of(self._accounts.values()).rows
-        wrong = Account()
-        if len(self._done) <= SLICES:
-            wrong = self._read()
-            await self._record_all()
-            await self._deliver_all()
-            await self._keep(DELIVERED, wrong)
-            wrong.refusals.clear()  # told already
-        total = total_of([*self._accounts.values(), self._done.get(DELIVERED, wrong)])
+        if (complete := self._done.get(COMPLETE)) is not None:
+            complete.earlier = complete.rows
+            return complete
+        wrong = self._read()
+        if wrong:  # by now some may be right, and be of any slice
+            self._done.clear()
+        await self._record_all()
+        await self._deliver_all()
+        total = total_of(self._accounts.values())
         for bad in bad_rows(self._file, total.refusals):
             self._refused.write(self._file.path, bad)
-        total.earlier = earlier
+        total.counts["rejected"] += wrong
+        total.earlier = total_of(self._done.values()).rows
+        if not wrong:
+            await self._keep(DELIVERED, Account())
+            await self._keep(COMPLETE, total)
         return total
 
     def _wanted(self, number: int) -> bool:
         done = self._done.get(number)
         return done is None or (done.links > 0 and DELIVERED not in self._done)
 
-    def _read(self) -> Account:
-        """Deal out the rows; the account of those that are wrong in themselves."""
-        wrong, read = Account(), 0
-        wanted = np.array([self._wanted(number) for number in range(SLICES)])
+    def _read(self) -> int:
+        """Deal out the rows; how many are wrong in themselves."""
+        wrong = read = 0
         for batch in read_events(self._file, self._terms.clock, decided=True):
             self._refused.write(self._file.path, batch.bad)
-            wrong.refuse_all(batch.bad)
-            self._dealt += deal(batch.events, self._slices, wanted)
+            wrong += len(batch.bad)
+            deal(batch.events, self._slices)
+            self._dealt += len(batch.events)
             read += len(batch.events) + len(batch.bad)
             self._terms.watch("events read", read, self._file.row_count)
         self._terms.watch("events read", read, read)
@@ -130,13 +103,15 @@ class _EventImport:
 
     async def _record_all(self) -> None:
         async with Crew() as crew:
-            for number in filter(self._wanted, range(SLICES)):
-                found = histories(self._slices.take(number))
+            for number in range(SLICES):
+                blocks = self._slices.take(number)
+                if not self._wanted(number):
+                    self._accounts[number] = self._done[number]
+                    continue
+                found = histories(blocks)
                 slice_ = _Slice(number, len(found))
                 for history in found:
                     await crew.start(self._record(history, slice_), self._weight(history))
-                if not found:
-                    await self._finish(slice_)
         self._terms.watch("events recorded", self._recorded, self._recorded)
 
     def _weight(self, history: History) -> int:
@@ -159,9 +134,10 @@ class _EventImport:
             await self._finish(slice_)
 
     async def _finish(self, slice_: _Slice) -> None:
-        if slice_.number not in self._done:  # the first account stands: in a second all would be duplicates
-            self._accounts[slice_.number] = slice_.account
-            await self._keep(slice_.number, slice_.account)
+        number = slice_.number
+        self._accounts[number] = self._done.get(number, slice_.account)  # the first stands: now all are duplicates
+        if number not in self._done:
+            await self._keep(number, slice_.account)
 
     async def _deliver_all(self) -> None:
         """Write the entity logs."""
@@ -174,5 +150,5 @@ class _EventImport:
                 self._terms.watch("links delivered", delivered, self._links.rows)
 
     async def _keep(self, number: int, account: Account) -> None:
-        if account.keepable:
+        if not account.counts["rejected"]:
             await self._terms.store.save_import(self._import_id, number, account.packed(), TIMEOUT_S)

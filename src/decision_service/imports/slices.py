@@ -136,19 +136,18 @@ def _load(file: io.BufferedReader) -> Any:
     return np.load(file, allow_pickle=False)
 
 
-def deal(events: EventRows, slices: Slices, wanted: npt.NDArray[np.bool_]) -> int:
-    """Put the events of a batch into their customers' slices, those of the wanted ones; how many those are."""
+def deal(events: EventRows, slices: Slices) -> None:
+    """Put the events of a batch into their customers' slices."""
     texts = np.array(events.customer.texts, object)
     numbers = np.array([slice_of(text) for text in events.customer.texts], np.int64)
     of_row = numbers[events.customer.codes]
     order = np.argsort(of_row, kind="stable")
     rows = rows_of(events)[order]
     bounds = np.searchsorted(of_row[order], np.arange(SLICES + 1))
-    for number in np.flatnonzero(wanted & (np.diff(bounds) > 0)).tolist():
+    for number in np.flatnonzero(np.diff(bounds)).tolist():
         block = rows[bounds[number] : bounds[number + 1]].copy()
         customers, block["customer"] = np.unique(block["customer"], return_inverse=True)
         slices.add(number, texts[customers].tolist(), block)
-    return int(np.count_nonzero(wanted[of_row]))
 
 
 def histories(blocks: Sequence[Block]) -> list[History]:
