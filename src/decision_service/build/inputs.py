@@ -14,7 +14,7 @@ import numpy.typing as npt
 from numba import njit
 
 from decision_service.build.dtypes import CURRENCIES, CURRENCY_INDEX, SCALES_BY_INDEX
-from decision_service.build.history import Ints, Logs, Records, Refused
+from decision_service.build.history import Ints, Records, Refused
 from decision_service.core import inputs as q
 from decision_service.core.event import facility_key
 from decision_service.core.limits import DAY_MS, HOUR_MS
@@ -71,11 +71,9 @@ class Inputs:
     """What is known of the customers of one partition, for questions in any order."""
 
     def __init__(
-        self, logs: Logs, snapshots: Records, values: Records, zone: Zone, timeout_ms: int, ttl_ms: Ints,
-        facilities_known: bool,
-    ) -> None:  # fmt: skip
+        self, snapshots: Records, values: Records, zone: Zone, timeout_ms: int, ttl_ms: Ints, facilities_known: bool
+    ) -> None:
         """`ttl_ms` has an entry for every input; those of attributes count."""
-        self.logs = logs
         self._snapshots, self._values = sorted_snapshots(snapshots), sorted_values(values)
         lines = np.stack([self._snapshots[name] for name in LINE_FIELDS], axis=1) if len(snapshots) else None
         self._lines = np.zeros((0, len(LINE_FIELDS)), np.int64) if lines is None else np.ascontiguousarray(lines)

@@ -211,7 +211,7 @@ def _write(job: Job, out: Path, say: Say, total: int) -> int:
         if table.num_rows:
             writer.write_table(table)
         written += table.num_rows
-        say("rows", int(batch.rows[-1]) if len(batch) else written, total)
+        say("table", int(batch.rows[-1]) if len(batch) else written, total)
     if writer is None:
         raise InvalidInput("at", f"{job.sources.questions.path.name} has no rows")
     writer.close()

@@ -12,12 +12,12 @@ A pass returns what there is to report. Nothing is kept between passes but what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -53,6 +53,9 @@ CHUNK: Final = 4_096  # questions answered at a time
 RECORDS: Final = 262_144  # of logs copied for them, about
 _LAST_ROW: Final = 2**62
 """After every row of the events' file."""
+
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,16 @@ class Report:
     bad: dict[str, list[BadRow]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def timed(self, what: str, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Count the seconds that making each item takes."""
+        following = iter(items)
+        while True:
+            with self.time(what):
+                item = next(following, None)
+            if item is None:
+                return
+            yield item
+
     @contextmanager
     def time(self, what: str) -> Iterator[None]:
         """Count the seconds of a block."""
@@ -143,12 +156,13 @@ def read_events_part(job: Job, part: tuple[int, int]) -> Report:
     report = Report()
     by_customer = job.spill("events", EVENT)
     by_event = job.spill("owners", OWNER)
-    for batch in read_events(job.sources.events, job.clock, part=part, decided=True):
-        packed = _packed(batch.events)
-        by_customer.write(packed, packed["owner"])
-        if job.owners_unknown:
-            owners = owners_of(packed)
-            by_event.write(owners, owners["event"])
+    for batch in report.timed("read", read_events(job.sources.events, job.clock, part=part, decided=True)):
+        with report.time("spill"):
+            packed = _packed(batch.events)
+            by_customer.write(packed, packed["owner"])
+            if job.owners_unknown:
+                owners = owners_of(packed)
+                by_event.write(owners, owners["event"])
         report.events += len(packed)
         report.bad.setdefault("events", []).extend(batch.bad)
     return report
@@ -169,10 +183,11 @@ def _packed(rows: EventRows) -> Records:
 def read_questions_part(job: Job, part: tuple[int, int]) -> Report:
     """Spill a part of the questions by customer; those that name an event alone by event."""
     report = Report()
-    for questions, bad in questions_of(job.sources.questions, part):
+    for questions, bad in report.timed("read", questions_of(job.sources.questions, part)):
         known = questions["owner"] != 0
-        job.spill("questions", QUESTION).write(questions[known], questions["owner"][known])
-        job.spill("unowned", QUESTION).write(questions[~known], questions["event"][~known])
+        with report.time("spill"):
+            job.spill("questions", QUESTION).write(questions[known], questions["owner"][known])
+            job.spill("unowned", QUESTION).write(questions[~known], questions["event"][~known])
         report.bad.setdefault("questions", []).extend(bad)
     return report
 
@@ -220,39 +235,74 @@ def name_owners(job: Job, partition: int) -> Report:
 def answer_customers(job: Job, partition: int) -> Report:
     """Fill request rows and inputs of a partition's questions; answer them, or send them to the first link grain."""
     table, report = table_of(job), Report()
-    events, refused, report.repeated = cleaned(job.spill("events", EVENT).read(partition))
-    report.refuse("events", refused)
-    for grain in table.link_grains:
-        _send_to_entities(job, grain, events)
-    questions = job.spill("questions", QUESTION).read(partition)
-    questions, bound_ms, before_row, refused = _placed(questions, events)
-    report.refuse("questions", refused)
-    logs = Logs(events, job.keeping)
-    inputs = Inputs(
-        logs, job.spill("snapshots", SNAPSHOT).read(partition), job.spill("values", VALUE).read(partition),
-        table.zone, job.reservation_timeout_ms, table.ttl_ms, job.sources.facilities is not None,
-    )  # fmt: skip
-    begins, ends = logs.seen_by(questions["owner"], bound_ms, before_row)
-    order = np.lexsort((ends, begins, questions["owner"]))
+    with report.time("order"):
+        events, refused, report.repeated = cleaned(job.spill("events", EVENT).read(partition))
+        report.refuse("events", refused)
+        for grain in table.link_grains:
+            _send_to_entities(job, grain, events)
+        questions = job.spill("questions", QUESTION).read(partition)
+        questions, bound_ms, before_row, refused = _placed(questions, events)
+        report.refuse("questions", refused)
+        logs = Logs(events, job.keeping)
+        begins, ends = logs.seen_by(questions["owner"], bound_ms, before_row)
+        order = np.lexsort((ends, begins, questions["owner"]))
+    inputs = _inputs_of(job, table, partition)
     for chosen in chunks(begins, ends, order, CHUNK, RECORDS):
         asked = questions[chosen]
-        words, starts, stops = logs.words(begins[chosen], ends[chosen])
-        rows, numbers, answerable, refused = inputs.fill(asked, words, starts, stops, bound_ms[chosen])
+        with report.time("logs"):
+            words, starts, stops = logs.words(begins[chosen], ends[chosen])
+        with report.time("inputs"):
+            rows, numbers, answerable, refused = inputs.fill(asked, words, starts, stops, bound_ms[chosen])
         report.refuse("questions", refused)
+        if not answerable.all():
+            rows, numbers, asked = rows[answerable], numbers[answerable], asked[answerable]
+            starts, stops, chosen = starts[answerable], stops[answerable], chosen[answerable]
         if table.link_grains:
-            waiting = np.zeros(len(asked), work_dtype(table.inputs))
-            for name in ("row", "owner", *(f"{grain}_link" for grain in LINK_GRAINS)):
-                waiting[name] = asked[name]
-            waiting["recorded_at_ms"], waiting["before_row"] = bound_ms[chosen], before_row[chosen]
-            waiting["words"], waiting["numbers"] = rows, numbers
-            _send_on(job, table, CUSTOMER, waiting[answerable])
+            with report.time("spill"):
+                _send_on(job, table, CUSTOMER, _waiting(asked, rows, numbers, bound_ms[chosen], before_row[chosen]))
         else:
-            wide = np.full((int(answerable.sum()), table.width), np.nan)
-            wide[:, : table.inputs] = numbers[answerable]
-            rows, starts, stops = np.ascontiguousarray(rows[answerable]), starts[answerable], stops[answerable]
-            table.plans[CUSTOMER].compute_many(words, starts, stops, rows, wide)
-            _tell(job, table, asked["row"][answerable], wide)
+            _answer(job, table, report, asked["row"], _Seen(words, starts, stops, rows), numbers)
     return report
+
+
+def _inputs_of(job: Job, table: Table, partition: int) -> Inputs:
+    return Inputs(
+        job.spill("snapshots", SNAPSHOT).read(partition), job.spill("values", VALUE).read(partition), table.zone,
+        job.reservation_timeout_ms, table.ttl_ms, job.sources.facilities is not None,
+    )  # fmt: skip
+
+
+def _waiting(asked: Records, rows: Records, numbers: Records, bound_ms: Records, before_row: Records) -> Records:
+    """Questions as they go from grain to grain."""
+    waiting = np.zeros(len(asked), work_dtype(numbers.shape[1]))
+    for name in ("row", "owner", *(f"{grain}_link" for grain in LINK_GRAINS)):
+        waiting[name] = asked[name]
+    waiting["recorded_at_ms"], waiting["before_row"] = bound_ms, before_row
+    waiting["words"], waiting["numbers"] = rows, numbers
+    return waiting
+
+
+class _Seen(NamedTuple):
+    """What the kernel is told of questions: `words[starts:ends]` and the request rows."""
+
+    words: Records
+    starts: Records
+    ends: Records
+    rows: Records
+
+
+def _answer(job: Job, table: Table, report: Report, rows: Records, seen: _Seen, numbers: Records) -> None:
+    """Compute the customer's plan behind the numbers known so far, and tell the features asked for."""
+    with report.time("kernel"):
+        wide = np.full((len(rows), table.width), np.nan)
+        wide[:, : numbers.shape[1]] = numbers
+        table.plans[CUSTOMER].compute_many(
+            seen.words, seen.starts, seen.ends, np.ascontiguousarray(seen.rows), wide
+        )  # fmt: skip
+    with report.time("write"):
+        answers = np.zeros(len(rows), job.answers.dtype)
+        answers["row"], answers["values"] = rows, wide[:, table.gather]
+        job.answers.write_sparse(answers, (rows - 1) // job.rows_per_group)
 
 
 def _placed(questions: Records, events: Records) -> tuple[Records, Records, Records, Refused]:
@@ -322,62 +372,60 @@ def _send_on(job: Job, table: Table, grain: str, waiting: Records) -> None:
 def follow_links(job: Job, grain: str, partition: int) -> Report:
     """Compute the features of one link grain for the questions that name one of a partition's entities."""
     table, report = table_of(job), Report()
-    before, plan = table.width_before(grain), table.plans[grain]
-    after = before + len(plan.names)
-    spill = job.spill(f"work-{grain}", work_dtype(before))
-    waiting = spill.read(partition)
-    events = in_order(job.spill(f"events-{grain}", ENTITY_EVENT).read(partition))
-    events = taken_by_entities(events, job.links_max)
-    logs = Logs(events, Keeping.of_entities(job.links_max), 1 + LINK_GRAINS.index(grain))
-    entity = waiting[f"{grain}_link"]
-    begins, ends = logs.seen_by(entity, waiting["recorded_at_ms"].copy(), waiting["before_row"].copy())
-    order = np.lexsort((ends, begins, entity))
+    spill = job.spill(f"work-{grain}", work_dtype(table.width_before(grain)))
+    with report.time("order"):
+        waiting = spill.read(partition)
+        events = in_order(job.spill(f"events-{grain}", ENTITY_EVENT).read(partition))
+        events = taken_by_entities(events, job.links_max)
+        logs = Logs(events, Keeping.of_entities(job.links_max), 1 + LINK_GRAINS.index(grain))
+        entity = waiting[f"{grain}_link"]
+        begins, ends = logs.seen_by(entity, waiting["recorded_at_ms"].copy(), waiting["before_row"].copy())
+        order = np.lexsort((ends, begins, entity))
     for chosen in chunks(begins, ends, order, CHUNK, RECORDS):
-        asked = waiting[chosen]
-        wide = np.full((len(asked), after), np.nan)
-        wide[:, :before] = asked["numbers"]
-        named = np.flatnonzero(entity[chosen])
-        if len(named):
-            words, starts, stops = logs.words(begins[chosen][named], ends[chosen][named])
-            computed = np.ascontiguousarray(wide[named])
-            plan.compute_many(words, starts, stops, np.ascontiguousarray(asked["words"][named]), computed)
-            wide[named] = computed
-        onwards = np.zeros(len(asked), work_dtype(after))
-        for name in asked.dtype.names or ():
-            if name != "numbers":
-                onwards[name] = asked[name]
-        onwards["numbers"] = wide
-        _send_on(job, table, grain, onwards)
+        with report.time("kernel"):
+            onwards = _followed(table, grain, logs, waiting[chosen], begins[chosen], ends[chosen])
+        with report.time("spill"):
+            _send_on(job, table, grain, onwards)
     spill.drop(partition)
     return report
+
+
+def _followed(table: Table, grain: str, logs: Logs, waiting: Records, begins: Records, ends: Records) -> Records:
+    """The questions with the numbers of one more grain; null where none of its entities is named."""
+    before, plan = table.width_before(grain), table.plans[grain]
+    onwards = np.zeros(len(waiting), work_dtype(before + len(plan.names)))
+    for name in waiting.dtype.names or ():
+        if name != "numbers":
+            onwards[name] = waiting[name]
+    numbers = np.full((len(waiting), before + len(plan.names)), np.nan)
+    numbers[:, :before] = waiting["numbers"]
+    named = np.flatnonzero(waiting[f"{grain}_link"])
+    if len(named):
+        words, starts, stops = logs.words(begins[named], ends[named])
+        computed = np.ascontiguousarray(numbers[named])
+        plan.compute_many(words, starts, stops, np.ascontiguousarray(waiting["words"][named]), computed)
+        numbers[named] = computed
+    onwards["numbers"] = numbers
+    return onwards
 
 
 def finish(job: Job, partition: int) -> Report:
     """Compute the customer's plan for questions that have been to every link grain."""
     table, report = table_of(job), Report()
-    before = table.width_before(CUSTOMER)
-    spill = job.spill(f"work-{CUSTOMER}", work_dtype(before))
-    waiting = spill.read(partition)
-    events, _, _ = cleaned(job.spill("events", EVENT).read(partition))
-    logs = Logs(events, job.keeping)
-    begins, ends = logs.seen_by(waiting["owner"], waiting["recorded_at_ms"].copy(), waiting["before_row"].copy())
-    order = np.lexsort((ends, begins, waiting["owner"]))
+    spill = job.spill(f"work-{CUSTOMER}", work_dtype(table.width_before(CUSTOMER)))
+    with report.time("order"):
+        waiting = spill.read(partition)
+        events, _, _ = cleaned(job.spill("events", EVENT).read(partition))
+        logs = Logs(events, job.keeping)
+        begins, ends = logs.seen_by(waiting["owner"], waiting["recorded_at_ms"].copy(), waiting["before_row"].copy())
+        order = np.lexsort((ends, begins, waiting["owner"]))
     for chosen in chunks(begins, ends, order, CHUNK, RECORDS):
         asked = waiting[chosen]
-        words, starts, stops = logs.words(begins[chosen], ends[chosen])
-        wide = np.full((len(asked), table.width), np.nan)
-        wide[:, :before] = asked["numbers"]
-        table.plans[CUSTOMER].compute_many(words, starts, stops, np.ascontiguousarray(asked["words"]), wide)
-        _tell(job, table, asked["row"], wide)
+        with report.time("logs"):
+            seen = _Seen(*logs.words(begins[chosen], ends[chosen]), asked["words"])
+        _answer(job, table, report, asked["row"], seen, asked["numbers"])
     spill.drop(partition)
     return report
-
-
-def _tell(job: Job, table: Table, rows: Records, numbers: Any) -> None:
-    """Leave the features asked for with the group of rows of the table that they belong to."""
-    answers = np.zeros(len(rows), job.answers.dtype)
-    answers["row"], answers["values"] = rows, numbers[:, table.gather]
-    job.answers.write_sparse(answers, (rows - 1) // job.rows_per_group)
 
 
 assert tuple(ENTITY_COLUMNS) == LINK_GRAINS
