@@ -112,6 +112,7 @@ class Started:
     customers: Customers
     active: ActivePolicy
     linker: Linker
+    meters: Meters
 
 
 Run = Callable[..., Any]
@@ -135,7 +136,7 @@ def run(rules: Path, clock: Clock, tmp_path: Path) -> Run:
                 linker = Linker(used, meters, clock, 16, 1_024, 400 * DAY_MS)
                 decisions = DecisionService(used, active, meters, 16, retention, linker, 1_000, clock)
                 customers = Customers(used, active, retention, linker, clock)
-                return await test(Started(used, decisions, customers, active, linker))
+                return await test(Started(used, decisions, customers, active, linker, meters))
             finally:
                 await active.close()
                 await used.close()
