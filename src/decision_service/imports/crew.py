@@ -1,5 +1,7 @@
 """Many customers at the same time, not too many: work is given out while there is room, the first failure ends it.
 
+A customer whom others change all the time, or a store that restarts, is no failure yet: `change_patiently` tries again.
+
 Room is counted in weight as well as in tasks, because what travels to the store at one time is bounded
 (`store.lane.UNSENT_BYTES_MAX`). Something heavier than the whole room goes when it is alone.
 """
@@ -11,6 +13,12 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Final
 
+from decision_service.change import Plan, Prepare, change_customer
+from decision_service.core.errors import Conflict, OutcomeUnknown, StoreUnavailable
+from decision_service.store import Store
+
+BUDGET_S: Final = 30.0  # of one attempt: nobody waits for it, and a server may be busy
+PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 TASKS_MAX: Final = 48
 WEIGHT_MAX: Final = 32_768  # records on their way: 2 MB in the logs, as much in the outbox, up to half more in links
 
@@ -54,3 +62,15 @@ class Crew:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def change_patiently(store: Store, customer_id: str, plan: Plan, prepare: Prepare | None = None) -> None:
+    """Change a customer, several times if need be. StoreError, Conflict in the end."""
+    for pause_s in PAUSES_S:
+        try:
+            await change_customer(store, customer_id, plan, BUDGET_S, prepare)
+        except (Conflict, StoreUnavailable, OutcomeUnknown):
+            await asyncio.sleep(pause_s)
+        else:
+            return
+    await change_customer(store, customer_id, plan, BUDGET_S, prepare)

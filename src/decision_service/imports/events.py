@@ -14,15 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from decision_service.change import change_customer
 from decision_service.core.limits import EVENTS_PER_CALL_MAX
 from decision_service.imports.account import Account, total_of, unpack_account
 from decision_service.imports.chunk import chunks_of
-from decision_service.imports.crew import Crew
+from decision_service.imports.crew import Crew, change_patiently
 from decision_service.imports.links import LinksByEntity, deliver, links_of
 from decision_service.imports.refused import RefusedRows, bad_rows
 from decision_service.imports.slices import SLICES, History, Slices, deal, histories
-from decision_service.imports.terms import BUDGET_S, TIMEOUT_S, Terms, import_id_of
+from decision_service.imports.terms import TIMEOUT_S, Terms, import_id_of
 from decision_service.tables.events import open_events, read_events
 from decision_service.tables.file import TableFile
 
@@ -122,7 +121,7 @@ class _EventImport:
     async def _record(self, history: History, slice_: _Slice) -> None:
         """Record one customer's history; with the last customer of a slice the slice is done."""
         for chunk in chunks_of(history, self._terms.retention):
-            await change_customer(self._terms.store, chunk.customer_id, chunk.plan, BUDGET_S)
+            await change_patiently(self._terms.store, chunk.customer_id, chunk.plan)
             links = links_of(chunk.customer_id, chunk.rows[chunk.taken], chunk.records[chunk.taken])
             self._links.add(links)
             slice_.account.add(chunk.account)

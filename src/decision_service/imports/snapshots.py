@@ -14,14 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-from decision_service.change import change_customer
 from decision_service.core.errors import Conflict, InvalidInput
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.state import CustomerState
 from decision_service.imports.account import Account, total_of, unpack_account
-from decision_service.imports.crew import Crew
+from decision_service.imports.crew import Crew, change_patiently
 from decision_service.imports.refused import RefusedRows, bad_rows
-from decision_service.imports.terms import BUDGET_S, TIMEOUT_S, Terms, import_id_of
+from decision_service.imports.terms import TIMEOUT_S, Terms, import_id_of
 from decision_service.snapshots import facility_entry, is_news, newer_attributes
 from decision_service.store import Commit, Store
 from decision_service.tables.attributes import Declared, Value, open_attributes, read_attributes
@@ -109,12 +108,9 @@ async def _import(
 
 
 async def _change(changes: Mapping[str, Change], store: Store) -> Account:
-    async def change(customer_id: str, one: Change) -> None:
-        await change_customer(store, customer_id, one.plan, BUDGET_S, one.prepare)
-
     async with Crew() as crew:
         for customer_id, one in changes.items():
-            await crew.start(change(customer_id, one))
+            await crew.start(change_patiently(store, customer_id, one.plan, one.prepare))
     return total_of(one.account for one in changes.values())
 
 

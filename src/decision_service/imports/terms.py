@@ -12,7 +12,6 @@ from decision_service.imports.links import LinksKept
 from decision_service.recording import Retention
 from decision_service.store import Store
 
-BUDGET_S: Final = 60.0  # of one commit: nobody waits for it, and a server may be busy
 TIMEOUT_S: Final = 30.0
 MEMORY_BYTES_MAX: Final = 256 * 1_048_576  # of rows held; beyond, they go to files in the temporary directory
 
