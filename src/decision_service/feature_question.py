@@ -12,16 +12,17 @@ from typing import Final
 
 from decision_service.api.fields import DECIMAL_TEXT
 from decision_service.core.errors import InvalidInput
-from decision_service.core.event import CHANNELS
+from decision_service.core.event import CHANNELS, drawdown_key, event_key
 from decision_service.core.facility import Facility
 from decision_service.core.limits import ID_CHARS_MAX
-from decision_service.core.links import network_of
+from decision_service.core.links import address_of
 from decision_service.core.money import to_minor
 from decision_service.core.request import DrawdownRequest
 from decision_service.core.source import nearest_name
 from decision_service.core.state import CustomerState
+from decision_service.store.keys import partition_of_decision
 
-NAMED: Final = ("facility_id", "channel", "device_id", "counterparty_id", "purpose", "ip")
+NAMED: Final = ("facility_id", "channel", "device_id", "counterparty_id", "purpose", "ip", "loan_id")
 TEXTS: Final = ("amount", *NAMED)
 """What a question may name besides customer, feature and instant."""
 
@@ -39,11 +40,12 @@ class FeatureQuestion:
     counterparty_id: str | None = None
     purpose: str | None = None
     ip: str | None = None
+    loan_id: str | None = None  # of a decision, or of the event of a drawdown
 
 
 def read_question(customer_id: str, at_ms: int | None, texts: Mapping[str, str]) -> FeatureQuestion:
     """The question in texts by name (of TEXTS). InvalidInput names what is wrong."""
-    for name in ("facility_id", "device_id", "counterparty_id", "purpose"):
+    for name in ("facility_id", "device_id", "counterparty_id", "purpose", "loan_id"):
         if name in texts and not 1 <= len(texts[name]) <= ID_CHARS_MAX:
             raise InvalidInput(name, f"must have 1 to {ID_CHARS_MAX} characters")
     amount, channel = texts.get("amount", "0"), texts.get("channel")
@@ -54,7 +56,7 @@ def read_question(customer_id: str, at_ms: int | None, texts: Mapping[str, str])
         raise InvalidInput("channel", "unknown channel" + (f": did you mean {near}?" if near else ""))
     if "ip" in texts:
         try:
-            network_of(texts["ip"])
+            address_of(texts["ip"])
         except ValueError:
             raise InvalidInput("ip", "must be an IPv4 or IPv6 address") from None
     named = {name: texts[name] for name in NAMED if name in texts}
@@ -68,8 +70,13 @@ def imagined_request(question: FeatureQuestion, facility: Facility, t_ms: int) -
         amount_minor=to_minor(question.amount, facility.currency, "amount", zero_allowed=True),
         currency=facility.currency, occurred_at_ms=t_ms, channel=question.channel, device_id=question.device_id,
         counterparty_id=question.counterparty_id, purpose=question.purpose, geo=None, term_months=None, facility=None,
-        fingerprint=b"", body=b"", ip=question.ip,
+        fingerprint=b"", body=b"", ip=question.ip, loan=loan_key(question.loan_id) if question.loan_id else 0,
     )  # fmt: skip
+
+
+def loan_key(loan_id: str) -> int:
+    """Key of a drawdown by the id of its decision, or by that of its event if core banking told of it."""
+    return event_key(loan_id) if partition_of_decision(loan_id) is None else drawdown_key(loan_id)
 
 
 def facility_for(customer_id: str, state: CustomerState, facility_id: str | None, t_ms: int) -> Facility:

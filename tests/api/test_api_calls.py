@@ -18,6 +18,8 @@ from decision_service.api.app import create_app
 from decision_service.api.parse import Clock, parse_decision
 from decision_service.api.routes import ROUTES
 from decision_service.core.errors import DeadlineExceeded, OutcomeUnknown, StoreUnavailable
+from decision_service.core.event import drawdown_key, event_key
+from decision_service.core.links import log_name, log_names
 from decision_service.feature_question import FeatureQuestion
 
 CLOCK = Clock(NOW_MS, 300_000, 30 * 86_400_000)
@@ -78,6 +80,14 @@ def test_the_same_content_has_one_fingerprint(same: dict[str, Any]) -> None:
     assert fingerprint(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode()) == fingerprint(DRAWDOWN)
 
 
+def test_an_address_has_one_form() -> None:
+    """An address written in another way is the same content; another address is not; without one nothing changed since
+    requests could name one."""
+    one, same, other = (fingerprint({**DRAWDOWN, "ip": ip}) for ip in ("2001:DB8::0:1", "2001:db8::1", "2001:db8::2"))
+    assert one == same != other
+    assert fingerprint({**DRAWDOWN, "ip": None}).hex() == "f13bf1e235dac0a0f4c87c01dd2ac19a"
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -103,6 +113,8 @@ def test_the_same_content_has_one_fingerprint(same: dict[str, Any]) -> None:
         {"customer_id": "C-1"},
         {"device_id": "c-1"},
         {"counterparty_id": "c-1"},
+        {"ip": "203.0.113.7"},
+        {"ip": "c0a8::1"},
     ],
 )
 def test_other_content_has_another_fingerprint(other: dict[str, Any]) -> None:
@@ -224,6 +236,29 @@ def test_events_are_answered_one_by_one_in_order(tmp_path: Path) -> None:
     assert [e["event_id"] for e in told["events"]] == [f"e-{i}" for i in range(1_000)]
 
 
+def test_what_events_concern_and_name_reaches_the_service(tmp_path: Path) -> None:
+    """A label concerns a decision or an event, a repayment the draw it pays back; entities are named by their logs."""
+    decision = "d07fa191cd2ab1d9fa83ba7cc12997cb95b7"
+    label = {**EVENT, "kind": "label", "amount": None, "currency": None, "category": "fraud"}
+    named = {"device_id": "d-1", "counterparty_id": "m-1", "ip": "203.0.113.7"}
+
+    async def go(opened: Office) -> Any:
+        events = [
+            {**label, "decision_id": decision},
+            {**label, "about_event_id": "e-0", **named},
+            {**EVENT, "decision_id": decision, "ip": "203.0.113.99"},
+        ]
+        told = (await opened.client.post("/v1/events", json={"events": events})).json()
+        assert told["accepted"] == 3, told
+        return opened.customers.events
+
+    of_decision, of_event, repayment = play(tmp_path, go)
+    assert of_decision.event.settles == repayment.event.settles == drawdown_key(decision)
+    assert of_event.event.settles == event_key("e-0")
+    assert (of_decision.names, of_event.names) == ((), log_names(**named))
+    assert repayment.names == (log_name("ip", "203.0.113.7"),)
+
+
 def test_attributes_are_taken_over(tmp_path: Path) -> None:
     """Numbers and strings of declared names reach the service with their instants."""
 
@@ -259,7 +294,7 @@ def test_a_feature_is_explained_for_a_request_one_imagines(tmp_path: Path) -> No
     async def go(opened: Office) -> Any:
         url = "/v1/customers/c-1/features/vel_req_cnt_10m"
         named = "amount=12.50&device_id=d-1&counterparty_id=m-1&channel=app&ip=10.0.0.1&purpose=travel&deep=true"
-        assert (await opened.client.get(f"{url}?{named}")).status_code == 200
+        assert (await opened.client.get(f"{url}?{named}&loan_id=e-1")).status_code == 200
         wrong = ("amount=x", "channel=ap", "ip=10.0.0", "deep=1", "device_id=", "at=yesterday", "colour=red")
         told = [(await opened.client.get(f"{url}?{text}")).json()["field"] for text in wrong]
         return opened.customers.asked_features, told
@@ -267,7 +302,7 @@ def test_a_feature_is_explained_for_a_request_one_imagines(tmp_path: Path) -> No
     asked, told = play(tmp_path, go)
     question = FeatureQuestion(
         "c-1", amount=Decimal("12.50"), channel="app", device_id="d-1", counterparty_id="m-1", purpose="travel",
-        ip="10.0.0.1",
+        ip="10.0.0.1", loan_id="e-1",
     )  # fmt: skip
     assert asked == [(question, "vel_req_cnt_10m", True)]
     assert told == ["amount", "channel", "ip", "deep", "device_id", "at", "colour"]

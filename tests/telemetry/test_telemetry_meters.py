@@ -8,6 +8,8 @@ import logging
 import queue
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,10 +29,22 @@ meters = Meters(Path(sys.argv[1]), ("POST /v1/decisions", "GET /livez"))
 meters.count_decision("hold", "full")
 meters.move_in_flight(1)
 meters.observe_stage(0, 0.5)
+meters.set_links_waiting(2, 9.0)
 meters.set_policy("other", "2")
 print("counted", flush=True)
 sys.stdin.read()
 """
+
+
+@contextmanager
+def other_worker(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another worker that has counted, until the block ends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER_WORKER, str(directory)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"counted\n"
+        yield other
 
 
 def samples(meters: Meters) -> dict[str, float]:
@@ -57,6 +71,9 @@ def test_what_is_counted_is_shown(tmp_path: Path) -> None:
     meters.count_reload(True)
     meters.count_reload(False)
     meters.count_rate_limited()
+    meters.count_links("appended", 7)
+    meters.count_link_missed("payee")
+    meters.set_links_waiting(3, 2.5)
     meters.count_request("POST /v1/decisions", 422)
     meters.set_policy("9f2c", "2026.11.1")
     assert counted(meters, "decisions_total", decision="hold", rung="static", replayed="false") == 1
@@ -69,6 +86,9 @@ def test_what_is_counted_is_shown(tmp_path: Path) -> None:
         == 1
     )
     assert counted(meters, "rate_limited_total") == 1
+    assert counted(meters, "links_total", result="appended") == 7
+    assert counted(meters, "links_missed_total", grain="payee") == 1
+    assert (counted(meters, "links_waiting"), counted(meters, "link_lag_seconds")) == (3, 2.5)
     assert counted(meters, "http_requests_total", method="POST", route="/v1/decisions", status="422") == 1
     assert counted(meters, "policy_info", id="9f2c", label="2026.11.1") == 1
     meters.close()
@@ -88,6 +108,17 @@ def test_latencies_are_cumulative_buckets(tmp_path: Path) -> None:
     assert counted(meters, "stage_seconds_sum", stage="score") == pytest.approx(60.00435)
     assert STAGES[Stage.TOTAL] == "total"
     meters.close()
+
+
+def test_the_largest_lag_of_all_workers_is_shown(tmp_path: Path) -> None:
+    """Entries that wait are added up over workers, their ages are not."""
+    mine = Meters(tmp_path, ROUTES)
+    mine.set_links_waiting(3, 1.5)
+    with other_worker(tmp_path):
+        assert (counted(mine, "links_waiting"), counted(mine, "link_lag_seconds")) == (5, 9.0)
+        mine.set_links_waiting(3, 12.0)
+        assert counted(mine, "link_lag_seconds") == 12.0
+    mine.close()
 
 
 def test_labels_are_bounded(tmp_path: Path) -> None:
@@ -110,11 +141,7 @@ def test_workers_are_added_up_and_a_dead_one_is_not_forgotten(tmp_path: Path) ->
     mine.count_decision("hold", "full")
     mine.move_in_flight(2)
     mine.set_policy("mine", "1")
-    with subprocess.Popen(
-        [sys.executable, "-c", OTHER_WORKER, str(tmp_path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"counted\n"
+    with other_worker(tmp_path) as other:
         hold = {"decision": "hold", "rung": "full", "replayed": "false"}
         assert counted(mine, "decisions_total", **hold) == 2
         assert counted(mine, "requests_in_flight") == 3

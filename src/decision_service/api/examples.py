@@ -13,6 +13,7 @@ DECISION: Final[dict[str, Any]] = {
     "channel": "app",
     "device_id": "d-77",
     "counterparty_id": "m-310",
+    "ip": "203.0.113.7",
     "purpose": "consumption",
     "geo": {"lat": 31.23, "lon": 121.47, "accuracy_m": 20},
     "term_months": 12,
@@ -66,7 +67,15 @@ EVENTS: Final[dict[str, Any]] = {
             "currency": "CNY",
             "occurred_at": "2026-11-05T09:30:00+08:00",
             "channel": "app",
-        }
+        },
+        {
+            "event_id": "fraud-17",
+            "customer_id": "c-1001",
+            "kind": "label",
+            "category": "fraud",
+            "occurred_at": "2026-11-06T10:00:00+08:00",
+            "decision_id": "d07fa191cd2ab1d9fa83ba7cc12997cb95b7",
+        },
     ]
 }
 ATTRIBUTES: Final[dict[str, Any]] = {"bureau_inquiries_30d": {"value": 2, "as_of": "2026-11-20T18:00:00+08:00"}}

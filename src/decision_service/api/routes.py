@@ -74,6 +74,7 @@ _QUESTION_QUERY: Final = (
     Query("counterparty_id", _ID_SCHEMA, "Payee of the imagined request."),
     Query("purpose", _ID_SCHEMA, "Declared purpose of the imagined request."),
     Query("ip", {"type": "string"}, "Address of the imagined request."),
+    Query("loan_id", _ID_SCHEMA, "For features of a loan: the id of its decision, or of its drawdown event."),
 )
 _FEATURE_QUERY: Final = (
     Query("names", {"type": "string"}, "Comma-separated feature names; all by default."), *_QUESTION_QUERY

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("facility", "the credit line; the first by default"), ("device-id", "device of the imagined request"),
         ("counterparty-id", "payee of the imagined request"), ("ip", "address of the imagined request"),
         ("amount", "its amount, major units (0)"), ("channel", "its channel"), ("purpose", "its purpose"),
+        ("loan-id", "the loan: id of its decision, or of its drawdown event"),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", dest="facility_id" if name == "facility" else None, help=what)
     parser.add_argument("--deep", action="store_true", help="explain the features it is made of as well")
