@@ -26,9 +26,11 @@ import numpy.typing as npt
 
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.features.catalogue import Catalogue, read_features
+from decision_service.core.features.lint import lint_features
 from decision_service.core.features.plan import FeaturePlan, compile_plan
 from decision_service.core.features.plans import FeaturePlans, compile_plans
 from decision_service.core.inputs import REQUEST_WORDS, RequestWords
+from decision_service.core.limits import RETENTION_MS
 from decision_service.core.rules.attributes import AttributeSpec, read_attributes
 from decision_service.core.rules.compile import RuleSet, compile_rule_set
 from decision_service.core.rules.schema import RuleSetSpec, read_rule_set
@@ -166,14 +168,14 @@ def compile_policy(
     base = Vocabulary({s.name: s for s in (*BASE_NUMBERS, *BASE_STRINGS)}).with_names(
         *(a.spec for a in attributes.values())
     )
-    catalogue = read_features(
-        [d for name, d in sorted(documents.items()) if name.startswith(FEATURES_FOLDER)], base, findings
-    )
+    feature_files = [d for name, d in sorted(documents.items()) if name.startswith(FEATURES_FOLDER)]
+    catalogue = read_features(feature_files, base, findings)
     vocabulary = base.with_names(*catalogue.vocabulary_specs, *_score_names(scorecards), *_list_names(head.lists))
     spec = _read_drawdown_rules(documents, vocabulary, zone, findings)
     needed = _needed(head, spec, scorecards, catalogue, findings)
     if findings.errors or spec is None:
         raise PolicyRejected(findings.errors)
+    lint_features(catalogue, feature_files, needed, RETENTION_MS, findings)
     return _assemble(
         documents,
         head,
@@ -239,17 +241,19 @@ def _needed(
     catalogue: Catalogue,
     findings: Findings,
 ) -> list[str]:
+    only_wrong = {spec.name for spec in catalogue.broken}  # its own file says so
     for name, place in head.record:
-        if name not in catalogue.by_name:
+        if name not in catalogue.by_name and name not in only_wrong:
             findings.error(
                 place,
                 f"unknown feature `{name}`",
                 nearest=nearest_name(name, catalogue.by_name),
                 length=len(name),
             )
+    base = {spec.name for spec in BASE_NUMBERS}
     for card in scorecards.values():
         for name in card.names:
-            if name not in catalogue.by_name and name not in {s.name for s in BASE_NUMBERS}:
+            if name not in catalogue.by_name and name not in base and name not in only_wrong:
                 findings.error(
                     Place(f"{card.name}/{card.version}/manifest.yaml", 1, 1),
                     f"scorecard `{card.name}` wants the unknown feature `{name}`",

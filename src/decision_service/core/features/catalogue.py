@@ -28,6 +28,8 @@ from decision_service.core.features.grains import CUSTOMER, check_grains
 from decision_service.core.features.nulls import NullRule
 from decision_service.core.features.references import check_references
 from decision_service.core.features.rows import Row, Variant, read_rows
+from decision_service.core.features.soundness import check_constants, sound_rows
+from decision_service.core.features.supported import check_supported
 from decision_service.core.limits import FEATURES_MAX
 from decision_service.core.source import Document, Findings, MappingNode, Place, Scalar, SequenceNode, nearest_name
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
@@ -80,11 +82,12 @@ class Catalogue:
     segments: Mapping[str, Segment]
     by_name: Mapping[str, FeatureSpec]
     constants: Mapping[str, NameSpec] = field(default_factory=dict)
+    broken: tuple[NameSpec, ...] = ()  # what rows with a mistake would define
 
     @property
     def vocabulary_specs(self) -> tuple[NameSpec, ...]:
-        """The names rules and scorecards may use."""
-        return tuple(_name_spec(spec) for spec in self.specs)
+        """The names rules and scorecards may use; those of rows with a mistake too, so that it is told only once."""
+        return (*self.broken, *(_name_spec(spec) for spec in self.specs))
 
 
 def _name_spec(spec: FeatureSpec) -> NameSpec:
@@ -233,21 +236,37 @@ def _replaced(spec: FeatureSpec, tree: Tree | None) -> FeatureSpec:
     )  # fmt: skip
 
 
-def read_catalogue_rows(documents: Sequence[Document], findings: Findings) -> list[Row]:
-    """All rows of `features` and `derived`, in file order."""
-    return [
-        *read_rows(_sections(documents, "features", findings), "features", findings),
-        *read_rows(_sections(documents, "derived", findings), "derived", findings),
+def read_catalogue_rows(
+    documents: Sequence[Document], findings: Findings, broken: list[Row] | None = None
+) -> list[Row]:
+    """All rows of `features` and `derived` without a mistake, in file order; those with one go to `broken`."""
+    out = [] if broken is None else broken
+    rows = [
+        *read_rows(_sections(documents, "features", findings), "features", findings, out),
+        *read_rows(_sections(documents, "derived", findings), "derived", findings, out),
     ]
+    sound = sound_rows(rows, findings)
+    kept = {id(row) for row in sound}
+    out += [row for row in rows if id(row) not in kept]
+    return sound
+
+
+def _names_of(broken: Sequence[Row], collector: _Collector) -> list[NameSpec]:
+    """What rows with a mistake would define: nobody who uses it is told that it is unknown, for it is only wrong."""
+    specs = [_spec(row, variant) for row in broken for variant in row.variants]
+    specs += [_companion(spec) for spec in specs if spec.null.surge and spec.row.section == "derived"]
+    return [_name_spec(spec) for spec in specs if spec.name not in collector.specs]
 
 
 def read_features(documents: Sequence[Document], base: Vocabulary, findings: Findings) -> Catalogue:
     """Read and check all documents together; `base` holds base names and declared attributes."""
     _check_sections(documents, findings)
     constants = _read_constants(documents, findings)
+    check_constants(_sections(documents, "constants", Findings()), base, findings)
     inputs = base.with_names(*constants.values())
     segments = _read_segments(documents, inputs.with_names(*EVENT_NAMES), findings)
-    rows = read_catalogue_rows(documents, findings)
+    broken: list[Row] = []
+    rows = read_catalogue_rows(documents, findings, broken)
     _check_segment_names(rows, segments, findings)
     check_grains(rows, segments, findings)
     collector = _Collector(inputs, findings)
@@ -259,7 +278,12 @@ def read_features(documents: Sequence[Document], base: Vocabulary, findings: Fin
                 collector.add(_companion(spec))
     if len(collector.specs) > FEATURES_MAX and documents:
         findings.error(documents[0].root.place, f"{len(collector.specs)} features, at most {FEATURES_MAX}")
+    missing = _names_of(broken, collector)
+    inputs = inputs.with_names(*missing)
     vocabulary = inputs.with_names(*(_name_spec(spec) for spec in collector.specs.values()))
     specs = _with_trees(collector, vocabulary, findings)
-    checked = check_references(specs, inputs, findings)
-    return Catalogue(tuple(checked.values()), segments, checked, constants)
+    missing += [_name_spec(spec) for name, spec in collector.specs.items() if name not in specs]
+    checked = check_references(specs, inputs.with_names(*missing), findings)
+    if not findings.errors:
+        check_supported(segments, checked, inputs, findings)
+    return Catalogue(tuple(checked.values()), segments, checked, constants, tuple(missing))

@@ -76,35 +76,67 @@ def dependencies(spec: FeatureSpec) -> Iterator[str]:
             yield spec.row.plain("against", spec.variant)
 
 
-def _in_a_circle(name: str, specs: Mapping[str, FeatureSpec], open_: set[str], done: set[str]) -> str | None:
-    """The name of a feature that (indirectly) refers to itself, reached from `name`."""
+def _circle(name: str, specs: Mapping[str, FeatureSpec], path: list[str], done: set[str]) -> list[str]:
+    """The names from a feature back to itself, if one is reached from `name`; empty for none."""
     if name in done or name not in specs:
-        return None
-    if name in open_:
-        return name
-    open_.add(name)
+        return []
+    if name in path:
+        return [*path[path.index(name) :], name]
+    path.append(name)
     for dependency in dependencies(specs[name]):
-        if found := _in_a_circle(dependency, specs, open_, done):
+        if found := _circle(dependency, specs, path, done):
             return found
-    open_.discard(name)
+    path.pop()
     done.add(name)
-    return None
+    return []
+
+
+def _report_unknown(spec: FeatureSpec, unknown: str, specs: Mapping[str, FeatureSpec], inputs: Vocabulary,
+                    findings: Findings) -> None:  # fmt: skip
+    """A name in `over`, `with` or `against` that is none; formulas have been looked at when they were parsed."""
+    row, variant = spec.row, spec.variant
+    for key in ("over", "with", "against"):
+        named = row.plain(key, variant)
+        if key == "against" and named == unknown:
+            findings.error(
+                row.place_of(key), f"unknown name `{named}`", expected="a number such as customer.outstanding",
+                nearest=nearest_name(named, (*inputs, *specs)), length=len(named),
+            )  # fmt: skip
+            return
+        if key != "against" and row.has(key) and unknown.rpartition("_m")[0] == named:
+            buckets = sum(name.rpartition("_m")[0] == named and name.rpartition("_m")[2].isdigit() for name in specs)
+            families = {other.row.name for other in specs.values() if other.variant.bucket >= 0}
+            wanted = int(unknown.rpartition("_m")[2]) + 1
+            findings.error(
+                row.place_of(key), f"`{named}` has {buckets} buckets, at least {wanted} are needed here"
+                if buckets else f"`{named}` is no row of buckets", length=len(named),
+                expected="a row with `buckets`", nearest="" if buckets else nearest_name(named, families),
+            )  # fmt: skip
+            return
+    findings.error(
+        spec.place, f"feature `{spec.name}` needs the unknown feature `{unknown}`",
+        nearest=nearest_name(unknown, specs), length=len(row.name),
+    )  # fmt: skip
 
 
 def check_references(specs: dict[str, FeatureSpec], inputs: Vocabulary, findings: Findings) -> dict[str, FeatureSpec]:
     """The features whose references are all known and that do not refer to themselves."""
     good: dict[str, FeatureSpec] = {}
     done: set[str] = set()
+    told: set[int] = set()
     for name, spec in specs.items():
         unknown = next((d for d in dependencies(spec) if d not in specs and d not in inputs), None)
         if unknown is not None:
+            if id(spec.row) not in told:
+                _report_unknown(spec, unknown, specs, inputs, findings)
+            told.add(id(spec.row))
+        elif circle := _circle(name, specs, [], done):
+            way = " -> ".join(circle)
             findings.error(
-                spec.place, f"feature `{name}` needs the unknown feature `{unknown}`",
-                nearest=nearest_name(unknown, specs), length=len(spec.row.name),
+                specs[circle[0]].place, f"feature `{circle[0]}` refers to itself: {way}",
+                expected="a formula that does not come back to it", length=len(specs[circle[0]].row.name),
             )  # fmt: skip
-        elif circular := _in_a_circle(name, specs, set(), done):
-            findings.error(spec.place, f"feature `{circular}` refers to itself", length=len(spec.row.name))
-            done.add(circular)
+            done.update(circle)
         else:
             good[name] = spec
     return good

@@ -37,6 +37,10 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
         "half_life", "cap", "within", "share", "against", "least", *SEGMENT_KEYS,
     ),
 }  # fmt: skip
+_MEANT: Final = {  # words people use for a group key
+    "payee": "counterparty", "merchant": "counterparty", "day": "local_day", "hour": "local_hour",
+    "weekday": "local_dow", "mcc": "category",
+}  # fmt: skip
 _SLOT: Final = re.compile(r"\{(\w+)([+-]\d+)?\}")
 _BUCKETS: Final = re.compile(r"(\d{1,3}) x (\d+[mhd])")
 
@@ -246,8 +250,8 @@ def _check_choice(nodes: MappingNode, key: str, known: Iterable[str], findings: 
     if node.text in known:
         return node.text
     findings.error(
-        node.place, f"unknown {what} `{node.text}`", expected=", ".join(sorted(known)),
-        nearest=nearest_name(node.text, known), length=len(node.text),
+        node.place, f"unknown {what} `{node.text}`", expected=", ".join(word for word in sorted(known) if word),
+        nearest=_MEANT.get(node.text, "") or nearest_name(node.text, known), length=max(1, len(node.text)),
     )  # fmt: skip
     return None
 
@@ -279,7 +283,9 @@ def _check_aggregation(key: Scalar, nodes: MappingNode, findings: Findings) -> N
     known = (*AGGREGATIONS, *SERIES, *MOMENTS)
     name = _check_choice(nodes, "agg", known, findings, "aggregation")
     if nodes.get("agg") is None:
-        findings.error(key.place, f"feature `{key.text}` has no `agg`", expected=", ".join(sorted(known)))
+        findings.error(
+            key.place, f"feature `{key.text}` has no `agg`", expected=", ".join(sorted(known)), length=len(key.text)
+        )
     if name is None:
         return
     wanted: tuple[str, ...] = ("over",) if name in SERIES else () if name in MOMENTS else ("of",)
@@ -324,8 +330,10 @@ def _read_row(key: Scalar, nodes: MappingNode, section: str, findings: Findings)
     )  # fmt: skip
 
 
-def read_rows(items: Iterable[tuple[Scalar, object]], section: str, findings: Findings) -> list[Row]:
-    """Rows of one section. A segment may be written as just its condition."""
+def read_rows(
+    items: Iterable[tuple[Scalar, object]], section: str, findings: Findings, broken: list[Row] | None = None
+) -> list[Row]:
+    """Rows of one section; those with a mistake go to `broken`. A segment may be written as just its condition."""
     rows = []
     for key, node in items:
         if isinstance(node, Scalar) and section == "segments":
@@ -335,6 +343,8 @@ def read_rows(items: Iterable[tuple[Scalar, object]], section: str, findings: Fi
             row = _read_row(key, node, section, findings)
             if len(findings.errors) == before:
                 rows.append(row)
+            elif broken is not None:
+                broken.append(row)
         else:
             findings.error(
                 key.place, f"`{key.text}` is not a row", expected="{agg: ..., of: ...}", length=len(key.text)
