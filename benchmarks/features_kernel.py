@@ -18,22 +18,35 @@ from decision_service.core.event import Event, Geo, Words, device_key, facility_
 from decision_service.core.features.catalogue import Catalogue, read_features
 from decision_service.core.features.plan import FeaturePlan, compile_plan
 from decision_service.core.limits import DAY_MS
+from decision_service.core.rules.attributes import read_attributes
 from decision_service.core.source import Findings
-from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Vocabulary
+from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, NameSpec, Vocabulary
 from decision_service.core.zone import zone_named
 from decision_service.policy_files import read_document
 
-RULES = Path(__file__).parents[1] / "rules" / "features"
-SLOTS = {spec.name: slot for slot, spec in enumerate(BASE_NUMBERS)}
+RULES = Path(__file__).parents[1] / "rules"
 T_MS = 1_790_000_000_000
 RUNS = 400
+
+
+def attributes() -> tuple[NameSpec, ...]:
+    """The declared attributes, which some features read."""
+    findings = Findings()
+    document = read_document(RULES / "attributes.yaml", "attributes.yaml", findings)
+    return tuple(a.spec for a in read_attributes(document, findings).values()) if document is not None else ()
+
+
+SLOTS = {
+    spec.name: slot
+    for slot, spec in enumerate([*BASE_NUMBERS, *(a for a in attributes() if a.kind is not Kind.STRING)])
+}
 
 
 def catalogue() -> Catalogue:
     """Everything under rules/features; stops with the diagnostics if it does not compile."""
     findings = Findings()
-    documents = [read_document(path, path.name, findings) for path in sorted(RULES.glob("*.yaml"))]
-    base = Vocabulary({spec.name: spec for spec in (*BASE_NUMBERS, *BASE_STRINGS)})
+    documents = [read_document(path, path.name, findings) for path in sorted((RULES / "features").glob("*.yaml"))]
+    base = Vocabulary({spec.name: spec for spec in (*BASE_NUMBERS, *BASE_STRINGS, *attributes())})
     declared = read_features([d for d in documents if d is not None], base, findings)
     if findings.errors:
         sys.exit("\n".join(d.render() for d in findings.errors))

@@ -17,14 +17,28 @@ from decision_service.core.features.grains import CUSTOMER, log_read_by
 from decision_service.core.features.layout import Closure
 from decision_service.core.features.plan import FeaturePlan, compile_plan
 from decision_service.core.features.plans import FeaturePlans, compile_plans
+from decision_service.core.rules.attributes import read_attributes
 from decision_service.core.source import Findings
-from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Vocabulary
+from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, NameSpec, Vocabulary
 from decision_service.core.zone import zone_named
 from decision_service.policy_files import read_document, read_text
 
 RULES = Path(__file__).parents[2] / "rules" / "features"
-BASE = Vocabulary({spec.name: spec for spec in (*BASE_NUMBERS, *BASE_STRINGS)})
-SLOTS = {spec.name: slot for slot, spec in enumerate(BASE_NUMBERS)}
+
+
+def _declared_attributes() -> tuple[NameSpec, ...]:
+    findings = Findings()
+    document = read_document(RULES.parent / "attributes.yaml", "attributes.yaml", findings)
+    assert document is not None
+    assert not findings.diagnostics
+    return tuple(a.spec for a in read_attributes(document, findings).values())
+
+
+ATTRIBUTES = _declared_attributes()
+BASE = Vocabulary({spec.name: spec for spec in (*BASE_NUMBERS, *BASE_STRINGS, *ATTRIBUTES)})
+SLOTS = {
+    spec.name: slot for slot, spec in enumerate([*BASE_NUMBERS, *(a for a in ATTRIBUTES if a.kind is not Kind.STRING)])
+}
 
 
 @lru_cache
@@ -99,6 +113,7 @@ def inputs_of(case: Case) -> dict[str, float]:
         "facility.days_to_due": days_to_due,
         "facility.age_d": (case.t - case.granted) / 86_400_000,
         "customer.outstanding": major["outstanding"],
+        "customer.limit": major["limit"],
         **case.inputs,
     }
 

@@ -1,7 +1,8 @@
 """The definition of every feature, as obvious as possible: plain Python over lists of events.
 
-This file *is* the definition; it shares nothing with the kernel or the YAML. Events are dictionaries of the packed
-record's fields, in recorded order. Money is summed in integer minor units. `None` is null.
+This file, with the parts named oracle_*.py that `definition` puts together, *is* the definition; it shares nothing
+with the kernel or the YAML. Events are dictionaries of the packed record's fields, in recorded order. Money is summed
+in integer minor units. `None` is null.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ S, M, H, D = 1_000, 60_000, 3_600_000, 86_400_000
 ODD, SENS = (2, 5), (99, 199, 299, 499, 599, 699, 899, 999)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WINDOWS = {"1m": M, "5m": 5 * M, "10m": 10 * M, "1h": H, "24h": 24 * H, "48h": 48 * H, "72h": 72 * H}
-WINDOWS |= {f"{n}d": n * D for n in (1, 7, 30, 90, 180, 365, 455)}
+WINDOWS |= {f"{n}d": n * D for n in (1, 7, 30, 90, 180, 365, 450, 455, 720)}
 ALL = ("10m", "1h", "24h", "7d", "30d", "90d", "180d", "365d")
 LONG = ("7d", "30d", "90d", "180d", "365d")
 
@@ -332,14 +333,6 @@ def trend(case: Case, f: Facts, out: dict[str, float | None]) -> None:
     times = [e.at for e in f.within(f.ok, "180d")]
     gaps = [y - x for x, y in pairwise(times)]
     out["trd_gap_ratio"] = ratio(mean(gaps[-3:]), mean(gaps[:-3][-10:])) if len(times) >= 5 else None
-    util = []
-    for k in range(6):
-        later = [e for e in f.h if e.at > f.t - 30 * D * k and e.facility == case.facility and e.facility]
-        drawn = sum(e.amount for e in later if e.kind == "drawdown" and e.status == BOOKED)
-        paid = sum(e.amount for e in later if e.kind == "repayment" and e.status == BOOKED)
-        util.append((case.outstanding - drawn + paid) / case.limit)
-    flat = len(set(b[:6])) == 1 or max(util) - min(util) < 1e-9
-    out["trd_util_then_amt"] = None if flat else float(np.corrcoef(util, b[:6])[0, 1])
     last_year = [e for e in f.ok if f.t - 455 * D < e.at <= f.t - 365 * D]
     put("trd_yoy", f.money(s90), f.money(last_year), 455)
 
@@ -399,9 +392,6 @@ def concentration(case: Case, f: Facts, out: dict[str, float | None]) -> None:
     out["con_channel_top1"] = max(shares(f.within(f.ok, "90d"), "channel", "count"), default=None)
     purposes = shares(f.within(f.ok, "365d"), "code", "count")
     out["con_purpose_top1"], out["con_purpose_cnt"] = max(purposes, default=None), len(purposes) or None
-    out["con_facility_share"] = ratio(
-        case.outstanding / case.scale, case.inputs.get("customer.outstanding", case.outstanding / case.scale)
-    )
 
 
 def entropy(xs: list[int], categories: int) -> float:
@@ -629,33 +619,7 @@ def geography(case: Case, f: Facts, out: dict[str, float | None]) -> None:
 
 
 def rest(case: Case, f: Facts, out: dict[str, float | None]) -> None:
-    limit, x = case.limit, case.amount
-    out["utl_now"] = ratio(case.outstanding, limit)
-    out["utl_now__new"] = surge(case.outstanding, limit)
-    out["utl_after"] = ratio(case.outstanding + case.reserved + x, limit)
-    out["utl_avail"] = f.available
-    moves = [
-        (e, e.amount if e.kind == "drawdown" else -e.amount)
-        for e in f.h
-        if e.status == BOOKED and e.kind in ("drawdown", "repayment") and e.facility == case.facility != 0
-    ]
-    for w in ("30d", "90d"):
-        change = sum(a for e, a in moves if e.at > f.t - WINDOWS[w])
-        out[f"utl_delta_{w}"] = f.older_than(WINDOWS[w] / D, ratio(change, limit))
-    for days in (30, 90, 180):
-        closing = [case.outstanding - sum(a for e, a in moves if e.day > f.day - back) for back in range(days)]
-        out[f"utl_days_over90_{days}d"] = f.older_than(days, sum(u >= 0.9 * limit for u in closing))
-    overdue = [e for e in f.h if e.kind == "overdue" and e.value == e.value]
-    last_paid = max((i for i, e in enumerate(f.h) if any(e is r for r in f.repaid)), default=-1)
-    fresh = [e.value for e in f.h[last_paid + 1 :] if e.kind == "overdue" and e.value == e.value]
-    reported = case.days_past_due
-    out["rpy_dpd_now"] = reported if reported is not None else max(fresh, default=0)
-    for w in ("90d", "180d", "365d"):
-        out[f"rpy_dpd_max_{w}"] = max((e.value for e in f.within(overdue, w)), default=0)
-    for name, days in (("3m", 90), ("6m", 180), ("12m", 360)):
-        values = [e.value for e in f.within(overdue, days * D)]
-        out[f"rpy_od_cnt_{name}"] = sum(i == 0 or not v > values[i - 1] for i, v in enumerate(values))
-    for w in ("24h", *LONG):
+    for w in ("24h", *LONG, "450d", "455d", "720d"):
         age = f.t - max(case.granted, case.trimmed_through)
         out[f"hist_cov_{w}"] = min(max(age, 0), WINDOWS[w]) / WINDOWS[w]
         out[f"hist_truncated_{w}"] = float(case.trimmed_through > f.t - WINDOWS[w])

@@ -25,13 +25,14 @@ from decision_service.core.features.plans import FeaturePlans, compile_plans
 from decision_service.core.inputs import REQUEST_WORDS
 from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS, HOUR_MS
-from decision_service.core.policy import AttributeSlot
+from decision_service.core.policy import ATTRIBUTES_FILE, AttributeSlot
 from decision_service.core.request import DrawdownRequest
+from decision_service.core.rules.attributes import read_attributes
 from decision_service.core.source import Findings, Place, nearest_name
 from decision_service.core.state import CustomerState
-from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Vocabulary
+from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, NameSpec, Vocabulary
 from decision_service.core.zone import Zone
-from decision_service.policy_files import read_directory
+from decision_service.policy_files import read_directory, read_document
 from decision_service.portfolio import CustomerHistory
 from decision_service.train.config import SampleDesign
 from decision_service.train.definitions import definitions_digest
@@ -71,10 +72,10 @@ class _Surroundings:
     """What `fill_inputs` asks of a policy; a training run has no other use for one."""
 
     zone: Zone
+    first_feature: int
     reservation_timeout_ms: int = _RESERVATION_TIMEOUT_MS
     attribute_slots: tuple[AttributeSlot, ...] = ()
     wanted_attributes: tuple[str, ...] = ()
-    first_feature: int = len(BASE_NUMBERS)
 
 
 class RowReader:
@@ -83,10 +84,12 @@ class RowReader:
     def __init__(self, features_from: Path, names: Sequence[str], zone: Zone) -> None:
         findings = Findings()
         documents = read_directory(features_from, findings)
-        base = Vocabulary({spec.name: spec for spec in (*BASE_NUMBERS, *BASE_STRINGS)})
+        attributes = _attributes_beside(features_from, findings)
+        base = Vocabulary({spec.name: spec for spec in (*BASE_NUMBERS, *BASE_STRINGS, *attributes)})
         catalogue = read_features(list(documents.values()), base, findings)
-        inputs = {spec.name: i for i, spec in enumerate(BASE_NUMBERS)}
-        _check_names(names, catalogue, inputs, features_from, findings)
+        _check_names(names, catalogue, [spec.name for spec in BASE_NUMBERS], features_from, findings)
+        numeric = (*BASE_NUMBERS, *(spec for spec in attributes if spec.kind is not Kind.STRING))
+        inputs = {spec.name: i for i, spec in enumerate(numeric)}
         if findings.errors:
             raise PolicyRejected(findings.errors)
         wanted = [name for name in names if name not in inputs]
@@ -96,7 +99,7 @@ class RowReader:
         self._gather = np.array([slots[name] for name in names], np.intp)
         self._numbers = np.full(len(inputs) + len(self.plans.names), np.nan)
         self._words = np.zeros(REQUEST_WORDS, np.int64)
-        self._surroundings = _Surroundings(zone)
+        self._surroundings = _Surroundings(zone, len(inputs))
         self.names = tuple(names)
         self.definitions_sha256 = definitions_digest(catalogue, self.plans.names)
 
@@ -114,8 +117,15 @@ class RowReader:
         return self._numbers[self._gather]
 
 
+def _attributes_beside(features_from: Path, findings: Findings) -> tuple[NameSpec, ...]:
+    """The attributes declared beside the feature folder: features may name them; histories know none of them."""
+    path = features_from.parent / ATTRIBUTES_FILE
+    document = read_document(path, path.name, findings) if path.is_file() else None
+    return tuple(a.spec for a in read_attributes(document, findings).values()) if document is not None else ()
+
+
 def _check_names(
-    names: Iterable[str], catalogue: Catalogue, inputs: dict[str, int], features_from: Path, findings: Findings
+    names: Iterable[str], catalogue: Catalogue, inputs: Sequence[str], features_from: Path, findings: Findings
 ) -> None:
     known = [*catalogue.by_name, *inputs]
     for name in names:

@@ -7,7 +7,12 @@ An aggregation over events takes a segment (`of`) and windows; `wants` lists the
                `after`, `before`)                      width      a duration
     cap        most it counts                          half_life  a duration in days
     within     a duration     share  a ratio           against    a base number (money)
-    repaid     a segment      least  a ratio
+    least, above, below  a level: of use (a ratio), of days past due
+    repaid     a segment: what pays the balance, or the dues, down (of `of`: draws, or what fell due)
+
+The `daily_*` and `terms_*` aggregations look at the request's line; what its days and terms are stands in
+`kernel_daily` and `kernel_terms`. `daily_*` may name `limits`, the segment of its limit changes (without it, every
+day's limit is today's), and their `Nk` counts days since the grant.
 
 To add one: an opcode, its formula in the kernel part it belongs to, a row here, its definition in the test oracle.
 """
@@ -31,6 +36,8 @@ class Aggregation:
     flags: int = 0
     wants: tuple[str, ...] = ()
     valued: bool = False  # looks at the value; counts members with a value only
+    of_line: bool = False  # about the request's line, its balance or its terms, as of now
+    by_day: bool = False  # its windows are whole local days
 
 
 def _plain(name: str, opcode: int, meaning: str, *wants: str) -> Aggregation:
@@ -47,6 +54,14 @@ def _sorted(name: str, opcode: int, meaning: str, *wants: str, money: bool = Tru
 
 def _grouped(name: str, opcode: int, meaning: str, *, money: bool = False) -> Aggregation:
     return Aggregation(name, opcode, meaning, money, o.FLAG_GROUPED, ("by",))
+
+
+def _daily(name: str, opcode: int, meaning: str, *wants: str, money: bool = False) -> Aggregation:
+    return Aggregation(name, opcode, meaning, money, wants=("repaid", *wants), of_line=True, by_day=True)
+
+
+def _terms(name: str, opcode: int, meaning: str, *wants: str, money: bool = False) -> Aggregation:
+    return Aggregation(name, opcode, meaning, money, wants=("repaid", *wants), of_line=True)
 
 
 AGGREGATIONS: Final[dict[str, Aggregation]] = {
@@ -103,8 +118,36 @@ AGGREGATIONS: Final[dict[str, Aggregation]] = {
         _plain("precedes", o.O_FOLLOWED, "events less than `within` before one of `before`", "before", "within"),
         _valued("episodes", o.O_EPISODES, "rows of rising values", money=False),
         _plain("open_loans", o.O_OPEN_LOANS, "newest draws that the balance `against` still covers", "against"),
-        _plain("days_over", o.O_DAYS_OVER, "local days whose closing use of the line is at least `least`",
-               "repaid", "least"),
+        _daily("daily_at", o.O_DAY_AT, "closing use of the local day `window` ago"),
+        _daily("daily_max", o.O_DAY_MAX, "largest closing use"),
+        _daily("daily_min", o.O_DAY_MIN, "least closing use"),
+        _daily("daily_mean", o.O_DAY_MEAN, "mean closing use"),
+        _daily("daily_std", o.O_DAY_STD, "population standard deviation of the closing use"),
+        _daily("daily_slope", o.O_DAY_SLOPE, "least-squares slope of the closing use, per day"),
+        _daily("daily_jump", o.O_DAY_JUMP, "largest rise of the closing use within 7 days"),
+        _daily("days_over", o.O_DAY_OVER, "local days whose closing use of the line is at least `least`", "least"),
+        _daily("daily_streak", o.O_DAY_STREAK, "local days in a row, ending today, at `least` or more", "least"),
+        _daily("daily_episodes", o.O_DAY_EPISODES, "rows of local days closing above `above`", "above"),
+        _daily("daily_rises", o.O_DAY_RISES, "months of 30 local days over which the closing use rose"),
+        _daily("daily_balance_mean", o.O_DAY_BALANCE_MEAN, "mean closing balance of the days before today", money=True),
+        _daily("daily_active_months", o.O_DAY_ACTIVE, "months of 30 local days with a balance on some day"),
+        _daily("daily_low_months", o.O_DAY_BELOW, "share of months of 30 local days whose mean use is below `below`",
+               "below"),
+        _valued("worst_months", o.O_WORST_MONTHS, "30-day months whose largest value is from `least` to below `below`",
+                "least", "below", money=False),
+        _terms("terms_ratio_mean", o.O_TERM_RATIO_MEAN, "mean of paid over due"),
+        _terms("terms_ratio_min", o.O_TERM_RATIO_MIN, "least of paid over due"),
+        _terms("terms_ratio_max", o.O_TERM_RATIO_MAX, "largest of paid over due"),
+        _terms("terms_late_mean", o.O_TERM_LATE_MEAN, "mean days late"),
+        _terms("terms_late_slope", o.O_TERM_LATE_SLOPE, "least-squares slope of the days late, per 30 days"),
+        _terms("terms_clean", o.O_TERM_CLEAN, "newest terms in a row covered in time", "cap"),
+        _terms("terms_open", o.O_TERM_OPEN, "terms past due and not covered"),
+        _terms("terms_early", o.O_TERM_EARLY, "terms covered before their day"),
+        _terms("terms_partial", o.O_TERM_PARTIAL, "terms on which something but not all was paid"),
+        _terms("terms_minimum", o.O_TERM_MINIMUM, "terms on which no more than 1.05 times the minimum was paid"),
+        _terms("terms_due", o.O_TERM_DUE, "what fell due", money=True),
+        _terms("terms_prepaid", o.O_TERM_PREPAID, "what was paid and not yet due", money=True),
+        _terms("terms_carried", o.O_TERM_CARRIED, "what fell due and was not paid in its interval", money=True),
         _plain("km_last", o.O_KM_LAST, "kilometres from the newest place"),
         _plain("kmh_last", o.O_KMH_LAST, "speed from the newest place, accuracies taken off"),
         _plain("gps_both", o.O_BOTH_GPS, "whether the newest place and this one are GPS-grade"),
@@ -124,7 +167,7 @@ MOMENTS: Final[dict[str, int]] = {
     "grant_age": o.S_GRANT_AGE, "coverage": o.S_COVERAGE, "truncated": o.S_TRUNCATED,
 }  # fmt: skip
 
-SEGMENT_KEYS: Final = ("while", "since", "after", "before", "repaid", "among")
+SEGMENT_KEYS: Final = ("while", "since", "after", "before", "repaid", "limits", "among")
 UNITS: Final = (
-    "money", "ratio", "n", "s", "d", "h", "km", "kmh", "bps", "points", "0/1", "1/month", "1/d", "",
+    "money", "ratio", "n", "s", "d", "h", "km", "kmh", "bps", "points", "0/1", "1/month", "1/d", "d/month", "",
 )  # fmt: skip

@@ -37,7 +37,9 @@ CUSTOMER: Final = "customer"
 GRAINS: Final = (CUSTOMER, "facility", "loan", *LINK_GRAINS)
 ENTITY_WORDS: Final[Mapping[str, int]] = {"device": q.DEVICE, "payee": q.COUNTERPARTY, "ip": q.IP}
 _NOT_IN_LINKS: Final = frozenset(("facility", "device"))
-_OF_THE_BALANCE: Final = ("days_over", "open_loans")  # walk back from the line's present balance
+_OF_THE_BALANCE: Final = frozenset(  # about the line as it stands now
+    {"open_loans", *(name for name, aggregation in AGGREGATIONS.items() if aggregation.of_line)}
+)
 _OF_ANY_LOG: Final = ("coverage", "truncated")  # moments that speak about the log itself
 assert tuple(ENTITY_WORDS) == LINK_GRAINS
 

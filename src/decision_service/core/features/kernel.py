@@ -22,6 +22,7 @@ from decision_service.core.compiled import kernel_entry, kernel_function
 from decision_service.core.event import HEADER_MAGIC
 from decision_service.core.features import (
     kernel_columns,
+    kernel_daily,
     kernel_formulas,
     kernel_groups,
     kernel_links,
@@ -29,6 +30,7 @@ from decision_service.core.features import (
     kernel_order,
     kernel_places,
     kernel_streams,
+    kernel_terms,
     kernel_times,
     opcodes,
 )
@@ -43,17 +45,19 @@ from decision_service.core.features.kernel_columns import (
     run_columns,
     select_history,
 )
+from decision_service.core.features.kernel_daily import begin_days
 from decision_service.core.features.kernel_formulas import run_scalars
 from decision_service.core.features.kernel_links import fill_customers, fill_labels, fill_loans
 from decision_service.core.features.kernel_masks import run_masks
 from decision_service.core.features.kernel_streams import find_edges, run_streams
+from decision_service.core.features.kernel_terms import begin_terms
 from decision_service.core.ledger import resolve
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
 _PARTS: Final = (
     compiled, event, inputs, ledger, limits, zone, opcodes, kernel_columns, kernel_links, kernel_masks, kernel_order,
-    kernel_groups, kernel_times, kernel_places, kernel_streams, kernel_formulas,
+    kernel_groups, kernel_times, kernel_places, kernel_daily, kernel_terms, kernel_streams, kernel_formulas,
 )  # fmt: skip
 assert len(HEADER_MAGIC) == 8, "row 0 of a log is its header"
 
@@ -71,6 +75,8 @@ def _fill_columns(words, row, h, prog, transitions, offsets, ints, floats):
     needs = prog[o.P_INT_NEEDS]
     if needs & o.NEED_LOCAL:
         fill_local(row, h, transitions, offsets, ints)
+        begin_days(row, transitions, offsets, ints)
+        begin_terms(ints)
     if needs & o.NEED_PLACE:
         fill_places(words, row, h, ints)
     if needs & o.NEED_DIGIT:

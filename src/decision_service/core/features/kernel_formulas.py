@@ -165,25 +165,47 @@ def _extreme(op, reg, start, n):
 
 
 @kernel_function
+def _pair_means(reg, start, other, n):
+    """Number of pairs known on both sides, their means, and whether both sides move by more than rounding."""
+    count = 0
+    x = 0.0
+    y = 0.0
+    low_x = low_y = np.inf
+    high_x = high_y = -np.inf
+    for k in range(n):
+        a = reg[start + k]
+        b = reg[other + k]
+        if a == a and b == b:
+            count += 1
+            x += a
+            y += b
+            low_x = min(low_x, a)
+            high_x = max(high_x, a)
+            low_y = min(low_y, b)
+            high_y = max(high_y, b)
+    moves = high_x - low_x >= STILL_BELOW and high_y - low_y >= STILL_BELOW
+    return count, x / max(count, 1), y / max(count, 1), moves
+
+
+@kernel_function
 def _correlation(reg, start, other, n):
-    """Pearson's correlation; null if either side varies by less than 1e-9, which is rounding, not movement."""
-    if _extreme(o.Z_MAX, reg, start, n) - _extreme(o.Z_MIN, reg, start, n) < STILL_BELOW:
+    """Pearson's correlation of the pairs known on both sides; null for fewer than 3.
+
+    Null also if either side varies by less than 1e-9, which is rounding, not movement.
+    """
+    count, mean_x, mean_y, moves = _pair_means(reg, start, other, n)
+    if count < 3 or not moves:
         return NAN
-    if _extreme(o.Z_MAX, reg, other, n) - _extreme(o.Z_MIN, reg, other, n) < STILL_BELOW:
-        return NAN
-    mean_x = _mean(reg, start, n)
-    mean_y = _mean(reg, other, n)
     xx = 0.0
     yy = 0.0
     xy = 0.0
     for k in range(n):
         x = reg[start + k] - mean_x
         y = reg[other + k] - mean_y
-        xx += x * x
-        yy += y * y
-        xy += x * y
-    if xx == 0 or yy == 0:
-        return NAN
+        if x == x and y == y:
+            xx += x * x
+            yy += y * y
+            xy += x * y
     return min(max(xy / math.sqrt(xx * yy), -1.0), 1.0)
 
 
@@ -211,6 +233,8 @@ def _tally(op, reg, start, n):
 
 @kernel_function
 def _series(op, reg, start, n, other):
+    if op == o.Z_CORRELATION:
+        return _correlation(reg, start, other, n)
     for k in range(n):
         if reg[start + k] != reg[start + k]:
             return NAN
@@ -222,8 +246,6 @@ def _series(op, reg, start, n, other):
         return _extreme(op, reg, start, n)
     if op == o.Z_SLOPE:
         return _slope(reg, start, n)
-    if op == o.Z_CORRELATION:
-        return _correlation(reg, start, other, n)
     if op == o.Z_SUM or op == o.Z_POSITIVE or op == o.Z_ZERO or op == o.Z_HHI:
         return _tally(op, reg, start, n)
     return _steps(op, reg, start, n)

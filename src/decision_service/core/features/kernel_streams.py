@@ -11,12 +11,13 @@ import numpy as np
 from decision_service.core import inputs as q
 from decision_service.core.compiled import kernel_function
 from decision_service.core.features import opcodes as o
+from decision_service.core.features.kernel_daily import daily_statistic
 from decision_service.core.features.kernel_groups import clear_groups, grouped_statistic, grow_groups
 from decision_service.core.features.kernel_order import order_statistic, sort_values
 from decision_service.core.features.kernel_places import km_home, last_fix
+from decision_service.core.features.kernel_terms import terms_statistic, worst_months
 from decision_service.core.features.kernel_times import (
     burst,
-    days_over,
     decayed_sum,
     episodes,
     followed,
@@ -184,19 +185,16 @@ def _placed(op, lo, m, ints, row, floats, values_row):
 
 
 @kernel_function
-def _days_over(drawn, repaid, p2, ints, masks, h, row, reg):
-    threshold = np.int64(np.ceil(reg[p2] * row[q.LIMIT]))
-    return days_over(
-        masks[drawn], masks[repaid], ints[o.C_AMOUNT], ints[o.C_DAY], h, np.int64(reg[p2 + 1]), ints[o.C_DAY, h],
-        row[q.OUTSTANDING], threshold,
-    )  # fmt: skip
-
-
-@kernel_function
 def _rarely(op, prog, p, p1, p2, members, amounts, values, times, lo, m, edge, h, ints, floats, masks, reg, row):
     """The outputs that look at something beside the stream's own members."""
-    if op == o.O_DAYS_OVER:
-        return _days_over(prog[p], p1, p2, ints, masks, h, row, reg)
+    if op >= o.O_TERM_RATIO_MEAN and op <= o.O_TERM_CARRIED:
+        return terms_statistic(op, prog[p], p1, p2, edge, ints, floats, masks, h, row)
+    if op >= o.O_DAY_AT and op <= o.O_DAY_BELOW:
+        return daily_statistic(op, prog[p], p1, p2, ints, floats, prog[o.P_VALUES_ROW], masks, h, row, reg)
+    if op == o.O_WORST_MONTHS:
+        until = prog[p + o.STREAM_UNTIL]
+        t_ms = row[q.T_MS] - (prog[prog[o.P_WINDOWS] + until] if until >= 0 else 0)
+        return worst_months(times, values, lo, m, t_ms, reg[p2], reg[p2 + 1])
     if op < o.O_KM_LAST:
         return _related(op, p1, p2, members, amounts, values, times, lo, m, edge, h, ints, masks, reg, row)
     return _placed(op, lo, m, ints, row, floats, prog[o.P_VALUES_ROW])

@@ -211,17 +211,3 @@ def open_loans(members, amounts, lo, m, outstanding):
             count += 1
         k -= 1
     return float(count + (left > 0))
-
-
-@kernel_function
-def days_over(drawn, repaid, amounts, days, h, days_back, today, outstanding, threshold):
-    """Local days among the last `days_back` whose closing balance is at least `threshold`, walking back from now."""
-    balance = outstanding
-    count = 0
-    k = h - 1
-    for back in range(days_back):
-        while k >= 0 and days[k] > today - back:
-            balance += (amounts[k] if repaid[k] else 0) - (amounts[k] if drawn[k] else 0)
-            k -= 1
-        count += balance >= threshold
-    return float(count)

@@ -256,7 +256,10 @@ class PlanBuilder:
 
     def _set_relation(self, output: _Output, spec: FeatureSpec) -> None:
         row, variant = spec.row, spec.variant
-        for key in ("while", "since", "after", "before", "repaid"):
+        if o.O_DAY_AT <= output.op <= o.O_TERM_CARRIED:
+            self._set_line(output, spec)
+            return
+        for key in ("while", "since", "after", "before"):
             if row.has(key):
                 output.p1 = self._mask_of(row.plain(key, variant), row.grain)
         within = float(duration_ms(row.plain("within", variant)) or 0)
@@ -267,10 +270,25 @@ class PlanBuilder:
         elif output.op in (o.O_REDRAW_COUNT, o.O_REDRAW_SUM):
             pair = within, row.number("share", variant)
             output.p2, output.p2_is_register = self._registers.constants(*pair), True
-        elif output.op == o.O_DAYS_OVER:
-            self._segments.int_needs |= o.NEED_LOCAL
-            pair = row.number("least", variant), float(variant.window_ms // DAY_MS)
+
+    def _set_line(self, output: _Output, spec: FeatureSpec) -> None:
+        """What the days and terms of a line, and months by their worst day, look at."""
+        row, variant = spec.row, spec.variant
+        if output.op == o.O_WORST_MONTHS:
+            pair = row.number("least", variant), row.number("below", variant)
             output.p2, output.p2_is_register = self._registers.constants(*pair), True
+            return
+        self._segments.int_needs |= o.NEED_LOCAL
+        self._segments.measure("value")
+        output.p1 = self._mask_of(row.plain("repaid", variant), row.grain)
+        output.min_n = 0  # its observations are days or terms, not the events of the stream
+        if output.op >= o.O_TERM_RATIO_MEAN:
+            output.p2 = round(row.number("cap", variant))
+            return
+        level = next((row.number(key, variant) for key in ("least", "above", "below") if row.has(key)), 0.0)
+        limits = self._mask_of(row.plain("limits", variant), row.grain) if row.has("limits") else -1
+        words = float(variant.window_ms // DAY_MS), level, float(limits), float(spec.null.min_n)
+        output.p2, output.p2_is_register = self._registers.constants(*words), True
 
     # --- formulas ---
 
@@ -437,9 +455,9 @@ def _index_in(groups: list[int], key: int) -> int:
 def _looks_at(op: int) -> int:
     """Whether an output needs the members' instants, their values, or neither."""
     timed = op in (o.O_FIRST_AGE, o.O_LAST_AGE, o.O_REDRAW_COUNT, o.O_REDRAW_SUM, o.O_FOLLOWED) or (
-        o.O_GAP_MEAN <= op <= o.O_GAP_RATIO or op in (o.O_BURST, o.O_EWMA)
+        o.O_GAP_MEAN <= op <= o.O_GAP_RATIO or op in (o.O_BURST, o.O_EWMA, o.O_WORST_MONTHS)
     )
     valued = o.O_MIN <= op <= o.O_LAST or o.O_RISING <= op <= o.O_GINI or op in (
-        o.O_SUM_SINCE, o.O_MAX_SINCE, o.O_COUNT_SINCE, o.O_EPISODES
+        o.O_SUM_SINCE, o.O_MAX_SINCE, o.O_COUNT_SINCE, o.O_EPISODES, o.O_WORST_MONTHS
     )  # fmt: skip
     return (o.FLAG_TIMES if timed else 0) | (o.FLAG_VALUES if valued else 0)

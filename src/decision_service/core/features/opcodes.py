@@ -57,15 +57,21 @@ R_GROUPS: Final = R_WINDOW + 1  # number of groups of every key
 R_TALLY: Final = R_GROUPS + 1  # running totals of every group of the stream, TALLY_WORDS each
 TALLY_WORDS: Final = 5
 T_SEEN, T_AMOUNT, T_DISTINCT, T_TOP_COUNT, T_TOP_SUM = range(TALLY_WORDS)
-INT_ROWS: Final = R_TALLY + 1
+# the line day by day (`kernel_daily`) and its terms (`kernel_terms`): what is worked out once a request
+R_MEMO: Final = R_TALLY + 1
+R_DAY_MOVED, R_DAY_LIFTED, R_DAY_BALANCE, R_DAY_LIMIT, R_DAY_KNOWN, R_TERM, R_TERM_PAID = range(R_MEMO + 1, R_MEMO + 8)
+DAYS_MAX: Final = 400  # days back that the buffers of a plan hold, however short the log
+INT_ROWS: Final = R_TERM_PAID + 1
 
 # --- float columns (rows of `floats`); temporaries of the plan follow, then V_ROWS working rows -----------------------
 (
     F_AMOUNT, F_VALUE, F_AGE_S, F_HOUR, F_DOW, F_LAT, F_LON, F_ACCURACY, F_SINCE_GRANT_S, F_LAST_DIGIT,
 ) = range(10)  # fmt: skip
 FLOAT_COLUMNS: Final = 10
-V_VALUES, V_SORTED, V_TMP, V_LEFT, V_RIGHT = range(5)  # relative to P_VALUES_ROW
-V_ROWS: Final = 5
+(
+    V_VALUES, V_SORTED, V_TMP, V_LEFT, V_RIGHT, V_DAY_USE, V_DAY_SUM, V_DAY_MOST, V_DAY_LEAST,
+) = range(9)  # relative to P_VALUES_ROW  # fmt: skip
+V_ROWS: Final = 9
 
 # --- scalar instructions ----------------------------------------------------------------------------------------------
 (
@@ -110,9 +116,18 @@ O_QUANTILE, O_MODE, O_MODE_COUNT, O_MAD, O_DISTINCT_VALUES, O_TOP_SUM, O_GINI = 
 ) = range(60, 70)  # fmt: skip
 (
     O_TAIL_STREAK, O_SUM_SINCE, O_MAX_SINCE, O_COUNT_SINCE, O_REDRAW_COUNT, O_REDRAW_SUM, O_RETRIES, O_FOLLOWED,
-    O_EPISODES, O_OPEN_LOANS, O_DAYS_OVER,
-) = range(80, 91)  # fmt: skip
+    O_EPISODES, O_OPEN_LOANS,
+) = range(80, 90)  # fmt: skip
 O_KM_LAST, O_KMH_LAST, O_BOTH_GPS, O_KM_HOME, O_NEW_GROUP = range(100, 105)
+(
+    O_DAY_AT, O_DAY_MAX, O_DAY_MIN, O_DAY_MEAN, O_DAY_STD, O_DAY_SLOPE, O_DAY_JUMP, O_DAY_OVER, O_DAY_STREAK,
+    O_DAY_EPISODES, O_DAY_RISES, O_DAY_BALANCE_MEAN, O_DAY_ACTIVE, O_DAY_BELOW,
+) = range(120, 134)  # fmt: skip
+O_WORST_MONTHS: Final = 134
+(
+    O_TERM_RATIO_MEAN, O_TERM_RATIO_MIN, O_TERM_RATIO_MAX, O_TERM_LATE_MEAN, O_TERM_LATE_SLOPE, O_TERM_CLEAN,
+    O_TERM_OPEN, O_TERM_EARLY, O_TERM_PARTIAL, O_TERM_MINIMUM, O_TERM_DUE, O_TERM_PREPAID, O_TERM_CARRIED,
+) = range(160, 173)  # fmt: skip
 
 # --- series: functions of consecutive registers, newest first ---------------------------------------------------
 (

@@ -23,9 +23,11 @@ from decision_service.core.features.event_names import KEYS, MEASURES
 from decision_service.core.features.grains import CUSTOMER, GRAINS
 from decision_service.core.features.nulls import EXPECTED as NULL_EXPECTED
 from decision_service.core.features.nulls import NullRule, read_codes
+from decision_service.core.features.opcodes import DAYS_MAX
+from decision_service.core.limits import DAY_MS
 from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar, SequenceNode, nearest_name
 
-MONTH_MS: Final = 30 * 86_400_000
+MONTH_MS: Final = 30 * DAY_MS
 _COMMON: Final = (
     "windows", "window", "months", "month", "each", "null", "unit", "en", "zh", "of", "incl", "internal",
 )  # fmt: skip
@@ -34,7 +36,7 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
     "derived": (*_COMMON, "expr"),
     "features": (
         *_COMMON, "grain", "delay", "agg", "value", "by", "buckets", "over", "with", "skip", "q", "top", "width",
-        "half_life", "cap", "within", "share", "against", "least", *SEGMENT_KEYS,
+        "half_life", "cap", "within", "share", "against", "least", "above", "below", *SEGMENT_KEYS,
     ),
 }  # fmt: skip
 _MEANT: Final = {  # words people use for a group key
@@ -301,8 +303,20 @@ def _check_aggregation(key: Scalar, nodes: MappingNode, findings: Findings) -> N
         findings.error(key.place, f"`{name}` has no form per bucket", expected="count or sum")
     if name in AGGREGATIONS and all(nodes.get(k) is None for k in ("window", "windows", "buckets")):
         findings.error(key.place, f"`{name}` needs a window", expected=durations.EXPECTED, length=len(key.text))
-    for number in ("q", "top", "half_life", "cap", "share", "least", "skip", "within", "width"):
+    if name in AGGREGATIONS and AGGREGATIONS[name].by_day:
+        _check_days(nodes, findings)
+    for number in ("q", "top", "half_life", "cap", "share", "least", "above", "below", "skip", "within", "width"):
         _check_number(nodes, number, findings)
+
+
+def _check_days(nodes: MappingNode, findings: Findings) -> None:
+    """The windows of an aggregation over local days are whole days that the kernel's buffers hold."""
+    for key in ("window", "windows"):
+        node = nodes.get(key)
+        for label, length in _windows(node, Findings()):
+            if length % DAY_MS or length > DAYS_MAX * DAY_MS:
+                assert node is not None
+                findings.error(node.place, f"`{label}` is no number of days", expected=f"1d to {DAYS_MAX}d")
 
 
 def _check_row(key: Scalar, nodes: MappingNode, section: str, findings: Findings) -> None:
