@@ -34,7 +34,7 @@ WRAPPED = {
     "starlette": {"api"},
     "uvicorn": {"server", "api"},
     "polars": {"train", "replay_file", "replay_table"},
-    "pyarrow": {"train", "replay_file", "replay_table"},
+    "pyarrow": {"train", "replay_file", "replay_table", "tables", "build"},
     "sklearn": {"train"},
     "pandas": set(),
 }

@@ -179,9 +179,14 @@ def _coalesce(*columns: Floats) -> Floats:
     return reduce(lambda a, b: np.where(a == a, a, b), columns)
 
 
+def _whole(function: Callable[[Floats], Floats]) -> Callable[[Floats], Floats]:
+    """Whole numbers as Python has them: without a negative zero."""
+    return lambda x: function(x) + 0.0
+
+
 _FUNCTIONS: Final[dict[str, Callable[..., Floats]]] = {
-    "min": _least, "max": _greatest, "sum": _sum, "mean": _mean, "clip": _clip, "abs": np.abs, "round": np.rint,
-    "floor": np.floor, "ceil": np.ceil, "sqrt": _sqrt, "log": _log, "exp": _exp, "coalesce": _coalesce,
+    "min": _least, "max": _greatest, "sum": _sum, "mean": _mean, "clip": _clip, "abs": np.abs, "round": _whole(np.rint),
+    "floor": _whole(np.floor), "ceil": _whole(np.ceil), "sqrt": _sqrt, "log": _log, "exp": _exp, "coalesce": _coalesce,
 }  # fmt: skip
 
 
