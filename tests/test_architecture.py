@@ -44,7 +44,7 @@ BEYOND_CORE = {
     "threading", "time", "urllib", "uuid", "warnings",
 }  # fmt: skip
 # Numba's disk cache watches one file; the kernel reads its own sources at import so that a change in any part counts.
-EXCEPTIONS = {"core/features/kernel.py": {"pathlib"}}
+EXCEPTIONS = {"core/features/kernel.py": {"pathlib"}, "core/positions.py": {"pathlib"}}  # they watch their sources
 IMPURE_CALLS = {"open", "print", "input", "breakpoint"}
 IMPURE_ATTRIBUTES = {"now", "utcnow", "today", "fromfile", "memmap", "random", "read_text", "write_text"}
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "processor", "misc"}
