@@ -54,6 +54,10 @@ _HINTS: Final = {
 }
 
 
+DOCUMENTS_KEPT_MAX: Final = 256
+_READ: Final[dict[tuple[str, str], Document]] = {}  # good documents by name and SHA-256; a document never changes
+
+
 class _Unreadable(Exception):
     """The file cannot be followed any further; the finding is already recorded."""
 
@@ -230,7 +234,20 @@ def read_text(text: str | bytes, shown_as: str, findings: Findings) -> Document 
         line = raw.count(b"\n", 0, error.start) + 1
         findings.error(Place(shown_as, line, 1), f"byte {error.start} is not UTF-8", expected="UTF-8 text")
         return None
-    return _read_decoded(decoded, sha256(raw).hexdigest(), start, findings)
+    known = (shown_as, sha256(raw).hexdigest())
+    document = _READ.get(known)
+    if document is None:
+        document = _read_decoded(decoded, known[1], start, findings)
+        if document is not None:
+            _keep(known, document)
+    return document
+
+
+def _keep(known: tuple[str, str], document: Document) -> None:
+    """A reload reads a dozen files of which one has changed; the others need not be parsed again."""
+    if len(_READ) >= DOCUMENTS_KEPT_MAX:
+        _READ.clear()
+    _READ[known] = document
 
 
 def _read_decoded(text: str, digest: str, start: Place, findings: Findings) -> Document | None:

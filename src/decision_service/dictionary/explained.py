@@ -30,6 +30,7 @@ from decision_service.core.event import (
 )
 from decision_service.core.expressions.tree import String, Tree
 from decision_service.core.facility import Facility
+from decision_service.core.features.aggregations import AGGREGATIONS
 from decision_service.core.features.catalogue import FeatureSpec
 from decision_service.core.features.contributions import (
     OF,
@@ -237,7 +238,7 @@ class Explainer:
             or self._too_few(spec, seen)
             or (f"`{missing}` is unknown: {self._cause_of(missing)}" if missing else "")
             or self._divides_by_nothing(spec)
-            or "an input is missing"
+            or ("these events do not tell it" if counts_events(spec) else "an input is missing")
         )
 
     def _names_none(self, spec: FeatureSpec) -> str:
@@ -258,9 +259,14 @@ class Explainer:
         return f"the facility is {age_ms / DAY_MS:.1f} days old, younger than {duration_text(least_ms)}"
 
     def _too_few(self, spec: FeatureSpec, seen: Sequence[Contribution]) -> str:
-        wanted = spec.null.min_n
+        wanted, what = spec.null.min_n, "observations"
         if counts_events(spec):
+            name = spec.row.plain("agg", spec.variant)
             count = sum(one.role == OF for one in seen)
+            if AGGREGATIONS[name].by_day:  # their `Nk` counts days since the grant
+                count, what = (self.t_ms - self._facility.granted_at_ms) // DAY_MS, "days since the grant"
+            elif name.startswith("terms_"):  # and theirs terms, which are no events
+                return f"fewer than {max(wanted, 1)} terms in {spec.variant.label or 'its window'}"
         elif spec.row.section == "derived" and spec.row.has("of"):
             hidden = observation_name(spec.row.plain("of", spec.variant), spec.variant.window_ms)
             count = round(self._values.get(hidden, wanted))
@@ -269,9 +275,7 @@ class Explainer:
         if count >= max(wanted, 1 if counts_events(spec) else 0):
             return ""
         window = spec.variant.label or "its window"
-        if count == 0:
-            return f"no observations in {window}"
-        return f"fewer than {max(wanted, 1)} observations in {window}: {count}"
+        return f"fewer than {max(wanted, 1)} {what} in {window}: {count}" if count else f"no {what} in {window}"
 
     def _divides_by_nothing(self, spec: FeatureSpec) -> str:
         division = first_division(spec.tree) if spec.tree is not None else None

@@ -28,7 +28,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family("G", "Place and device", "地理与设备", ("geo", "dev")),
     Family("U", "Use of the line", "额度使用", ("utl",)),
     Family("Y", "Repayment", "还款", ("rpy",)),
-    Family("X", "External and profile", "外部与画像", ("ext", "prf", "app", "csr")),
+    Family("X", "External and profile", "外部与画像", ("ext", "inq", "prf", "app", "csr")),
     Family("F", "Use of funds", "资金用途", ("use",)),
     Family("S", "Scores, history and feeds", "评分与元数据", ("scr", "mob", "hist", "feat", "src")),
     Family("K", "Marketing and churn", "营销与流失", ("mkt", "chn")),

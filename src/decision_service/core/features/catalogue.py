@@ -236,6 +236,11 @@ def _replaced(spec: FeatureSpec, tree: Tree | None) -> FeatureSpec:
     )  # fmt: skip
 
 
+def section_names() -> tuple[str, ...]:
+    """The sections a feature file may have."""
+    return _SECTIONS
+
+
 def read_catalogue_rows(
     documents: Sequence[Document], findings: Findings, broken: list[Row] | None = None
 ) -> list[Row]:

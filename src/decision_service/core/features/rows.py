@@ -344,6 +344,11 @@ def _read_row(key: Scalar, nodes: MappingNode, section: str, findings: Findings)
     )  # fmt: skip
 
 
+def row_keys(section: str) -> tuple[str, ...]:
+    """The keys that a row of a section may have."""
+    return _KEYS[section]
+
+
 def read_rows(
     items: Iterable[tuple[Scalar, object]], section: str, findings: Findings, broken: list[Row] | None = None
 ) -> list[Row]:

@@ -17,8 +17,8 @@ from decision_service.core.rules.fields import check_keys, duration_ms, identifi
 from decision_service.core.source import Document, Findings, MappingNode, Node, Scalar
 from decision_service.core.vocabulary import Kind, NameSpec
 
-_KEYS: Final = ("type", "unit", "source", "ttl", "meaning", "meaning_zh")
-_KINDS: Final = {"number": Kind.NUMBER, "flag": Kind.FLAG, "string": Kind.STRING}
+ATTRIBUTE_KEYS: Final = ("type", "unit", "source", "ttl", "meaning", "meaning_zh")
+ATTRIBUTE_KINDS: Final = {"number": Kind.NUMBER, "flag": Kind.FLAG, "string": Kind.STRING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,13 @@ def _read(key: Scalar, node: Node, findings: Findings) -> AttributeSpec | None:
     name = identifier(key, "an attribute", findings)
     block = mapping(node, f"attribute `{key.text}`", key.place, findings)
     required = ("type", "source", "ttl", "meaning")
-    if name is None or block is None or not check_keys(block, _KEYS, required, f"attribute `{name}`", findings):
+    if (
+        name is None
+        or block is None
+        or not check_keys(block, ATTRIBUTE_KEYS, required, f"attribute `{name}`", findings)
+    ):
         return None
-    kind = one_of(_must(block, "type"), _KINDS, "type", findings)
+    kind = one_of(_must(block, "type"), ATTRIBUTE_KINDS, "type", findings)
     source = identifier(_must(block, "source"), "`source`", findings)
     ttl_ms = duration_ms(_must(block, "ttl"), "`ttl`", findings)
     meaning = scalar(_must(block, "meaning"), "`meaning`", findings)
@@ -65,7 +69,7 @@ def _read(key: Scalar, node: Node, findings: Findings) -> AttributeSpec | None:
     unit = "" if unit_node is None else one_of(unit_node, UNITS, "unit", findings)
     if kind is None or source is None or ttl_ms is None or meaning is None or unit is None:
         return None
-    spec = NameSpec(name, _KINDS[kind], unit, True, meaning.text)
+    spec = NameSpec(name, ATTRIBUTE_KINDS[kind], unit, True, meaning.text)
     return AttributeSpec(spec, source, ttl_ms, chinese.text if isinstance(chinese, Scalar) else "")
 
 
