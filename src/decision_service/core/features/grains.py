@@ -85,7 +85,7 @@ def _check_grain(row: Row, segments: Mapping[str, Segment], findings: Findings) 
             known = (CUSTOMER, *LINK_GRAINS) if agg in _OF_ANY_LOG else (CUSTOMER,)
             findings.error(place, f"`{agg}` has no grain `{grain}`", expected=", ".join(known), length=len(grain))
         if agg in _OF_THE_BALANCE and grain != "facility":
-            findings.error(place, f"`{agg}` walks back from a balance, which a {grain} does not have",
+            findings.error(place, f"`{agg}` looks at a line's balance or terms, which a {grain} does not have",
                            expected="grain: customer or facility", length=len(grain))  # fmt: skip
     if grain == "loan" and row.flag("incl"):
         findings.error(row.place_of("incl"), "a request is no event of an earlier loan", expected="no `incl`")
@@ -124,6 +124,6 @@ def _check_delay(row: Row, findings: Findings) -> None:
         if agg not in AGGREGATIONS:
             findings.error(place, f"`{agg}` has no delay", expected="a delay on a row that looks at events")
         elif agg in _OF_THE_BALANCE:
-            findings.error(place, f"`{agg}` walks back from today's balance", expected="no `delay`")
+            findings.error(place, f"`{agg}` looks at the line as it stands now", expected="no `delay`")
     if row.flag("incl") and row.delay_ms:
         findings.error(place, "the request is not as old as the delay", expected="either `delay` or `incl`")

@@ -313,10 +313,14 @@ def _check_days(nodes: MappingNode, findings: Findings) -> None:
     """The windows of an aggregation over local days are whole days that the kernel's buffers hold."""
     for key in ("window", "windows"):
         node = nodes.get(key)
-        for label, length in _windows(node, Findings()):
-            if length % DAY_MS or length > DAYS_MAX * DAY_MS:
-                assert node is not None
-                findings.error(node.place, f"`{label}` is no number of days", expected=f"1d to {DAYS_MAX}d")
+        values = [value for _, value in node.items] if isinstance(node, MappingNode) else [node]
+        for scalar in (scalar for value in values for scalar in _scalars(value, Findings())):
+            length = durations.duration_ms(scalar.text)
+            if length is not None and (length % DAY_MS or length > DAYS_MAX * DAY_MS):
+                findings.error(
+                    scalar.place, f"`{scalar.text}` is no number of local days", expected=f"1d to {DAYS_MAX}d",
+                    length=len(scalar.text),
+                )  # fmt: skip
 
 
 def _check_row(key: Scalar, nodes: MappingNode, section: str, findings: Findings) -> None:
