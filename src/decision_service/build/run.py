@@ -79,7 +79,8 @@ class Built:
 
 def build(plan: Build, say: Say = lambda _stage, _done, _total: None) -> Built:
     """Write the table. Raises InvalidInput for files, PolicyRejected for definitions that do not compile."""
-    sources = _open(plan)
+    table = Table(plan.table)
+    sources = _open(plan, table)
     _check_output(plan, sources)
     rows = _row_count(sources.events), _row_count(sources.questions)
     workers = plan.workers or (1 if sum(rows) < _SMALL_ROWS else len(os.sched_getaffinity(0)))
@@ -90,21 +91,21 @@ def build(plan: Build, say: Say = lambda _stage, _done, _total: None) -> Built:
             plan.links_max, _rows_per_group(len(plan.table.names)),
         )  # fmt: skip
         report = Report()
+        stages.keep_table(job, table)
         with _pool(job, workers) as run:
-            for name, calls in _passes(job, Table(plan.table).link_grains):
+            for name, calls in _passes(job, table.link_grains):
                 _run_pass(name, calls, run, report, say)
         written = _write(job, plan.out, say, _row_count(sources.questions))
     bad = {file: sorted(rows, key=lambda bad: bad.row) for file, rows in report.bad.items() if rows}
     return Built(written, report.events, report.repeated, bad, dict(report.seconds), workers, partitions)
 
 
-def _open(plan: Build) -> Sources:
+def _open(plan: Build, table: Table) -> Sources:
     events, questions = open_events(plan.events), open_file(plan.questions, None)
     check_columns(questions)
-    declared = Table(plan.table).declared
     return Sources(
         events, questions, None if plan.facilities is None else open_snapshots(plan.facilities),
-        None if plan.attributes is None else open_values(plan.attributes, declared),
+        None if plan.attributes is None else open_values(plan.attributes, table.declared),
     )  # fmt: skip
 
 
@@ -207,7 +208,7 @@ def _write(job: Job, out: Path, say: Say, total: int) -> int:
     for batch in job.sources.questions.batches(batch_rows=job.rows_per_group):
         answered, values = _answers(job, batch.rows)
         table = _as_table({name: plain(column) for name, column in batch.columns.items()}, answered, values, job)
-        writer = writer or parquet.ParquetWriter(unfinished, table.schema)
+        writer = writer or parquet.ParquetWriter(unfinished, table.schema, use_dictionary=[*batch.columns])
         if table.num_rows:
             writer.write_table(table)
         written += table.num_rows

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -99,7 +99,7 @@ class Job:
 
 @dataclass(slots=True)
 class Report:
-    """What a pass has to tell: events read, events that came twice, bad rows by file, seconds by what took them."""
+    """What a pass has to tell: events read, events that came twice, bad rows by file, CPU seconds by what took them."""
 
     events: int = 0
     repeated: int = 0
@@ -107,7 +107,7 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def timed(self, what: str, items: Iterable[_Item]) -> Iterator[_Item]:
-        """Count the seconds that making each item takes."""
+        """Count the CPU seconds that making each item takes."""
         following = iter(items)
         while True:
             with self.time(what):
@@ -118,10 +118,10 @@ class Report:
 
     @contextmanager
     def time(self, what: str) -> Iterator[None]:
-        """Count the seconds of a block."""
-        began = perf_counter()
+        """Count the CPU seconds of a block."""
+        began = process_time()
         yield
-        self.seconds[what] = self.seconds.get(what, 0.0) + perf_counter() - began
+        self.seconds[what] = self.seconds.get(what, 0.0) + process_time() - began
 
     def refuse(self, file: str, refused: Refused) -> None:
         """Rows refused after they were read."""
@@ -143,9 +143,14 @@ _TABLES: dict[Path, Table] = {}
 def table_of(job: Job) -> Table:
     """The job's table, compiled once a process."""
     if job.directory not in _TABLES:
-        _TABLES.clear()
-        _TABLES[job.directory] = Table(job.table)
+        keep_table(job, Table(job.table))
     return _TABLES[job.directory]
+
+
+def keep_table(job: Job, table: Table) -> None:
+    """Use a table that is compiled already."""
+    _TABLES.clear()
+    _TABLES[job.directory] = table
 
 
 # --- reading ----------------------------------------------------------------------------------------------------

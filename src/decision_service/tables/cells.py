@@ -73,10 +73,11 @@ def ids(column: pa.Array | None, name: str, rows: int) -> tuple[Ids, Mask]:
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         raise InvalidInput(name, f"texts are expected in the column {name!r}, not {column.type}")
     encoded = pc.dictionary_encode(column)
-    texts = encoded.dictionary.to_pylist()
+    texts = encoded.dictionary
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-    fits = np.array([*(0 < len(text) <= ID_CHARS_MAX and "\0" not in text for text in texts), True])
-    return Ids(texts, codes), fits[codes]
+    chars = pc.utf8_length(texts).to_numpy(zero_copy_only=False)
+    fits = (chars > 0) & (chars <= ID_CHARS_MAX) & ~_bools(pc.match_substring(texts, "\0"))
+    return Ids(texts.to_pylist(), codes), np.append(fits, True)[codes]
 
 
 def instants(column: pa.Array | None, name: str, rows: int) -> tuple[Ints, Mask, Mask]:

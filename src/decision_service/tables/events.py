@@ -132,6 +132,7 @@ class _Reading:
         self._bad = list(batch.bad)
         self.ids = {name: self._ids(name) for name in COLUMNS if name.endswith("_id")}
         self.ids |= {name: self._ids(name) for name in ("ip", "category")}
+        self.event = self.ids["event_id"].mapped(event_key, np.uint64)
         self._event_keys = self.ids["event_id"].mapped(event_key, np.uint64)
 
     def result(self) -> EventBatch:
