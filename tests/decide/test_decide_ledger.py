@@ -126,6 +126,15 @@ def test_settlements_count_by_their_instant_and_not_by_their_arrival() -> None:
     assert position(approved, booked, failed) == position(approved, failed, booked) == position()
 
 
+def test_a_settlement_recorded_before_its_drawdown_counts() -> None:
+    """In what order the two became known changes nothing, near or far apart."""
+    approved = draw(1, APPROVED, 2_000, 100_00)
+    booked = Event(2, DRAWDOWN, BOOKED, 2_500, facility=KEY, settles=1)
+    others = [draw(10 + k, HELD, 2_000, 5_00) for k in range(500)]
+    assert position(booked, approved) == position(approved, booked)
+    assert position(booked, *others, approved) == position(approved, *others, booked)
+
+
 def test_a_held_drawdown_is_no_exposure_until_somebody_books_it() -> None:
     """A hold reserves nothing; releasing and booking it owes it."""
     held = draw(1, HELD, 2_000, 100_00)

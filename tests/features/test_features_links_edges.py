@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kernel_runner import SLOTS, catalogue_of, row_of
+from link_cases import T as WORLD_T
+from link_cases import world_of
 from oracle import Case, D, H
 
 from decision_service.core import inputs as q
@@ -120,6 +126,19 @@ def test_delay_shifts_the_window_to_the_millisecond(delay: int) -> None:
     plans = plans_of(f"c: {{agg: count, of: paid, window: 1d, null: Z, delay: {text}}}")
     at = {T - delay + 1: 0, T - delay: 1, T - delay - D + 1: 1, T - delay - D: 0}
     assert {instant: values(plans, log(draw(1, instant)))["c"] for instant in at} == at
+
+
+@given(st.integers(0, 10**9), st.sampled_from(["count", "distinct", "gap_max", "last_age", "sum", "burst"]))
+@settings(max_examples=60, deadline=None)
+def test_a_delayed_row_is_the_row_of_that_long_ago(seed: int, agg: str) -> None:
+    """What nothing was told about since is the same a week later with a delay of a week; no delay is a delay of 0."""
+    row = f"agg: {agg}, of: paid, windows: [1d, 7d, 30d], by: local_day, width: 1h, null: Z"
+    plain, late, none = (plans_of(f"x: {{{row}{more}}}") for more in ("", ", delay: 7d", ", delay: 0s"))
+    events = [r.event for r in world_of(seed, 40) if not r.event.settles]
+    seen = log(*(replace(event, key=key) for key, event in enumerate(events, 1)))
+    now = values(plain, seen, t=WORLD_T - 7 * D)
+    assert values(late, seen, t=WORLD_T) == now
+    assert values(none, seen, t=WORLD_T - 7 * D) == now
 
 
 def test_a_delayed_row_knows_what_became_of_events_since() -> None:

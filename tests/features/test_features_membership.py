@@ -24,11 +24,20 @@ def rebuilt(case: Case) -> Iterator[tuple[FeatureSpec, float | None]]:
     """Every feature of an aggregation that its contributions add up to, with that sum; None without members."""
     catalogue = shipped_catalogue()
     row, numbers = row_of(case), {**dict.fromkeys(INPUTS, math.nan), **inputs_of(case)}
-    facts, judge = facts_of(words_of(log_of(case)), row, zone_named(case.zone)), Judge(row, numbers)
+    words, zone = words_of(log_of(case)), zone_named(case.zone)
+    seen = {grain: facts_of(words, row, zone, grain) for grain in ("customer", "facility")}
+    judge = Judge(row, numbers)
     for spec in catalogue.specs:
-        if counts_events(spec) and spec.row.plain("agg", spec.variant) in REBUILT and spec.null.age_days is None:
+        if (
+            spec.grain in seen
+            and counts_events(spec)
+            and spec.row.plain("agg", spec.variant) in REBUILT
+            and spec.null.age_days is None
+        ):
             span = span_of(spec.variant, case.t)
-            members = [c for c in contributions_of(spec, span, catalogue.segments, facts, judge) if c.role == OF]
+            members = [
+                c for c in contributions_of(spec, span, catalogue.segments, seen[spec.grain], judge) if c.role == OF
+            ]
             parts = [c.contribution for c in members if c.contribution is not None]
             yield spec, math.fsum(parts) if len(members) >= max(spec.null.min_n, 0) and parts else None
 

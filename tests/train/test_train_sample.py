@@ -36,6 +36,22 @@ def reader() -> RowReader:
     return RowReader(Path(__file__).parent / "rules", NAMES, zone_named("Asia/Shanghai"))
 
 
+def test_features_of_entities_are_refused_with_their_grain(tmp_path: Path) -> None:
+    """A training sample has no log of a device: asking for a feature of one, or made of one, says so."""
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "links.yaml").write_text(
+        'segments: {any: not kind == "label"}\n'
+        "features: {seen: {agg: count, of: any, window: 7d, grain: device, null: Z, unit: n, en: x, zh: x}}\n"
+        "derived: {twice: {expr: seen * 2, null: Z, unit: n, en: x, zh: x}}\n"
+    )
+    with pytest.raises(PolicyRejected) as refused:
+        RowReader(tmp_path, ["twice"], zone_named("Asia/Shanghai"))
+    (message,) = [d.message for d in refused.value.diagnostics]
+    assert message == (
+        "feature 'seen' is of the log of a device, which a training sample does not have: another feature is made of it"
+    )
+
+
 def test_bad_is_enough_days_past_due_inside_the_window_and_nothing_else(portfolio: Portfolio) -> None:
     """The label equals a plain loop over the events of the performance window."""
     bads = 0

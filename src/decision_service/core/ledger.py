@@ -36,7 +36,7 @@ from decision_service.core.event import (
 from decision_service.core.facility import Facility, Position
 
 END_OF_TIME: Final = 2**62
-_SCAN_PER_RECORD: Final = 8  # backward steps a record may cost before the keys are hashed once for all
+_SCAN_PER_RECORD: Final = 8  # steps a record may cost, backward first, before the keys are hashed once for all
 
 
 @njit(cache=True)
@@ -101,6 +101,12 @@ def resolve(
                     found = j
                     break
                 j -= 1
+                budget -= 1
+            j = i + 1
+            while found < 0 and j < n and budget > 0:  # an entity's log may hear of the settlement first
+                if words[j + 1, 1] == key and words[j + 1, 4] & 0xFF == DRAWDOWN and status_out[j] != 0:
+                    found = j
+                j += 1
                 budget -= 1
             if found < 0 and budget <= 0:
                 table, mask = _hash_drawdowns(words)

@@ -27,7 +27,6 @@ import numpy.typing as npt
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.features.catalogue import Catalogue, read_features
 from decision_service.core.features.lint import lint_features
-from decision_service.core.features.plan import FeaturePlan, compile_plan
 from decision_service.core.features.plans import FeaturePlans, compile_plans
 from decision_service.core.inputs import REQUEST_WORDS, RequestWords
 from decision_service.core.limits import RETENTION_MS
@@ -116,10 +115,6 @@ class Policy:
     def link_grains(self) -> tuple[str, ...]:
         """The entity logs that the features read, of LINK_GRAINS."""
         return self.plan.link_grains
-
-    def for_names(self, names: Iterable[str]) -> FeaturePlan:
-        """A plan that computes other features of the same catalogue from the customer's log alone."""
-        return compile_plan(self.catalogue, names, self.layout.numbers, self.first_feature, self.zone)
 
     def plans_for(self, names: Iterable[str]) -> FeaturePlans:
         """Plans that compute other features of the same catalogue (for looking at one customer)."""

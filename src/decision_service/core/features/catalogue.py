@@ -24,7 +24,7 @@ from typing import Final
 from decision_service.core.expressions.parse import parse_expression
 from decision_service.core.expressions.tree import Tree
 from decision_service.core.features.event_names import EVENT_NAMES
-from decision_service.core.features.grains import CUSTOMER, check_grains
+from decision_service.core.features.grains import CUSTOMER, NULL_WITHOUT_SUBJECT, check_grains
 from decision_service.core.features.nulls import NullRule
 from decision_service.core.features.references import check_references
 from decision_service.core.features.rows import Row, Variant, read_rows
@@ -92,7 +92,7 @@ class Catalogue:
 
 def _name_spec(spec: FeatureSpec) -> NameSpec:
     unit = "" if spec.kind is Kind.FLAG else spec.unit
-    nullable = spec.null.nullable or spec.tree is not None
+    nullable = spec.null.nullable or spec.tree is not None or spec.grain in NULL_WITHOUT_SUBJECT
     return NameSpec(spec.name, spec.kind, unit, nullable, spec.meaning_en)
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 CUSTOMER: Final = "customer"
 GRAINS: Final = (CUSTOMER, "facility", "loan", *LINK_GRAINS)
+NULL_WITHOUT_SUBJECT: Final = ("loan", *LINK_GRAINS)  # every request has a facility; the others it may not name
 ENTITY_WORDS: Final[Mapping[str, int]] = {"device": q.DEVICE, "payee": q.COUNTERPARTY, "ip": q.IP}
 _NOT_IN_LINKS: Final = frozenset(("facility", "device"))
 _OF_THE_BALANCE: Final = frozenset(  # about the line as it stands now
