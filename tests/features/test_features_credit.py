@@ -13,11 +13,12 @@ from cases import ME, OTHER
 from credit_cases import AUTUMN, SPRING, ZONES, line_case, line_cases
 from definition import features
 from hypothesis import given, settings
-from kernel_runner import SLOTS, computed, differences, shipped_catalogue
+from kernel_runner import SLOTS, catalogue_of, computed, differences, shipped_catalogue
 from oracle import Case, D, H
 
 from decision_service.core.event import KINDS, Event, code_key
 from decision_service.core.features.plan import compile_plan
+from decision_service.core.source import Findings
 from decision_service.core.zone import zone_named
 
 NAN = float("nan")
@@ -294,7 +295,7 @@ def test_one_more_overdue_event_lowers_no_count_of_arrears(seed: int) -> None:
     rng = random.Random(seed)
     told = [event("overdue", case.t - rng.randrange(0, 360 * D), 100, float(rng.randrange(1, 91))) for _ in range(6)]
     states = [computed(replace(case, events=[*case.events, *told[:n]])) for n in range(7)]
-    grow = [n for n in states[0] if n.startswith(("rpy_dpd_max", "rpy_ever30"))]
+    grow = [n for n in states[0] if n.startswith(("rpy_dpd_max", "rpy_ever30", "rpy_od_cnt"))]
     for fewer, more in pairwise(states):
         assert all(more[name] >= fewer[name] for name in grow)  # type: ignore[operator]
         since, before = more["rpy_months_since_od_24m"], fewer["rpy_months_since_od_24m"]
@@ -303,13 +304,49 @@ def test_one_more_overdue_event_lowers_no_count_of_arrears(seed: int) -> None:
         assert months[1] >= months[0]
 
 
-def test_episodes_may_only_be_joined_by_an_event_between() -> None:
-    """An overdue event after all others adds an episode or continues the last; it never takes one away."""
-    for seed in range(20):
-        case = line_case(seed, 30)
-        fewer = computed(case)
-        more = computed(replace(case, events=[*case.events, event("overdue", case.t, 100, float(seed))]))
-        assert all(more[f"rpy_od_cnt_{w}"] >= fewer[f"rpy_od_cnt_{w}"] for w in ("3m", "6m", "12m"))  # type: ignore[operator]
+def test_a_grain_of_facility_restricts_days_and_terms_to_the_line() -> None:
+    """Rows of grain facility over any line's draws, dues and repayments are those whose segments name the line."""
+    segments = (
+        'segments: {drawn: kind == "drawdown" and booked, paid: kind == "repayment" and booked, fell: kind == "due",'
+        ' lifted: kind == "limit_change" and booked}\n'
+    )
+    days, grain = "limits: lifted, windows: [90d]", "grain: facility, unit: ratio, en: x, zh: x"
+    rows = (
+        f"features:\n  use: {{agg: daily_max, of: drawn, repaid: paid, {days}, null: H, {grain}}}\n"
+        f"  open: {{agg: terms_open, of: fell, repaid: paid, window: life, null: Z, {grain}}}\n"
+    )
+    findings = Findings()
+    catalogue = catalogue_of(segments + rows, findings)
+    assert findings.diagnostics == []
+    plan = compile_plan(catalogue, ["use_90d", "open"], SLOTS, len(SLOTS), zone_named("Asia/Shanghai"))
+    for seed in range(8):
+        case = line_case(seed, 60)
+        mine, whole = computed(case, plan), computed(case)
+        assert (mine["use_90d"], mine["open"]) == (whole["utl_max_90d"], whole["rpy_consec_od"])
+
+
+def test_months_of_a_delayed_row_end_where_the_delay_begins() -> None:
+    """With a delay of 7 days the newest month is (t - 37 d, t - 7 d]."""
+    text = (
+        'segments: {late: kind == "overdue"}\nfeatures:\n  m: {agg: worst_months, of: late, value: value, least: 1,'
+        " below: 31, windows: [30d, 60d], delay: 7d, null: Z, unit: n, en: x, zh: x}\n"
+    )
+    findings = Findings()
+    catalogue = catalogue_of(text, findings)
+    assert findings.diagnostics == []
+    plan = compile_plan(catalogue, ["m_30d", "m_60d"], SLOTS, len(SLOTS), zone_named("Asia/Shanghai"))
+    t = noon()
+    for age, expected in (
+        (7 * D - 1, (0, 0)),
+        (7 * D, (1, 1)),
+        (37 * D - 1, (1, 1)),
+        (37 * D, (0, 1)),
+        (67 * D, (0, 0)),
+    ):
+        got = computed(line(event("overdue", t - age, 1, 5.0), t=t), plan)
+        assert (got["m_30d"], got["m_60d"]) == expected
+    two = line(event("overdue", t - 36 * D, 1, 5.0), event("overdue", t - 38 * D, 1, 5.0), t=t)
+    assert computed(two, plan)["m_60d"] == 2
 
 
 def test_a_plan_of_one_row_agrees_with_the_whole_plan() -> None:
