@@ -30,6 +30,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family("Y", "Repayment", "还款", ("rpy",)),
     Family("X", "External and profile", "外部与画像", ("ext", "inq", "prf", "app", "csr")),
     Family("F", "Use of funds", "资金用途", ("use",)),
+    Family("E", "Facilities, loans, devices, payees, networks", "额度、借据与关联实体", ("rsk", "fac", "lon")),
     Family("S", "Scores, history and feeds", "评分与元数据", ("scr", "mob", "hist", "feat", "src")),
     Family("K", "Marketing and churn", "营销与流失", ("mkt", "chn")),
     OTHER,
