@@ -5,6 +5,9 @@ with it, each call that passes ten rows pays for twenty atomic additions (measur
 dispatched output). A function that allocates, or returns a row, does not compile this way, which is how "allocates
 nothing" is kept. `_nrt` is an option of Numba's dispatcher without public documentation; if a version ever drops it,
 decorating fails at import and plain `njit` gives the same results, slower.
+
+Divisions follow IEEE 754 (`error_model="numpy"`): a test for zero before each would keep loops from being vectorised,
+and the formulas ask for zero themselves where it can occur, as a ratio of nothing is null.
 """
 
 from __future__ import annotations
@@ -14,5 +17,7 @@ from typing import Any, Final
 from numba import njit
 
 _njit: Any = njit
-kernel_function: Final = _njit(_nrt=False)  # for the parts; only the entry is cached, and holds them all
-kernel_entry: Final = _njit(cache=True, nogil=True)
+kernel_function: Final = _njit(
+    _nrt=False, error_model="numpy"
+)  # for the parts; only the entry is cached, and holds them all
+kernel_entry: Final = _njit(cache=True, nogil=True, error_model="numpy")

@@ -28,8 +28,8 @@ _LAST_DAY: Final = (datetime(2101, 1, 1, tzinfo=UTC) - _EPOCH).days
 
 
 @kernel_function  # type: ignore[untyped-decorator]
-def offset_of(transitions: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], t_ms: int) -> int:
-    """Milliseconds to add to a UTC instant for local time; for the kernel."""
+def place_of(transitions: npt.NDArray[np.int64], t_ms: int) -> int:
+    """The transition that holds at a UTC instant; for the kernel."""
     low = 0
     high = transitions.shape[0]
     while high - low > 1:
@@ -38,7 +38,13 @@ def offset_of(transitions: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
             low = middle
         else:
             high = middle
-    return offsets[low]  # type: ignore[no-any-return]
+    return low
+
+
+@kernel_function  # type: ignore[untyped-decorator]
+def offset_of(transitions: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64], t_ms: int) -> int:
+    """Milliseconds to add to a UTC instant for local time; for the kernel."""
+    return offsets[place_of(transitions, t_ms)]  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)

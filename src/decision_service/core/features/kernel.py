@@ -27,6 +27,7 @@ from decision_service.core.features import (
     kernel_groups,
     kernel_links,
     kernel_masks,
+    kernel_members,
     kernel_order,
     kernel_places,
     kernel_streams,
@@ -48,7 +49,7 @@ from decision_service.core.features.kernel_columns import (
 from decision_service.core.features.kernel_daily import begin_days
 from decision_service.core.features.kernel_formulas import run_scalars
 from decision_service.core.features.kernel_links import fill_customers, fill_labels, fill_loans
-from decision_service.core.features.kernel_masks import run_masks
+from decision_service.core.features.kernel_masks import fill_codes, run_masks
 from decision_service.core.features.kernel_streams import find_edges, run_streams
 from decision_service.core.features.kernel_terms import begin_terms
 from decision_service.core.ledger import resolve
@@ -56,8 +57,9 @@ from decision_service.core.ledger import resolve
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
 _PARTS: Final = (
-    compiled, event, inputs, ledger, limits, zone, opcodes, kernel_columns, kernel_links, kernel_masks, kernel_order,
-    kernel_groups, kernel_times, kernel_places, kernel_daily, kernel_terms, kernel_streams, kernel_formulas,
+    compiled, event, inputs, ledger, limits, zone, opcodes, kernel_columns, kernel_links, kernel_masks, kernel_members,
+    kernel_order, kernel_groups, kernel_times, kernel_places, kernel_daily, kernel_terms, kernel_streams,
+    kernel_formulas,
 )  # fmt: skip
 assert len(HEADER_MAGIC) == 8, "row 0 of a log is its header"
 
@@ -113,6 +115,7 @@ def _run(words, row, numbers, prog, reg, ints, floats, masks, mask_words, transi
     _fill_columns(words, row, h, prog, transitions, offsets, ints, floats)
     run_scalars(prog, prog[o.P_SCALARS], prog[o.P_SCALARS_N], row, trimmed_ms, reg)
     run_columns(prog, prog[o.P_COLUMNS], prog[o.P_COLUMNS_N], h + 1, floats, reg)
+    fill_codes(h + 1, ints, masks)
     run_masks(prog, prog[o.P_MASKS], prog[o.P_MASKS_N], h + 1, row, ints, floats, reg, masks)
     find_edges(prog, h, ints, t_ms)
     run_streams(prog, h, row, reg, ints, floats, masks, mask_words)

@@ -14,12 +14,15 @@ from decision_service.core import inputs as q
 from decision_service.core.compiled import kernel_function
 from decision_service.core.event import BOOKED, DRAWDOWN, FLAG_LOAN, FLAG_PLACE, FLAG_SETTLES
 from decision_service.core.features import opcodes as o
+from decision_service.core.features.kernel_members import first_from
 from decision_service.core.limits import DAY_MS, HOUR_MS
-from decision_service.core.zone import offset_of
+from decision_service.core.zone import place_of
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
+U = np.uint64
 CITY_CELL_E6 = 500_000  # a "city" is a cell of half a degree
+FEW_SLOTS = 256
 
 
 @kernel_function
@@ -54,13 +57,13 @@ def select_history(words, t_ms, ints):
     """Fill R_ORDER with the record numbers of H(t) in order; how many there are."""
     order = ints[o.R_ORDER]
     n = words.shape[0] - 1
-    h = 0
+    h = np.int64(0)
     latest = np.int64(-(2**63))
     in_order = True
     for i in range(n):
         at = words[i + 1, 0]
         if at <= t_ms and (words[i + 1, 4] >> 24) & FLAG_SETTLES == 0:
-            order[h] = i
+            order[U(h)] = i
             h += 1
             in_order = in_order and at >= latest
             latest = at
@@ -75,20 +78,25 @@ def select_history(words, t_ms, ints):
 @kernel_function
 def fill_base(words, row, status, h, ints):
     """The columns every plan needs, request included; an entity's log knows neither facility nor device."""
-    linked = words[0, 3] != 0
+    order = ints[o.R_ORDER]
+    time, kind, statuses = ints[o.C_TIME], ints[o.C_KIND], ints[o.C_STATUS]
+    channel, code, party, amount = ints[o.C_CHANNEL], ints[o.C_CODE], ints[o.C_PARTY], ints[o.C_AMOUNT]
+    facility, device = ints[o.C_FACILITY], ints[o.C_DEVICE]
+    known = np.int64(0) if words[0, 3] != 0 else np.int64(-1)
     for k in range(h):
-        i = ints[o.R_ORDER, k]
-        word = words[i + 1, 4]
-        pair = 0 if linked else words[i + 1, 6]
-        ints[o.C_TIME, k] = words[i + 1, 0]
-        ints[o.C_KIND, k] = word & 0xFF
-        ints[o.C_STATUS, k] = status[i]
-        ints[o.C_CHANNEL, k] = (word >> 16) & 0xFF
-        ints[o.C_CODE, k] = (word >> 32) & 0xFFFFFFFF
-        ints[o.C_FACILITY, k] = pair & 0xFFFFFFFF
-        ints[o.C_DEVICE, k] = (pair >> 32) & 0xFFFFFFFF
-        ints[o.C_PARTY, k] = words[i + 1, 7] if (word >> 24) & (FLAG_SETTLES | FLAG_LOAN) == 0 else 0
-        ints[o.C_AMOUNT, k] = words[i + 1, 2]
+        i = U(order[k])
+        record = words[i + U(1)]
+        word = record[4]
+        pair = record[6] & known
+        time[k] = record[0]
+        kind[k] = word & 0xFF
+        statuses[k] = status[i]
+        channel[k] = (word >> 16) & 0xFF
+        code[k] = (word >> 32) & 0xFFFFFFFF
+        facility[k] = pair & 0xFFFFFFFF
+        device[k] = (pair >> 32) & 0xFFFFFFFF
+        party[k] = record[7] if (word >> 24) & (FLAG_SETTLES | FLAG_LOAN) == 0 else 0
+        amount[k] = record[2]
     ints[o.C_TIME, h] = row[q.T_MS]
     ints[o.C_KIND, h] = DRAWDOWN
     ints[o.C_STATUS, h] = BOOKED
@@ -101,54 +109,96 @@ def fill_base(words, row, status, h, ints):
 
 
 @kernel_function
-def fill_local(row, h, transitions, offsets, ints):
-    """Local day number, hour and day of week (0 = Monday)."""
-    for k in range(h + 1):
-        t = ints[o.C_TIME, k]
-        local = t + (row[q.UTC_OFFSET_MS] if k == h else offset_of(transitions, offsets, t))
-        day = local // DAY_MS
-        ints[o.C_DAY, k] = day
-        ints[o.C_HOUR, k] = (local - day * DAY_MS) // HOUR_MS
-        ints[o.C_DOW, k] = (day + 3) % 7
+def _fill_days(times, offset, lo, hi, days, hours, weekdays):
+    """Divided as doubles, eight at a time: exact, as whole numbers this small are never rounded across an integer."""
+    time, day_row, hour_row, weekday_row = times[lo:hi], days[lo:hi], hours[lo:hi], weekdays[lo:hi]
+    for k in range(time.shape[0]):
+        local = float(time[k] + offset)
+        day = np.floor(local / DAY_MS)
+        day_row[k] = np.int64(day)
+        hour_row[k] = np.int64(np.floor((local - day * DAY_MS) / HOUR_MS))
+        weekday_row[k] = np.int64(day + 3 - 7 * np.floor((day + 3) / 7))
 
 
 @kernel_function
-def _cell(degrees_e6):
-    return (degrees_e6 + 360_000_000) // CITY_CELL_E6
+def fill_local(row, h, transitions, offsets, ints):
+    """Local day number, hour and day of week (0 = Monday); the offset is looked up once between two transitions."""
+    times, days, hours, weekdays = ints[o.C_TIME], ints[o.C_DAY], ints[o.C_HOUR], ints[o.C_DOW]
+    lo = np.int64(0)
+    while lo < h:
+        at = place_of(transitions, times[U(lo)])
+        hi = h
+        if at + 1 < transitions.shape[0]:
+            hi = max(first_from(times, h, transitions[U(at + 1)]), lo + 1)
+        _fill_days(times, offsets[U(at)], lo, hi, days, hours, weekdays)
+        lo = hi
+    _fill_days(times, row[q.UTC_OFFSET_MS], h, h + 1, days, hours, weekdays)
+
+
+@kernel_function
+def _fill_cities(n, placed, lats, lons, cities):
+    for k in range(n):
+        north = np.floor((lats[k] + 360_000_000) / CITY_CELL_E6)
+        east = np.floor((lons[k] + 360_000_000) / CITY_CELL_E6)
+        cities[k] = np.int64(north * 100_000 + east) if placed[k] else 0
 
 
 @kernel_function
 def fill_places(words, row, h, ints):
     """Places; C_CITY is 0 where there is none."""
-    for k in range(h + 1):
-        if k < h:
-            i = ints[o.R_ORDER, k]
-            flags = (words[i + 1, 4] >> 24) & 0xFF
-            pair = words[i + 1, 5]
-            lat = (pair << 32) >> 32
-            lon = pair >> 32
-            placed = flags & FLAG_PLACE
-            accuracy = flags >> 4
-        else:
-            placed = row[q.HAS_PLACE]
-            lat = row[q.LAT_E6]
-            lon = row[q.LON_E6]
-            accuracy = row[q.ACCURACY_CLASS]
-        ints[o.C_PLACE, k] = placed
-        ints[o.C_LAT, k] = lat
-        ints[o.C_LON, k] = lon
-        ints[o.C_ACCURACY, k] = accuracy
-        ints[o.C_CITY, k] = _cell(lat) * 100_000 + _cell(lon) if placed else 0
+    order = ints[o.R_ORDER]
+    placed, lats, lons, accuracies = ints[o.C_PLACE], ints[o.C_LAT], ints[o.C_LON], ints[o.C_ACCURACY]
+    for k in range(h):
+        record = words[U(order[k] + 1)]
+        flags = (record[4] >> 24) & 0xFF
+        pair = record[5]
+        lats[k] = (pair << 32) >> 32
+        lons[k] = pair >> 32
+        placed[k] = flags & FLAG_PLACE
+        accuracies[k] = flags >> 4
+    ints[o.C_PLACE, h] = row[q.HAS_PLACE]
+    ints[o.C_LAT, h] = row[q.LAT_E6]
+    ints[o.C_LON, h] = row[q.LON_E6]
+    ints[o.C_ACCURACY, h] = row[q.ACCURACY_CLASS]
+    _fill_cities(h + 1, placed, lats, lons, ints[o.C_CITY])
 
 
 @kernel_function
 def fill_digits(row, h, ints):
-    """First digit of the amount, 0 for an amount of nothing."""
+    """First digit of the amount, 0 for an amount of nothing; amounts stay below 10**15 (`limits`)."""
+    amounts, digits = ints[o.C_AMOUNT], ints[o.C_FIRST_DIGIT]
     for k in range(h + 1):
-        amount = ints[o.C_AMOUNT, k]
-        while amount >= 10:
-            amount //= 10
-        ints[o.C_FIRST_DIGIT, k] = amount
+        amount = amounts[k]
+        amount = amount // 100_000_000 if amount >= 100_000_000 else amount
+        amount = amount // 10_000 if amount >= 10_000 else amount
+        amount = amount // 100 if amount >= 100 else amount
+        digits[k] = amount // 10 if amount >= 10 else amount
+
+
+@kernel_function
+def _last_digit(whole):
+    """The last digit that is not zero, null for nothing."""
+    if whole <= 0:
+        return np.nan
+    if whole % 100_000_000 == 0:
+        whole //= 100_000_000
+    if whole % 10_000 == 0:
+        whole //= 10_000
+    if whole % 100 == 0:
+        whole //= 100
+    if whole % 10 == 0:
+        whole //= 10
+    return float(whole % 10)
+
+
+@kernel_function
+def _fill_last_digits(scale, n, amounts, column):
+    if scale == 100:  # a division by a constant costs a tenth
+        for k in range(n):
+            column[k] = _last_digit(amounts[k] // 100)
+    else:
+        for k in range(n):
+            column[k] = _last_digit(amounts[k] // scale)
 
 
 @kernel_function
@@ -161,7 +211,7 @@ def fill_floats(words, row, h, needs, ints, floats):
     if needs & (1 << o.F_VALUE):
         values = words.view(np.float64)
         for k in range(h):
-            floats[o.F_VALUE, k] = values[ints[o.R_ORDER, k] + 1, 3]
+            floats[o.F_VALUE, k] = values[U(ints[o.R_ORDER, k] + 1), 3]
         floats[o.F_VALUE, h] = np.nan
     if needs & (1 << o.F_AGE_S):
         for k in range(h + 1):
@@ -184,42 +234,47 @@ def fill_floats(words, row, h, needs, ints, floats):
             known = placed and ints[o.C_ACCURACY, k] > 0
             floats[o.F_ACCURACY, k] = ints[o.C_ACCURACY, k] if known else np.nan
     if needs & (1 << o.F_LAST_DIGIT):
-        for k in range(h + 1):
-            whole = ints[o.C_AMOUNT, k] // scale
-            while whole > 0 and whole % 10 == 0:
-                whole //= 10
-            floats[o.F_LAST_DIGIT, k] = whole % 10 if whole > 0 else np.nan
+        _fill_last_digits(scale, h + 1, ints[o.C_AMOUNT], floats[o.F_LAST_DIGIT])
+
+
+@kernel_function
+def _number_groups(values, n, target, table, table_id, size):
+    """Hash into `size` slots; how many groups, or -1 once the table is half full."""
+    last = size - 1
+    table[:size] = 0
+    groups = np.int64(0)
+    for k in range(n):
+        value = values[k]
+        if value == 0:
+            target[k] = -1
+            continue
+        slot = (value ^ (value >> 17) ^ (value >> 31)) & last
+        while table[U(slot)] != value:
+            if table[U(slot)] == 0:
+                if 2 * groups >= size:
+                    return np.int64(-1)
+                table[U(slot)] = value
+                table_id[U(slot)] = groups
+                groups += 1
+                break
+            slot = (slot + 1) & last
+        target[k] = table_id[U(slot)]
+    return groups
 
 
 @kernel_function
 def fill_key(column, n, ints, target, table, table_id):
-    """Dense group numbers of a column's distinct non-zero values, -1 for zero; how many groups."""
-    size = 16
+    """Dense group numbers of a column's distinct non-zero values, -1 for zero; how many groups.
+
+    Most customers know few payees and devices: a small table, near in the cache, is tried before one for all.
+    """
+    groups = _number_groups(ints[column], n, target, table, table_id, FEW_SLOTS)
+    if groups >= 0:
+        return groups
+    size = 2 * FEW_SLOTS
     while size < 2 * n:
         size *= 2
-    last = size - 1
-    for s in range(size):
-        table[s] = 0
-    groups = 0
-    previous = np.int64(0)
-    previous_id = np.int64(-1)
-    for k in range(n):
-        value = ints[column, k]
-        if value == 0:
-            target[k] = -1
-            continue
-        if value != previous:
-            slot = (value ^ (value >> 17) ^ (value >> 31)) & last
-            while table[slot] != 0 and table[slot] != value:
-                slot = (slot + 1) & last
-            if table[slot] == 0:
-                table[slot] = value
-                table_id[slot] = groups
-                groups += 1
-            previous = value
-            previous_id = table_id[slot]
-        target[k] = previous_id
-    return groups
+    return _number_groups(ints[column], n, target, table, table_id, size)
 
 
 @kernel_function

@@ -15,6 +15,7 @@ from decision_service.core.features import opcodes as o
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
+U = np.uint64
 UNIFORM_BELOW = 1e-9  # a mean resultant this short has no direction: the hours are spread evenly
 
 
@@ -82,43 +83,54 @@ def _new_group_sum(gid, members, lo, m, amounts, first):
 @kernel_function
 def clear_groups(prog, p, ints):
     """Forget the stream's groups."""
-    for g in range(prog[p + 5]):
-        for k in range(ints[o.R_GROUPS, prog[p + 6 + g]]):
-            ints[o.R_GROUP_COUNT + g, k] = 0
-            ints[o.R_GROUP_SUM + g, k] = 0
+    for g in range(prog[U(p + 5)]):
+        counts = ints[o.R_GROUP_COUNT + g]
+        sums = ints[o.R_GROUP_SUM + g]
+        for k in range(ints[o.R_GROUPS, prog[U(p + 6 + g)]]):
+            counts[k] = 0
+            sums[k] = 0
         for k in range(o.TALLY_WORDS):
             ints[o.R_TALLY, g * o.TALLY_WORDS + k] = 0
 
 
 @kernel_function
-def grow_groups(prog, p, ints, lo, until):
-    """Take members [lo, until) into every group of the stream and its running totals."""
-    for g in range(prog[p + 5]):
-        key = o.R_KEY + prog[p + 6 + g]
-        tally = g * o.TALLY_WORDS
-        seen = np.int64(0)
-        amount = np.int64(0)
-        distinct = ints[o.R_TALLY, tally + o.T_DISTINCT]
-        top_count = ints[o.R_TALLY, tally + o.T_TOP_COUNT]
-        top_sum = ints[o.R_TALLY, tally + o.T_TOP_SUM]
-        for k in range(lo, until):
-            at = ints[o.R_MEMBERS, k]
-            group = ints[key, at]
-            if group >= 0:
-                count = ints[o.R_GROUP_COUNT + g, group] + 1
-                total = ints[o.R_GROUP_SUM + g, group] + ints[o.C_AMOUNT, at]
-                ints[o.R_GROUP_COUNT + g, group] = count
-                ints[o.R_GROUP_SUM + g, group] = total
-                seen += 1
-                amount += ints[o.C_AMOUNT, at]
-                distinct += count == 1
-                top_count = max(top_count, count)
-                top_sum = max(top_sum, total)
-        ints[o.R_TALLY, tally + o.T_SEEN] += seen
-        ints[o.R_TALLY, tally + o.T_AMOUNT] += amount
-        ints[o.R_TALLY, tally + o.T_DISTINCT] = distinct
-        ints[o.R_TALLY, tally + o.T_TOP_COUNT] = top_count
-        ints[o.R_TALLY, tally + o.T_TOP_SUM] = top_sum
+def _grow(gid, members, amounts, counts, sums, tally, lo, until):
+    seen = np.int64(0)
+    amount = np.int64(0)
+    distinct = tally[o.T_DISTINCT]
+    top_count = tally[o.T_TOP_COUNT]
+    top_sum = tally[o.T_TOP_SUM]
+    for k in range(lo, until):
+        at = members[U(k)]
+        group = gid[U(at)]
+        if group >= 0:
+            count = counts[U(group)] + 1
+            total = sums[U(group)] + amounts[U(at)]
+            counts[U(group)] = count
+            sums[U(group)] = total
+            seen += 1
+            amount += amounts[U(at)]
+            distinct += count == 1
+            top_count = max(top_count, count)
+            top_sum = max(top_sum, total)
+    tally[o.T_SEEN] += seen
+    tally[o.T_AMOUNT] += amount
+    tally[o.T_DISTINCT] = distinct
+    tally[o.T_TOP_COUNT] = top_count
+    tally[o.T_TOP_SUM] = top_sum
+
+
+@kernel_function
+def grow_groups(prog, p, cells, ints, lo, until):
+    """Take members [lo, until) into every group that this cell or a wider one looks at, and its running totals."""
+    if lo == until:
+        return
+    for g in range(prog[U(p + 5)]):
+        if cells < prog[U(p + o.STREAM_GROWS + g)]:
+            _grow(
+                ints[o.R_KEY + prog[U(p + 6 + g)]], ints[o.R_MEMBERS], ints[o.C_AMOUNT], ints[o.R_GROUP_COUNT + g],
+                ints[o.R_GROUP_SUM + g], ints[o.R_TALLY, g * o.TALLY_WORDS : (g + 1) * o.TALLY_WORDS], lo, until,
+            )  # fmt: skip
 
 
 @kernel_function

@@ -7,10 +7,15 @@ LLVM vectorises it; equal subconditions of different segments are computed once 
 
 from __future__ import annotations
 
+import numpy as np
+
 from decision_service.core.compiled import kernel_function
 from decision_service.core.features import opcodes as o
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
+
+
+U = np.uint64
 
 
 @kernel_function
@@ -45,6 +50,46 @@ def _integer_leaf(op, column, operand, n, mask):
     else:
         for k in range(n):
             mask[k] = (column[k] != operand) & (column[k] != 0)
+
+
+@kernel_function
+def _code_leaf(op, codes, operand, n, mask):
+    """As `_integer_leaf` for a column of one-byte codes, thirty-two at a time; codes and operand are 0 to 255."""
+    code = np.uint8(operand)
+    if op == o.M_EQ or op == o.M_TEXT_EQ:
+        for k in range(n):
+            mask[k] = codes[k] == code
+    elif op == o.M_LE:
+        for k in range(n):
+            mask[k] = codes[k] <= code
+    elif op == o.M_GE:
+        for k in range(n):
+            mask[k] = codes[k] >= code
+    elif op == o.M_NE:
+        for k in range(n):
+            mask[k] = codes[k] != code
+    else:
+        for k in range(n):
+            mask[k] = (codes[k] != code) & (codes[k] != 0)
+
+
+@kernel_function
+def _has_code_leaf(op, source, operand):
+    """Whether `_code_leaf` does: a column of codes and a comparison with a code (of a text: one that is known)."""
+    coded = source >= o.C_KIND and source <= o.C_CHANNEL and operand >= 0 and operand <= 255
+    plain = op == o.M_EQ or op == o.M_NE or op == o.M_LE or op == o.M_GE
+    return coded and (plain or ((op == o.M_TEXT_EQ or op == o.M_TEXT_NE) and operand != 0))
+
+
+@kernel_function
+def fill_codes(n, ints, masks):
+    """Kinds, statuses and channels again, a byte each, in the last rows of the masks (see `opcodes`)."""
+    first = masks.shape[0] - 1 - o.CODE_ROWS
+    for column in range(o.CODE_ROWS):
+        codes = masks[first + column]
+        source = ints[o.C_KIND + column]
+        for k in range(n):
+            codes[k] = source[k]
 
 
 @kernel_function
@@ -111,13 +156,14 @@ def _combine(op, left, right, n, mask):
 def run_masks(prog, start, count, n, row, ints, floats, reg, masks):
     """Every mask of the plan over `n` positions, filled up with zeros to a multiple of 8."""
     padded = (n | 7) + 1
+    first_code = masks.shape[0] - 1 - o.CODE_ROWS
     for j in range(count):
         p = start + j * o.MASK_WORDS
-        op = prog[p]
-        mask = masks[prog[p + 1]]
-        source = prog[p + 2]
-        kind = prog[p + 3]
-        operand = prog[p + 4]
+        op = prog[U(p)]
+        mask = masks[prog[U(p + 1)]]
+        source = prog[U(p + 2)]
+        kind = prog[U(p + 3)]
+        operand = prog[U(p + 4)]
         if op == o.M_TRUE or op == o.M_FALSE:
             mask[:n] = op == o.M_TRUE
         elif op == o.M_IF:
@@ -134,6 +180,9 @@ def run_masks(prog, start, count, n, row, ints, floats, reg, masks):
                 operand = row[operand]
             elif kind == o.FROM_REQUEST:
                 operand = ints[operand, n - 1]
-            _integer_leaf(op, ints[source], operand, n, mask)
+            if _has_code_leaf(op, source, operand):
+                _code_leaf(op, masks[first_code + source - o.C_KIND], operand, n, mask)
+            else:
+                _integer_leaf(op, ints[source], operand, n, mask)
         for k in range(n, padded):
             mask[k] = 0

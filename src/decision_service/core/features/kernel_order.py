@@ -14,7 +14,9 @@ from decision_service.core.features import opcodes as o
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
+U = np.uint64
 INSERTION_MAX = 24  # below this many values insertion beats everything
+MANY = 1_024  # from this many values on fewer passes are worth longer ones
 
 
 @kernel_function
@@ -22,10 +24,10 @@ def _insertion(values, m, index):
     for k in range(m):
         x = values[k]
         j = k - 1
-        while j >= 0 and values[index[j]] > x:
-            index[j + 1] = index[j]
+        while j >= 0 and values[U(index[U(j)])] > x:
+            index[U(j + 1)] = index[U(j)]
             j -= 1
-        index[j + 1] = k
+        index[U(j + 1)] = k
 
 
 @kernel_function
@@ -45,8 +47,27 @@ def _shell(values, m, index):
 
 
 @kernel_function
+def _scatter(source, target, keys, counts, m, shift, size):
+    """One stable pass of the radix sort by the `size` values of a digit."""
+    last = size - 1
+    counts[:size] = 0
+    for k in range(m):
+        counts[U((keys[k] >> shift) & last)] += 1
+    total = np.int64(0)
+    for b in range(size):
+        here = counts[b]
+        counts[b] = total
+        total += here
+    for k in range(m):
+        i = source[k]
+        digit = U((keys[U(i)] >> shift) & last)
+        target[U(counts[digit])] = i
+        counts[digit] += 1
+
+
+@kernel_function
 def _radix(values, m, index, other, keys, counts):
-    """LSD radix sort of non-negative whole values by bytes; bytes in which all values agree cost one look."""
+    """LSD radix sort of non-negative whole values, from the lowest bit in which any two of them differ."""
     union = np.int64(0)
     common = np.int64(-1)
     for k in range(m):
@@ -56,29 +77,55 @@ def _radix(values, m, index, other, keys, counts):
         common &= x
         index[k] = k
     varying = union & ~common
+    digit = 11 if m >= MANY else 8
     source = index
     target = other
     shift = 0
     while (varying >> shift) != 0:
-        if (varying >> shift) & 0xFF:
-            for b in range(256):
-                counts[b] = 0
-            for k in range(m):
-                counts[(keys[k] >> shift) & 0xFF] += 1
-            total = np.int64(0)
-            for b in range(256):
-                here = counts[b]
-                counts[b] = total
-                total += here
-            for k in range(m):
-                i = source[k]
-                b = (keys[i] >> shift) & 0xFF
-                target[counts[b]] = i
-                counts[b] += 1
-            source, target = target, source
-        shift += 8
+        while ((varying >> shift) & 0xFF) == 0:
+            shift += 8
+        while ((varying >> shift) & 1) == 0:
+            shift += 1
+        _scatter(source, target, keys, counts, m, shift, 1 << digit)
+        source, target = target, source
+        shift += digit
     for k in range(m):
         index[k] = source[k]
+
+
+@kernel_function
+def _narrowed(keys, m, rank, counts):
+    """One digit of the search for the `rank`-th smallest: how many keys are left, moved to the front, and the rank."""
+    least = keys[0]
+    most = keys[0]
+    for k in range(m):
+        least = min(least, keys[k])
+        most = max(most, keys[k])
+    shift = 0
+    while ((most - least) >> shift) > 0xFF:
+        shift += 1
+    counts[:256] = 0
+    for k in range(m):
+        counts[U((keys[k] - least) >> shift)] += 1
+    wanted = np.int64(0)
+    while rank >= counts[U(wanted)]:
+        rank -= counts[U(wanted)]
+        wanted += 1
+    kept = np.int64(0)
+    for k in range(m):
+        x = keys[k]
+        keys[U(kept)] = x
+        kept += ((x - least) >> shift) == wanted
+    return kept, rank, shift
+
+
+@kernel_function
+def ranked_key(keys, m, rank, counts):
+    """The `rank`-th smallest (from 0) of `keys[:m]`, which are moved about; linear whatever they are."""
+    shift = 1
+    while shift > 0:
+        m, rank, shift = _narrowed(keys, m, rank, counts)
+    return keys[0]
 
 
 @kernel_function

@@ -10,10 +10,11 @@ from decision_service.core import inputs as q
 from decision_service.core.compiled import kernel_function
 from decision_service.core.event import ACCURACY_M, GPS_GRADE_CLASS_MAX
 from decision_service.core.features import opcodes as o
-from decision_service.core.features.kernel_order import sort_values
+from decision_service.core.features.kernel_order import ranked_key
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
+U = np.uint64
 EARTH_KM = 6371.0088
 _ACCURACY_M = np.array((0, *ACCURACY_M), np.float64)  # class 0 is unknown: nothing is known to subtract
 
@@ -47,23 +48,28 @@ def last_fix(op, row, ints, at):
 
 
 @kernel_function
-def _median(column, members, lo, m, work, index, spare, keys, counts):
+def _median(column, members, lo, m, keys, counts):
+    """The middle one, or halfway between the two."""
     n = m - lo
-    for k in range(lo, m):
-        work[k - lo] = column[members[k]] + 360_000_000
-    sort_values(work, n, True, index, spare, keys, counts)
-    middle = work[index[n // 2]]
-    both = middle if n % 2 else (work[index[n // 2 - 1]] + middle) / 2
-    return both - 360_000_000
+    for k in range(n):
+        keys[k] = column[U(members[U(lo + k)])]
+    low = ranked_key(keys, n, (n - 1) // 2, counts)
+    if n % 2:
+        return float(low)
+    below = np.int64(0)
+    high = np.int64(2**62)
+    for k in range(n):
+        x = column[U(members[U(lo + k)])]
+        below += x <= low
+        high = min(high, x if x > low else high)
+    return (low + (low if below > n // 2 else high)) / 2
 
 
 @kernel_function
-def km_home(row, ints, members, lo, m, work):
+def km_home(row, ints, members, lo, m):
     """Distance to the median latitude and longitude of the members."""
-    index = ints[o.R_FIRST]
-    spare = ints[o.R_TMP2]
     keys = ints[o.R_TABLE]
     counts = ints[o.R_TABLE_ID]
-    lat = _median(ints[o.C_LAT], members, lo, m, work, index, spare, keys, counts)
-    lon = _median(ints[o.C_LON], members, lo, m, work, index, spare, keys, counts)
+    lat = _median(ints[o.C_LAT], members, lo, m, keys, counts)
+    lon = _median(ints[o.C_LON], members, lo, m, keys, counts)
     return haversine_km(lat / 1e6, lon / 1e6, row[q.LAT_E6] / 1e6, row[q.LON_E6] / 1e6)

@@ -13,6 +13,7 @@ from decision_service.core.compiled import kernel_function
 from decision_service.core.features import opcodes as o
 from decision_service.core.features.kernel_daily import daily_statistic
 from decision_service.core.features.kernel_groups import clear_groups, grouped_statistic, grow_groups
+from decision_service.core.features.kernel_members import first_from, gather, in_window, run_tally
 from decision_service.core.features.kernel_order import order_statistic, sort_values
 from decision_service.core.features.kernel_places import km_home, last_fix
 from decision_service.core.features.kernel_terms import terms_statistic, worst_months
@@ -33,75 +34,29 @@ from decision_service.core.features.kernel_times import (
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
 NAN = np.nan
+U = np.uint64
 
 
 @kernel_function
 def find_edges(prog, h, ints, t_ms):
-    """First position inside each window; windows ascend, so one walk from the newest event finds them all."""
+    """First position inside each window; windows ascend, so each search ends where the one before it did."""
     start = prog[o.P_WINDOWS]
     times = ints[o.C_TIME]
+    edges = ints[o.R_WINDOW]
+    high = h
     for w in range(prog[o.P_WINDOWS_N]):
-        far = t_ms - prog[start + w]
-        low = 0
-        high = h
-        while low < high:
-            middle = (low + high) >> 1
-            if times[middle] > far:
-                high = middle
+        far = t_ms - prog[U(start + w)]
+        low = np.int64(0)
+        count = high
+        while count > 0:
+            half = count >> 1
+            if times[U(low + half)] <= far:
+                low += half + 1
+                count -= half + 1
             else:
-                low = middle + 1
-        ints[o.R_WINDOW, w] = low
-
-
-@kernel_function
-def _select_members(mask_words, end, members):
-    """Positions in the mask before `end`, ascending; eight absent ones cost one look."""
-    m = 0
-    for word in range((end + 7) >> 3):
-        bits = mask_words[word]
-        at = word << 3
-        while bits != 0:
-            members[m] = at
-            m += bits & 1
-            at += 1
-            bits >>= 8
-    while m > 0 and members[m - 1] >= end:
-        m -= 1
-    return m
-
-
-@kernel_function
-def _gather(prog, p, end, ints, floats, mask_words, members, times, values):
-    """Members before `end`, and what the outputs look at: instants, values; members without a value drop out."""
-    m = _select_members(mask_words, end, members)
-    flags = prog[p + 4]
-    if prog[p + 2] == o.VALUE_COLUMN:
-        column = prog[p + 3]
-        kept = 0
-        for k in range(m):
-            x = floats[column, members[k]]
-            members[kept] = members[k]
-            values[kept] = x
-            kept += x == x
-        m = kept
-    elif flags & o.FLAG_VALUES:
-        for k in range(m):
-            values[k] = ints[o.C_AMOUNT, members[k]]
-    if flags & o.FLAG_TIMES:
-        for k in range(m):
-            times[k] = ints[o.C_TIME, members[k]]
-    return m
-
-
-@kernel_function
-def _filter(sorted_index, values, m, lo, w):
-    """The window's values in ascending order; how many."""
-    n = 0
-    for k in range(m):
-        i = sorted_index[k]
-        w[n] = values[i]
-        n += i >= lo
-    return n
+                count = half
+        edges[w] = low
+        high = low
 
 
 @kernel_function
@@ -175,12 +130,12 @@ def _related(op, p1, p2, members, amounts, values, times, lo, m, edge, h, ints, 
 
 
 @kernel_function
-def _placed(op, lo, m, ints, row, floats, values_row):
+def _placed(op, lo, m, ints, row):
     if m == lo or row[q.HAS_PLACE] == 0:
         return NAN
     members = ints[o.R_MEMBERS]
     if op == o.O_KM_HOME:
-        return km_home(row, ints, members, lo, m, floats[values_row + o.V_TMP])
+        return km_home(row, ints, members, lo, m)
     return last_fix(op, row, ints, members[m - 1])
 
 
@@ -197,88 +152,120 @@ def _rarely(op, prog, p, p1, p2, members, amounts, values, times, lo, m, edge, h
         return worst_months(times, values, lo, m, t_ms, reg[p2], reg[p2 + 1])
     if op < o.O_KM_LAST:
         return _related(op, p1, p2, members, amounts, values, times, lo, m, edge, h, ints, masks, reg, row)
-    return _placed(op, lo, m, ints, row, floats, prog[o.P_VALUES_ROW])
+    return _placed(op, lo, m, ints, row)
 
 
 @kernel_function
-def run_stream(prog, p, h, row, reg, ints, floats, masks, mask_words, members, times, amounts, order, values, w):
-    """All outputs of the stream at `p`; where the next one starts."""
-    t_ms = row[q.T_MS]
-    age_ms = t_ms - row[q.GRANTED_MS]
-    until = prog[p + o.STREAM_UNTIL]
-    if until >= 0:  # as of t - delay: nothing younger is there
-        h = ints[o.R_WINDOW, until]
-        t_ms -= prog[prog[o.P_WINDOWS] + until]
-    m = _gather(prog, p, h + prog[p + 1], ints, floats, mask_words[prog[p]], members, times, values)
-    flags = prog[p + 4]
-    money = prog[p + 2] != o.VALUE_COLUMN
-    if flags & o.FLAG_SORTED:
-        sort_values(values, m, money, order, ints[o.R_TMP2], ints[o.R_TABLE], ints[o.R_TABLE_ID])
-    if flags & o.FLAG_GROUPED:
+def _grouped(op, prog, p, cell, ints, lo, m, reg):
+    default = reg[U(prog[U(cell + 3)])]
+    return grouped_statistic(
+        op, prog, p, prog[U(cell + 6)], prog[U(cell + 7)], ints, lo, m, prog[U(cell + 2)], default
+    )  # fmt: skip
+
+
+@kernel_function
+def _value(
+    op, prog, p, cell, members, amounts, values, times, lo, m, edge, h, t_ms, total, ints, floats, masks, reg, row
+):  # fmt: skip
+    """An output that only some streams have, for a window with as many members as it asks for."""
+    if op < o.O_GAP_MEAN:
+        return _basic(op, values, times, lo, m, total, t_ms)
+    if op < o.O_QUANTILE:
+        return _timed(op, prog[U(cell + 6)], prog[U(cell + 7)], values, times, lo, m, reg, t_ms)
+    return _rarely(
+        op, prog, p, prog[U(cell + 6)], prog[U(cell + 7)], members, amounts, values, times, lo, m, edge, h, ints,
+        floats, masks, reg, row,
+    )  # fmt: skip
+
+
+@kernel_function
+def _ranked_from(prog, p, m, members, values, order, ints):
+    """Sort the values that any window wants sorted; the first member of them."""
+    if prog[U(p + 4)] & o.FLAG_SORTED == 0:
+        return np.int64(0)
+    first = first_from(members, m, ints[o.R_WINDOW, U(prog[U(p + o.STREAM_SORTED)])])
+    whole = prog[U(p + 2)] != o.VALUE_COLUMN
+    sort_values(values[first:], m - first, whole, order, ints[o.R_TMP2], ints[o.R_TABLE], ints[o.R_TABLE_ID])
+    return first
+
+
+@kernel_function
+def _reach(members, amounts, values, lo, edge, money, exact, loose):
+    """The first member of the next wider window, and the sums up to there."""
+    while lo > 0 and members[U(lo - 1)] >= edge:
+        lo -= 1
+        if money:
+            exact += amounts[U(members[U(lo)])]
+        else:
+            loose += values[U(lo)]
+    return lo, exact, loose
+
+
+@kernel_function
+def run_members(
+    prog, p, end, age_ms, row, reg, ints, floats, masks, mask_words, members, times, amounts, order, values, w
+):  # fmt: skip
+    """All outputs of a stream that looks at its members one by one; where the next one starts."""
+    edges = ints[o.R_WINDOW]
+    until = prog[U(p + o.STREAM_UNTIL)]
+    t_ms = row[q.T_MS] - (prog[U(prog[o.P_WINDOWS] + until)] if until >= 0 else 0)
+    widest = prog[U(p + o.STREAM_FROM)]
+    start = edges[U(widest)] if widest >= 0 else np.int64(0)
+    mask = prog[U(p)]
+    m = gather(prog, p, start, end, ints, floats, masks[mask], mask_words[mask], members, times, amounts, values)
+    ranked = _ranked_from(prog, p, m, members, values, order, ints)
+    ranked_values = values[ranked:]
+    grouped = prog[U(p + 4)] & o.FLAG_GROUPED
+    if grouped:
         clear_groups(prog, p, ints)
+    h = end - prog[U(p + 1)]
+    money = prog[U(p + 2)] != o.VALUE_COLUMN
     lo = m
     exact = np.int64(0)
     loose = 0.0
-    bucket_lo = m
-    bucket_exact = np.int64(0)
     cell = p + o.STREAM_WORDS
-    for _ in range(prog[p + o.STREAM_CELLS]):
-        edge = ints[o.R_WINDOW, prog[cell]]
-        before = lo
-        while lo > 0 and members[lo - 1] >= edge:
-            lo -= 1
-            if money:
-                exact += amounts[members[lo]]
-            else:
-                loose += values[lo]
-        if flags & o.FLAG_GROUPED:
-            grow_groups(prog, p, ints, lo, before)
+    for cells in range(prog[U(p + o.STREAM_CELLS)]):
+        edge = edges[U(prog[U(cell)])]
+        before, exact_before, loose_before = lo, exact, loose
+        lo, exact, loose = _reach(members, amounts, values, lo, edge, money, exact, loose)
+        if grouped:
+            grow_groups(prog, p, cells, ints, lo, before)
         total = float(exact) if money else loose
         n = m - lo
         filtered = False
-        outputs = prog[cell + 1]
+        outputs = prog[U(cell + 1)]
         cell += 2
         for _ in range(outputs):
-            op = prog[cell]
-            min_n = prog[cell + 2]
-            scale = row[q.SCALE] if prog[cell + 5] else 1
+            op = prog[U(cell)]
+            least = prog[U(cell + 2)]
+            scale = row[q.SCALE] if prog[U(cell + 5)] else 1
             if op == o.O_COUNT:
                 x = float(n)
             elif op == o.O_SUM:
                 x = total / scale
             elif op == o.O_BUCKET_COUNT:
-                x = float(bucket_lo - lo)
-                bucket_lo = lo
+                x = float(before - lo)
             elif op == o.O_BUCKET_SUM:
-                x = (exact - bucket_exact) / scale
-                bucket_exact = exact
+                x = (float(exact - exact_before) if money else loose - loose_before) / scale
             elif op >= o.O_GROUPS and op <= o.O_GROUP_COUNT_SHARE:
-                default = reg[prog[cell + 3]]
-                x = grouped_statistic(
-                    op, prog, p, prog[cell + 6], prog[cell + 7], ints, lo, m, min_n, default
-                ) / scale  # fmt: skip
-                min_n = 0
-            elif n < min_n:
+                x = _grouped(op, prog, p, cell, ints, lo, m, reg) / scale
+                least = 0
+            elif n < least:
                 x = 0.0
             elif op == o.O_MEAN:
                 x = total / (n * scale) if n > 0 else NAN
-            elif op < o.O_GAP_MEAN:
-                x = _basic(op, values, times, lo, m, total, t_ms) / scale
-            elif op < o.O_QUANTILE:
-                x = _timed(op, prog[cell + 6], prog[cell + 7], values, times, lo, m, reg, t_ms) / scale
-            elif op < o.O_GROUPS:
+            elif op >= o.O_QUANTILE and op < o.O_GROUPS:
                 if not filtered:
-                    _filter(order, values, m, lo, w)
+                    in_window(order, ranked_values, m - ranked, lo - ranked, w)
                     filtered = True
-                x = order_statistic(op, w, n, prog[cell + 6], reg) / scale
+                x = order_statistic(op, w, n, prog[U(cell + 6)], reg) / scale
             else:
-                x = _rarely(
-                    op, prog, p, prog[cell + 6], prog[cell + 7], members, amounts, values, times, lo, m, edge, h,
-                    ints, floats, masks, reg, row,
+                x = _value(
+                    op, prog, p, cell, members, amounts, values, times, lo, m, edge, h, t_ms, total, ints, floats,
+                    masks, reg, row,
                 ) / scale  # fmt: skip
-            if n < min_n:
-                x = reg[prog[cell + 3]]
-            reg[prog[cell + 1]] = x if age_ms >= prog[cell + 4] else NAN
+            x = reg[U(prog[U(cell + 3)])] if n < least else x
+            reg[U(prog[U(cell + 1)])] = x if age_ms >= prog[U(cell + 4)] else NAN
             cell += o.OUTPUT_WORDS
     return cell
 
@@ -290,9 +277,20 @@ def run_streams(prog, h, row, reg, ints, floats, masks, mask_words):
     members = ints[o.R_MEMBERS]
     times = ints[o.R_TMP1]
     amounts = ints[o.C_AMOUNT]
+    edges = ints[o.R_WINDOW]
     order = ints[o.R_SORTED]
     values = floats[values_row + o.V_VALUES]
     w = floats[values_row + o.V_SORTED]
+    age_ms = row[q.T_MS] - row[q.GRANTED_MS]
+    scale = row[q.SCALE]
     p = prog[o.P_STREAMS]
     for _ in range(prog[o.P_STREAMS_N]):
-        p = run_stream(prog, p, h, row, reg, ints, floats, masks, mask_words, members, times, amounts, order, values, w)
+        until = prog[U(p + o.STREAM_UNTIL)]  # as of t - delay nothing younger is there
+        end = (edges[U(until)] if until >= 0 else h) + prog[U(p + 1)]
+        if prog[U(p + 4)] & o.FLAG_MEMBERS:
+            p = run_members(
+                prog, p, end, age_ms, row, reg, ints, floats, masks, mask_words, members, times, amounts, order, values,
+                w,
+            )  # fmt: skip
+        else:
+            p = run_tally(prog, p, end, age_ms, scale, reg, edges, amounts, masks[prog[U(p)]])

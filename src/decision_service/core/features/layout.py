@@ -26,6 +26,7 @@ from decision_service.core.features.segments import REGISTER_BASE, SegmentCompil
 from decision_service.core.limits import DAY_MS
 
 _ANY_AGE: Final = -(2**62)
+_FLAGS: Final = {aggregation.opcode: aggregation.flags for aggregation in AGGREGATIONS.values()}
 
 
 @dataclass(slots=True)
@@ -150,8 +151,8 @@ class PlanBuilder:
 
     @property
     def mask_rows(self) -> int:
-        """Masks, and one row for effective statuses."""
-        return len(self._segments.masks) + 1
+        """Masks, columns of codes as bytes, and one row for effective statuses."""
+        return len(self._segments.masks) + o.CODE_ROWS + 1
 
     # --- streams ---
 
@@ -413,9 +414,9 @@ class PlanBuilder:
         for stream in self._streams.values():
             groups = [*stream.groups, *[0] * o.GROUPS_MAX][: o.GROUPS_MAX]
             yield from (
-                stream.mask, int(stream.with_request), stream.value_kind, stream.column, stream.flags,
+                stream.mask, int(stream.with_request), stream.value_kind, stream.column, _flags(stream),
                 len(stream.groups), *groups, windows.index(stream.delay_ms) if stream.delay_ms else -1,
-                len(stream.cells),
+                *_reaches(stream, windows), len(stream.cells),
             )  # fmt: skip
             for window in sorted(stream.cells):
                 outputs = stream.cells[window]
@@ -438,6 +439,33 @@ def _least_age_ms(spec: FeatureSpec) -> int:
     row = spec.row
     delay_ms = row.delay_ms if row.section == "features" else 0
     return spec.null.min_age_ms(spec.variant.window_ms + delay_ms, spec.variant.months)
+
+
+def _flags(stream: _Stream) -> int:
+    """What the stream must prepare for its outputs."""
+    ops = {output.op for outputs in stream.cells.values() for output in outputs}
+    listed = stream.value_kind == o.VALUE_COLUMN or not ops <= set(o.TALLIES)
+    adds = bool(ops & {o.O_SUM, o.O_BUCKET_SUM})
+    return stream.flags | (o.FLAG_MEMBERS if listed else 0) | (o.FLAG_SUMS if adds else 0)
+
+
+def _reaches(stream: _Stream, windows: list[int]) -> Iterable[int]:
+    """How far back the stream lists members, sorts them, and groups them by each key (see `opcodes`)."""
+    widest = max(stream.cells)
+    ranked = 0
+    grows = [0] * o.GROUPS_MAX
+    for k, window in enumerate(sorted(stream.cells)):
+        for output in stream.cells[window]:
+            flags = _FLAGS.get(output.op, 0)
+            if output.op in o.LOOK_BACK:
+                widest = -1
+            if flags & o.FLAG_SORTED:
+                ranked = window
+            if flags & o.FLAG_GROUPED:
+                grows[output.p1] = k + 1
+    yield windows.index(widest) if widest >= 0 else -1
+    yield windows.index(ranked) if ranked else 0
+    yield from grows
 
 
 def _opcode(aggregation: Aggregation, per_bucket: bool) -> int:

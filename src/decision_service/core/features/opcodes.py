@@ -13,7 +13,8 @@ interprets it. Nothing is compiled when a policy is loaded.
             streams   see `Stream` below
             formulas  instructions like scalars, run last: derived features
 
-    Stream  [mask, with_request, value kind, value column, flags, groups, key 0..7, until, cells] then per cell
+    Stream  [mask, with_request, value kind, value column, flags, groups, key 0..7, until, from, sorted, grows 0..7,
+             cells] then per cell
             [window, outputs] then per output OUTPUT_WORDS words:
             [op, slot, min_n, default register, min_age_ms, scaled, p1, p2]
 
@@ -91,16 +92,21 @@ COLUMN_WORDS: Final = 4
     M_F_NULL, M_F_KNOWN, M_AND, M_OR, M_TEXT_NULL, M_TEXT_KNOWN, M_IF, M_LT,
 ) = range(22)  # fmt: skip
 MASK_WORDS: Final = 5
+CODE_ROWS: Final = 3  # rows behind the masks: C_KIND, C_STATUS, C_CHANNEL as bytes; then the statuses as recorded
 FROM_CONSTANT, FROM_ROW, FROM_REQUEST = range(3)  # operand kinds of integer leaves
 FROM_REGISTER, FROM_COLUMN = range(2)  # operand kinds of float leaves
 
 # --- streams ----------------------------------------------------------------------------------------------------------
 STREAM_UNTIL: Final = 6 + GROUPS_MAX
-STREAM_CELLS: Final = STREAM_UNTIL + 1  # where the number of cells stands
+STREAM_FROM: Final = STREAM_UNTIL + 1  # the widest window, -1 for everything: no older member is listed
+STREAM_SORTED: Final = STREAM_FROM + 1  # the widest window that looks at sorted values
+STREAM_GROWS: Final = STREAM_SORTED + 1  # for each group how many cells it grows for
+STREAM_CELLS: Final = STREAM_GROWS + GROUPS_MAX  # where the number of cells stands
 STREAM_WORDS: Final = STREAM_CELLS + 1
 OUTPUT_WORDS: Final = 8
 VALUE_NONE, VALUE_AMOUNT, VALUE_COLUMN = range(3)
 FLAG_TIMES, FLAG_VALUES, FLAG_SORTED, FLAG_GROUPED = 1, 2, 4, 8  # what a stream's outputs look at
+FLAG_MEMBERS, FLAG_SUMS = 16, 32  # the members one by one, not only their number and sum; the sum
 
 (
     O_COUNT, O_SUM, O_BUCKET_COUNT, O_BUCKET_SUM, O_MEAN, O_MIN, O_MAX, O_STD, O_FIRST, O_LAST, O_FIRST_AGE, O_LAST_AGE,
@@ -128,6 +134,8 @@ O_WORST_MONTHS: Final = 134
     O_TERM_RATIO_MEAN, O_TERM_RATIO_MIN, O_TERM_RATIO_MAX, O_TERM_LATE_MEAN, O_TERM_LATE_SLOPE, O_TERM_CLEAN,
     O_TERM_OPEN, O_TERM_EARLY, O_TERM_PARTIAL, O_TERM_MINIMUM, O_TERM_DUE, O_TERM_PREPAID, O_TERM_CARRIED,
 ) = range(160, 173)  # fmt: skip
+TALLIES: Final = (O_COUNT, O_SUM, O_BUCKET_COUNT, O_BUCKET_SUM)  # need no list of members
+LOOK_BACK: Final = (O_NEW_GROUP_SUM,)  # look at members older than their window
 
 # --- series: functions of consecutive registers, newest first ---------------------------------------------------
 (
