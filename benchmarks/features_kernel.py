@@ -1,32 +1,79 @@
-"""Microseconds a decision spends on features: every declared feature, for logs of 200, 2,000 and 4,096 events.
+"""Microseconds that features cost a decision, beside NumPy and pandas doing the same, and in the worst cases.
 
-Run: `python benchmarks/features_kernel.py`. Prints the median of runs for all features of `rules/features` and for the
-first 100 and 300 of them; the dispatcher's call from Python is included, compiling and planning are not.
+    python benchmarks/features_kernel.py                   # everything, about a minute once the kernel is compiled
+    python benchmarks/features_kernel.py --calls 200       # a quick look
+    python benchmarks/features_kernel.py --json            # the same as one JSON object
+
+Five tables, each the median and the 99th percentile of many single calls on one core:
+
+    features   100 and 300 features spread evenly over the catalogue's, and all of them, by the length of the history;
+               the call from Python is included, compiling and planning are not
+    offline    the same through `compute_many`, a row each, which is how feature tables are built
+    by hand    sixty features of one customer by the kernel, by NumPy and by pandas (`features_by_hand`): the answers
+               are compared, and a difference fails the run
+    decisions  whole decisions of the shipped policy, and the part of them that is features
+    worst      300 features over histories of 4,096 records built to be slow (`feature_histories`), against a usual one
+
+Features of the customer's own log only: those of devices, payees and networks read other logs with plans of their own.
 """
 
 from __future__ import annotations
 
-import statistics
+import argparse
+import gc
+import json
+import math
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
+from decision_service.active_policy import load_policy
 from decision_service.core import inputs as q
-from decision_service.core.event import Event, Geo, Words, device_key, facility_key, header, words_of
+from decision_service.core.decide import STAGES, decide
+from decision_service.core.event import Words, device_key, facility_key
 from decision_service.core.features.catalogue import Catalogue, read_features
+from decision_service.core.features.grains import CUSTOMER, log_read_by
+from decision_service.core.features.layout import Closure
 from decision_service.core.features.plan import FeaturePlan, compile_plan
-from decision_service.core.limits import DAY_MS
+from decision_service.core.limits import DAY_MS, EVENTS_PER_CUSTOMER_MAX, HOUR_MS
+from decision_service.core.policy import Policy
 from decision_service.core.rules.attributes import read_attributes
 from decision_service.core.source import Findings
+from decision_service.core.state import CustomerState
 from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, NameSpec, Vocabulary
 from decision_service.core.zone import zone_named
 from decision_service.policy_files import read_document
+from decision_service.warm import LINE, REQUEST
+from feature_histories import T_MS, WORST, packed, usual_events
+from features_by_hand import NAMES, by_numpy, by_pandas, columns_of, frame_of
 
-RULES = Path(__file__).parents[1] / "rules"
-T_MS = 1_790_000_000_000
-RUNS = 400
+ROOT: Final = Path(__file__).parents[1]
+RULES: Final = ROOT / "rules"
+ZONE: Final = "Asia/Shanghai"
+LENGTHS: Final = (0, 20, 200, 2_000, EVENTS_PER_CUSTOMER_MAX)
+MANY_ROWS: Final = 200
+CLOSE: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One line of a table; `p50_us` and `p99_us` of single calls."""
+
+    table: str
+    what: str
+    events: int
+    p50_us: float
+    p99_us: float
+
+    def render(self) -> str:
+        """As printed."""
+        return f"{self.table:<10}{self.what:<34}{self.events:>7}{self.p50_us:>12.1f}{self.p99_us:>12.1f}"
 
 
 def attributes() -> tuple[NameSpec, ...]:
@@ -53,23 +100,6 @@ def catalogue() -> Catalogue:
     return declared
 
 
-def a_log(n: int) -> Words:
-    """`n` events in order: half drawdowns, the rest repayments, purchases, logins, changes."""
-    rng = np.random.default_rng(7)
-    kinds = rng.choice([1, 1, 1, 2, 5, 11], n)
-    statuses = rng.choice([1, 1, 1, 1, 2, 3, 4], n)
-    times = np.sort(T_MS - rng.integers(0, 400 * DAY_MS, n))
-    events = (
-        Event(
-            i + 1, int(kinds[i]), int(statuses[i]), int(times[i]), int(rng.integers(1, 500)) * 1_000, channel=1,
-            facility=facility_key("f"), device=device_key("d"), counterparty=int(rng.integers(1, 30)),
-            code=int(rng.integers(1, 5)), geo=Geo(31_000_000 + int(rng.integers(0, 10**6)), 121_000_000, 3),
-        )
-        for i in range(n)
-    )  # fmt: skip
-    return words_of(header() + b"".join(event.pack() for event in events))
-
-
 def a_request() -> q.RequestWords:
     """The kernel's row about a drawdown of 4,990 yuan."""
     row = np.zeros(q.REQUEST_WORDS, np.int64)
@@ -80,31 +110,158 @@ def a_request() -> q.RequestWords:
     return row
 
 
-def median_us(plan: FeaturePlan, words: Words) -> float:
-    """Median microseconds of one call."""
-    numbers = np.ones(len(SLOTS) + len(plan.names))
-    row = a_request()
-    plan.compute(words, row, numbers)
-    spent = []
-    for _ in range(RUNS):
+def timed(call: Callable[[], object], calls: int) -> tuple[float, float]:
+    """Median and 99th percentile of the call, in microseconds."""
+    call()
+    spent = np.empty(calls)
+    for k in range(calls):
         start = time.perf_counter_ns()
-        plan.compute(words, row, numbers)
-        spent.append(time.perf_counter_ns() - start)
-    return statistics.median(spent) / 1_000
+        call()
+        spent[k] = time.perf_counter_ns() - start
+    return float(np.median(spent)) / 1_000, float(np.quantile(spent, 0.99)) / 1_000
+
+
+def customer_names(declared: Catalogue) -> list[str]:
+    """What analysts see and the customer's own log suffices for."""
+    return [
+        spec.name
+        for spec in declared.specs
+        if not spec.internal and not spec.surge_of
+        and all(log_read_by(part.grain) == CUSTOMER for part in Closure(declared, [spec.name]).specs.values())
+    ]  # fmt: skip
+
+
+def plan_of(declared: Catalogue, names: list[str] | tuple[str, ...]) -> FeaturePlan:
+    """A plan for these features."""
+    return compile_plan(declared, names, SLOTS, len(SLOTS), zone_named(ZONE))
+
+
+def spread(declared: Catalogue, count: int) -> list[str]:
+    """`count` features, every so many of the catalogue's."""
+    names = customer_names(declared)
+    return [names[int(k * len(names) / count)] for k in range(count)]
+
+
+def call_of(plan: FeaturePlan, log: Words) -> Callable[[], object]:
+    """A call of the kernel as a decision makes it."""
+    return partial(plan.compute, log, a_request(), np.ones(len(SLOTS) + len(plan.names)))
+
+
+def features(declared: Catalogue, calls: int) -> list[Cost]:
+    """Online: one request a call."""
+    costs = []
+    for count in (100, 300, len(customer_names(declared))):
+        plan = plan_of(declared, spread(declared, count))
+        for n in LENGTHS:
+            costs.append(
+                Cost("features", f"{count} features", n, *timed(call_of(plan, packed(usual_events(n))), calls))
+            )
+    return costs
+
+
+def offline(declared: Catalogue, calls: int) -> list[Cost]:
+    """Many requests a call, per row."""
+    costs = []
+    for count in (100, 300):
+        plan, log = plan_of(declared, spread(declared, count)), packed(usual_events(200))
+        starts = np.zeros(MANY_ROWS, np.int64)
+        ends, rows = starts + len(log), np.repeat(a_request()[None], MANY_ROWS, 0)
+        numbers = np.ones((MANY_ROWS, len(SLOTS) + len(plan.names)))
+        call = partial(plan.compute_many, log, starts, ends, rows, numbers)
+        p50, p99 = timed(call, max(calls // MANY_ROWS, 10))
+        costs.append(Cost("offline", f"{count} features, a row", 200, p50 / MANY_ROWS, p99 / MANY_ROWS))
+    return costs
+
+
+def by_hand(declared: Catalogue, calls: int) -> list[Cost]:
+    """Three ways to the same sixty numbers. Stops the run if they differ."""
+    costs = []
+    plan = plan_of(declared, NAMES)
+    slots = [len(SLOTS) + plan.names.index(name) for name in NAMES]
+    for n in LENGTHS[1:]:
+        log, numbers = packed(usual_events(n)), np.ones(len(SLOTS) + len(plan.names))
+        columns = columns_of(log, T_MS)
+        frame = frame_of(columns)
+        kernel = partial(plan.compute, log, a_request(), numbers)
+        kernel()
+        for way, values in (("NumPy", by_numpy(columns, T_MS)), ("pandas", by_pandas(frame, T_MS))):
+            compare(way, n, numbers[slots].tolist(), values)
+        few = max(calls // 20, 10)
+        costs += [
+            Cost("by hand", "60 features, kernel", n, *timed(kernel, calls)),
+            Cost("by hand", "60 features, NumPy", n, *timed(partial(by_numpy, columns, T_MS), few)),
+            Cost("by hand", "60 features, pandas", n, *timed(partial(by_pandas, frame, T_MS), few)),
+        ]
+    return costs
+
+
+def compare(way: str, events: int, ours: list[float], theirs: list[float]) -> None:
+    """Exit with the first feature on which the kernel and another way part."""
+    for name, a, b in zip(NAMES, ours, theirs, strict=True):
+        if not (math.isclose(a, b, rel_tol=CLOSE, abs_tol=CLOSE) or (math.isnan(a) and math.isnan(b))):
+            sys.exit(f"{name} over {events} events: kernel {a}, {way} {b}")
+
+
+def shipped_policy() -> Policy:
+    """The policy under rules."""
+    return load_policy(RULES, ROOT / "models", ZONE, 48 * HOUR_MS)[0]
+
+
+def decisions(calls: int) -> list[Cost]:
+    """Whole decisions, without store and HTTP."""
+    policy = shipped_policy()
+    line = replace(LINE, as_of_ms=T_MS - DAY_MS, granted_at_ms=T_MS - 500 * DAY_MS, limit_minor=50_000_000)
+    request = replace(REQUEST, occurred_at_ms=T_MS, facility=line)
+    costs = []
+    for n in (0, 20, 200, EVENTS_PER_CUSTOMER_MAX):
+        state = CustomerState(log=packed(usual_events(n)).tobytes(), facilities={line.facility_id: line})
+        marks: list[int] = []
+        instants: list[float] = []
+
+        def mark(stage: int, marks: list[int] = marks, instants: list[float] = instants) -> None:
+            if stage == 0:
+                marks.append(time.perf_counter_ns())
+            elif stage == STAGES.index("features"):
+                instants.append((time.perf_counter_ns() - marks[-1]) / 1_000)
+
+        whole = timed(lambda state=state, mark=mark: decide(request, state, policy, T_MS, "0" * 36, mark), calls)
+        name = f"policy, {len(policy.plan.names)} features"
+        costs.append(Cost("decisions", name, n, *whole))
+        part = float(np.median(instants)), float(np.quantile(instants, 0.99))
+        costs.append(Cost("decisions", "  of it features", n, *part))
+    return costs
+
+
+def worst(declared: Catalogue, calls: int) -> list[Cost]:
+    """The usual history first, then those built to be slow."""
+    plan, n = plan_of(declared, spread(declared, 300)), EVENTS_PER_CUSTOMER_MAX
+    histories = {"usual": usual_events(n)} | {name: build(n) for name, build in WORST.items()}
+    return [
+        Cost("worst", name, n, *timed(call_of(plan, packed(events)), max(calls // 5, 10)))
+        for name, events in histories.items()
+    ]
 
 
 def main() -> None:
-    """Print the table."""
-    declared = catalogue()
-    visible = [spec.name for spec in declared.specs if not spec.internal and not spec.surge_of]
-    zone = zone_named("Asia/Shanghai")
-    print(f"{'features':>9} {'events':>7} {'us/decision':>12}")
-    for count in (100, 300, len(visible)):
-        step = len(visible) / count
-        wanted = [visible[int(i * step)] for i in range(count)]
-        plan = compile_plan(declared, wanted, SLOTS, len(SLOTS), zone)
-        for events in (0, 200, 2_000, 4_096):
-            print(f"{count:>9} {events:>7} {median_us(plan, a_log(events)):>12.1f}", flush=True)
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description="What features cost a decision, in microseconds on one core.")
+    parser.add_argument("--calls", type=int, default=2_000, help="single calls measured per line (default 2000)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    arguments = parser.parse_args()
+    if arguments.calls < 1:
+        parser.error("--calls: at least 1")
+    declared, calls = catalogue(), arguments.calls
+    costs: list[Cost] = []
+    gc.disable()
+    if not arguments.json:
+        print(f"{'table':<10}{'what':<34}{'events':>7}{'p50 us':>12}{'p99 us':>12}")
+    for table in (features, offline, by_hand, worst):
+        costs += (lines := table(declared, calls))
+        if not arguments.json:
+            print(*(cost.render() for cost in lines), sep="\n", flush=True)
+    costs += (lines := decisions(calls))
+    print(json.dumps({"calls": calls, "costs": [asdict(c) for c in costs]}) if arguments.json
+          else "\n".join(cost.render() for cost in lines))  # fmt: skip
 
 
 if __name__ == "__main__":
