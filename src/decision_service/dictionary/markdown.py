@@ -22,7 +22,9 @@ n days, `X` null while a source is missing, `Cap[a,b]` clipped. A name with brac
 them. Of a **bold** row every decision computes at least one.
 
 `decision-service features show NAME` tells more of one feature, `features explain CUSTOMER NAME` shows the events
-behind a value.
+behind a value. An editor with a YAML language server completes and checks a feature file whose first line is
+`# yaml-language-server: $schema=` and the path or address of `features.schema.json`, which
+`decision-service features schema --out features.schema.json` writes (`schema attributes` for `attributes.yaml`).
 """
 
 
