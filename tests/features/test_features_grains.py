@@ -39,7 +39,7 @@ def mistakes(rows: str) -> list[tuple[str, str]]:
         (f"agg: count, of: here, window: 7d, null: Z, grain: payee, {TEXTS}",
          "an event in the log of a payee has no `device`"),
         (f"agg: count_since, of: draws, since: mine, window: 7d, null: Z, grain: ip, {TEXTS}",
-         "an event in the log of a ip has no `facility`"),
+         "an event in the log of a network has no `facility`"),
         (f"agg: distinct, by: device, of: draws, window: 7d, null: Z, grain: device, {TEXTS}",
          "an event in the log of a device has no `device`"),
         (f"agg: count, of: draws, window: 7d, null: H, grain: device, {TEXTS}",
@@ -71,6 +71,15 @@ def test_a_link_row_that_uses_a_customers_names_is_told_what_is_there_instead() 
     """The expectation says that an entity's log carries the customer in place of facility and device."""
     (found,) = mistakes(f"features: {{a: {{agg: count, of: mine, window: 7d, null: Z, grain: payee, {TEXTS}}}}}\n")
     assert "carries the customer in their place" in found[1]
+
+
+def test_a_loan_is_not_compared_with_a_text() -> None:
+    """Nothing names a loan in a segment; the diagnostic says how a row is about one."""
+    findings = Findings()
+    catalogue_of('segments: {one: loan == "d-1"}\n', findings)
+    (found,) = findings.diagnostics
+    assert "a loan has no name to compare with" in found.message
+    assert "grain: loan" in found.message
 
 
 MIXED = (

@@ -48,7 +48,8 @@ def test_features_of_entities_are_refused_with_their_grain(tmp_path: Path) -> No
         RowReader(tmp_path, ["twice"], zone_named("Asia/Shanghai"))
     (message,) = [d.message for d in refused.value.diagnostics]
     assert message == (
-        "feature 'seen' is of the log of a device, which a training sample does not have: another feature is made of it"
+        "feature 'seen' has the grain `device`, whose logs a training sample does not hold: another feature is made"
+        " of it"
     )
 
 

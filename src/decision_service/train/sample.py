@@ -146,7 +146,7 @@ def _refuse_links(names: Iterable[str], plans: FeaturePlans, catalogue: Catalogu
         for name in plans.plans[grain].names:
             findings.error(
                 Place(str(features_from), 1, 1),
-                f"feature {name!r} is of the log of a {grain}, which a training sample does not have"
+                f"feature {name!r} has the grain `{grain}`, whose logs a training sample does not hold"
                 + ("" if name in names else ": another feature is made of it"),
                 expected="features of the customer, the facility or the loan",
             )  # fmt: skip

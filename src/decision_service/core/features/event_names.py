@@ -24,7 +24,6 @@ from decision_service.core.event import (
     code_key,
     counterparty_key,
     device_key,
-    drawdown_key,
     facility_key,
 )
 from decision_service.core.features import opcodes as o
@@ -110,7 +109,7 @@ TEXTS: Final[dict[str, Text]] = {
     "device": Text(o.C_DEVICE, device_key, None, "request.device_id", q.DEVICE),
     "counterparty": Text(o.C_PARTY, _signed(counterparty_key), None, "request.counterparty_id", q.COUNTERPARTY),
     "customer": Text(o.C_CUSTOMER, _signed(customer_key), None, "request.customer_id", q.CUSTOMER, o.NEED_CUSTOMER),
-    "loan": Text(o.C_LOAN, _signed(drawdown_key), needs=o.NEED_LOAN),
+    "loan": Text(o.C_LOAN, None, needs=o.NEED_LOAN),  # known or not, and a group key; no text names one
     "label": Text(o.C_LABEL, code_key, needs=o.NEED_LABEL),
 }
 FLAGS: Final[dict[str, Flag]] = {

@@ -37,6 +37,7 @@ CUSTOMER: Final = "customer"
 GRAINS: Final = (CUSTOMER, "facility", "loan", *LINK_GRAINS)
 NULL_WITHOUT_SUBJECT: Final = ("loan", *LINK_GRAINS)  # every request has a facility; the others it may not name
 ENTITY_WORDS: Final[Mapping[str, int]] = {"device": q.DEVICE, "payee": q.COUNTERPARTY, "ip": q.IP}
+_NOUNS: Final = {"device": "device", "payee": "payee", "ip": "network"}
 _NOT_IN_LINKS: Final = frozenset(("facility", "device"))
 _OF_THE_BALANCE: Final = frozenset(  # about the line as it stands now
     {"open_loans", *(name for name, aggregation in AGGREGATIONS.items() if aggregation.of_line)}
@@ -86,8 +87,10 @@ def _check_grain(row: Row, segments: Mapping[str, Segment], findings: Findings) 
             known = (CUSTOMER, *LINK_GRAINS) if agg in _OF_ANY_LOG else (CUSTOMER,)
             findings.error(place, f"`{agg}` has no grain `{grain}`", expected=", ".join(known), length=len(grain))
         if agg in _OF_THE_BALANCE and grain != "facility":
-            findings.error(place, f"`{agg}` looks at a line's balance or terms, which a {grain} does not have",
-                           expected="grain: customer or facility", length=len(grain))  # fmt: skip
+            findings.error(
+                place, f"`{agg}` looks at a line's balance or terms, which a {_NOUNS.get(grain, grain)} does not have",
+                expected="grain: customer or facility", length=len(grain),
+            )  # fmt: skip
     if grain == "loan" and row.flag("incl"):
         findings.error(row.place_of("incl"), "a request is no event of an earlier loan", expected="no `incl`")
     if linked:
@@ -97,12 +100,12 @@ def _check_grain(row: Row, segments: Mapping[str, Segment], findings: Findings) 
 def _check_link(row: Row, segments: Mapping[str, Segment], findings: Findings) -> None:
     for key, name in sorted(set(_missing_names(row, segments))):
         findings.error(
-            row.place_of(key), f"an event in the log of a {row.grain} has no `{name}`",
+            row.place_of(key), f"an event in the log of a {_NOUNS[row.grain]} has no `{name}`",
             expected="names other than facility and device: that log carries the customer in their place",
         )  # fmt: skip
     if row.null.age_days is not None:
         findings.error(
-            row.place_of("null"), f"a {row.grain} is not as old as the customer's line",
+            row.place_of("null"), f"a {_NOUNS[row.grain]} is not as old as the customer's line",
             expected="a null rule without H",
         )  # fmt: skip
 

@@ -253,5 +253,6 @@ def code_of(text: Text, literal: str) -> int:
         if literal not in text.known:
             raise Unsupported(f"`{literal}` is none of {', '.join(text.known)}")
         return text.known[literal]
-    assert text.code_of is not None
+    if text.code_of is None:
+        raise Unsupported("a loan has no name to compare with; a row about the request's loan has `grain: loan`")
     return text.code_of(literal)
