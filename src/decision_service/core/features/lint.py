@@ -28,7 +28,8 @@ from decision_service.core.limits import DAY_MS
 from decision_service.core.source import Document, Findings, MappingNode, Scalar, SequenceNode
 from decision_service.core.vocabulary import Kind
 
-_WORD: Final = re.compile(r"[a-z_][a-z0-9_]*")
+_SLOT: Final = re.compile(r"\{\w*\}")
+_WORD: Final = re.compile(r"(?:[a-z_]|\{\w*\})(?:[a-z0-9_]|\{\w*\})*")  # names, also with parameters of `each` in them
 _SAME: Final = ("min", "max", "mean", "sum", "abs", "round", "floor", "ceil", "clip", "coalesce")
 _UNKNOWN: Final = ""
 _NOT_MEANING: Final = (
@@ -69,10 +70,11 @@ def _unused_segments(catalogue: Catalogue, findings: Findings) -> None:
 
 def _unused_constants(documents: Sequence[Document], findings: Findings) -> None:
     words = {word for document in documents for text in _texts(document.root) for word in _WORD.findall(text)}
+    patterns = [re.compile(_SLOT.sub(r"\\w+", word)) for word in words if "{" in word]
     for document in documents:
         block = document.root.get("constants")
         for key, _ in block.items if isinstance(block, MappingNode) else ():
-            if key.text not in words:
+            if key.text not in words and not any(pattern.fullmatch(key.text) for pattern in patterns):
                 findings.warning(key.place, f"the constant `{key.text}` is not used", length=len(key.text))
 
 
