@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 EVENTS_SHOWN_MAX: Final = 50  # in a table; `--json` has all
-_COLUMNS: Final = ("occurred_at", "kind", "status", "amount", "payee", "device", "category", "adds")
+_COLUMNS: Final = (
+    "occurred_at", "kind", "status", "amount", "customer", "payee", "device", "category", "label", "adds",
+)  # fmt: skip
+_IF_ANY: Final = ("customer", "payee", "device", "category", "label")  # columns left out where nothing stands in them
 
 
 def lines_of(told: Mapping[str, Any]) -> list[str]:
@@ -22,6 +25,8 @@ def _feature(told: Mapping[str, Any], indent: str) -> Iterator[str]:
     yield f"{indent}  formula  {told['formula']}"
     for name, text in told["segments"].items():
         yield f"{indent}           {name}: {text}"
+    if told["grain"] != "customer":
+        yield f"{indent}  grain    {told['grain']}: events of that {told['grain']}"
     yield f"{indent}  null     {told['null']}: {told['null_rule']}"
     if told["null_cause"]:
         yield f"{indent}  unknown because: {told['null_cause']}"
@@ -56,27 +61,26 @@ def _events(told: Mapping[str, Any]) -> Iterator[str]:
     if not told["window"]:
         return
     events: Sequence[Mapping[str, Any]] = told["events"]
-    roles = len({event["role"] for event in events}) > 1
     total = told["events_total"]
     yield f"  {total:,} event{'' if total == 1 else 's'}, newest first:" if events else "  no events"
-    header = (*_COLUMNS, "role") if roles else _COLUMNS
-    rows = [header, *(_row(event, roles) for event in events[:EVENTS_SHOWN_MAX])] if events else []
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))] if rows else []
+    columns = [name for name in _COLUMNS if name not in _IF_ANY or any(event[name] for event in events)]
+    if told["grain"] == "customer":
+        columns = [name for name in columns if name != "customer"]
+    if len({event["role"] for event in events}) > 1:
+        columns.append("role")
+    rows = [columns, *(_row(event, columns) for event in events[:EVENTS_SHOWN_MAX])] if events else []
+    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))] if rows else []
     for row in rows:
         yield "    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     if total > EVENTS_SHOWN_MAX:
         yield f"    ... and {total - EVENTS_SHOWN_MAX:,} older ones"
 
 
-def _row(event: Mapping[str, Any], roles: bool) -> tuple[str, ...]:
-    adds = event["contribution"]
-    brings = event["value"]
+def _row(event: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    adds, brings = event["contribution"], event["value"]
     added = number_text(adds) if adds is not None else "" if brings is None else f"({number_text(brings)})"
-    cells = (
-        event["occurred_at"], event["kind"], event["status"] or "", number_text(event["amount"]),
-        event["payee"] or "", event["device"] or "", event["category"] or "", added,
-    )  # fmt: skip
-    return (*cells, event["role"]) if roles else cells
+    known = {**event, "amount": number_text(event["amount"]), "adds": added}
+    return [str(known[name] or "") for name in columns]
 
 
 def _part(part: Mapping[str, Any], indent: str) -> Iterator[str]:
