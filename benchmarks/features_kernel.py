@@ -43,10 +43,9 @@ from decision_service.core.features.layout import Closure
 from decision_service.core.features.plan import FeaturePlan, compile_plan
 from decision_service.core.limits import DAY_MS, EVENTS_PER_CUSTOMER_MAX, HOUR_MS
 from decision_service.core.policy import Policy
-from decision_service.core.rules.attributes import read_attributes
+from decision_service.core.rules.attributes import AttributeSpec, input_vocabulary, lay_out, read_attributes
 from decision_service.core.source import Findings
 from decision_service.core.state import CustomerState
-from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, NameSpec, Vocabulary
 from decision_service.core.zone import zone_named
 from decision_service.policy_files import read_document
 from decision_service.warm import LINE, REQUEST
@@ -76,25 +75,20 @@ class Cost:
         return f"{self.table:<10}{self.what:<34}{self.events:>7}{self.p50_us:>12.1f}{self.p99_us:>12.1f}"
 
 
-def attributes() -> tuple[NameSpec, ...]:
-    """The declared attributes, which some features read."""
-    findings = Findings()
-    document = read_document(RULES / "attributes.yaml", "attributes.yaml", findings)
-    return tuple(a.spec for a in read_attributes(document, findings).values()) if document is not None else ()
+def _attributes() -> dict[str, AttributeSpec]:
+    document = read_document(RULES / "attributes.yaml", "attributes.yaml", Findings())
+    return {} if document is None else read_attributes(document, Findings())
 
 
-SLOTS = {
-    spec.name: slot
-    for slot, spec in enumerate([*BASE_NUMBERS, *(a for a in attributes() if a.kind is not Kind.STRING)])
-}
+ATTRIBUTES = _attributes()
+SLOTS = {name: slot for slot, name in enumerate(lay_out(ATTRIBUTES).names)}
 
 
 def catalogue() -> Catalogue:
     """Everything under rules/features; stops with the diagnostics if it does not compile."""
     findings = Findings()
     documents = [read_document(path, path.name, findings) for path in sorted((RULES / "features").glob("*.yaml"))]
-    base = Vocabulary({spec.name: spec for spec in (*BASE_NUMBERS, *BASE_STRINGS, *attributes())})
-    declared = read_features([d for d in documents if d is not None], base, findings)
+    declared = read_features([d for d in documents if d is not None], input_vocabulary(ATTRIBUTES), findings)
     if findings.errors:
         sys.exit("\n".join(d.render() for d in findings.errors))
     return declared

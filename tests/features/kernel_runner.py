@@ -17,28 +17,27 @@ from decision_service.core.features.grains import CUSTOMER, log_read_by
 from decision_service.core.features.layout import Closure
 from decision_service.core.features.plan import FeaturePlan, compile_plan
 from decision_service.core.features.plans import FeaturePlans, compile_plans
-from decision_service.core.rules.attributes import read_attributes
+from decision_service.core.rules.attributes import AttributeSpec, input_vocabulary, lay_out, read_attributes
 from decision_service.core.source import Findings
-from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, NameSpec, Vocabulary
 from decision_service.core.zone import zone_named
 from decision_service.policy_files import read_document, read_text
 
 RULES = Path(__file__).parents[2] / "rules" / "features"
 
 
-def _declared_attributes() -> tuple[NameSpec, ...]:
+def shipped_attributes() -> dict[str, AttributeSpec]:
+    """Everything under rules/attributes.yaml."""
     findings = Findings()
     document = read_document(RULES.parent / "attributes.yaml", "attributes.yaml", findings)
     assert document is not None
-    assert not findings.diagnostics
-    return tuple(a.spec for a in read_attributes(document, findings).values())
+    attributes = read_attributes(document, findings)
+    assert not findings.diagnostics, "\n".join(d.render() for d in findings.diagnostics)
+    return attributes
 
 
-ATTRIBUTES = _declared_attributes()
-BASE = Vocabulary({spec.name: spec for spec in (*BASE_NUMBERS, *BASE_STRINGS, *ATTRIBUTES)})
-SLOTS = {
-    spec.name: slot for slot, spec in enumerate([*BASE_NUMBERS, *(a for a in ATTRIBUTES if a.kind is not Kind.STRING)])
-}
+ATTRIBUTES = shipped_attributes()
+BASE = input_vocabulary(ATTRIBUTES)
+SLOTS = {name: slot for slot, name in enumerate(lay_out(ATTRIBUTES).names)}
 
 
 @lru_cache
@@ -95,6 +94,7 @@ def row_of(case: Case) -> q.RequestWords:
         int(case.place is not None), lat, lon, accuracy, case.granted, case.limit, case.outstanding, case.reserved,
         case.limit - case.outstanding - case.reserved, q.ABSENT, zone_named(case.zone).offset_at(case.t),
     )  # fmt: skip
+    row[q.LOAN] = signed(case.loan)
     return row
 
 

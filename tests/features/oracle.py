@@ -57,6 +57,8 @@ class E:
     hour: int = 0
     dow: int = 0
     day: int = 0
+    key: int = 0
+    concerns: int = 0  # key of the drawdown it is about
 
 
 @dataclass
@@ -82,6 +84,7 @@ class Case:
     days_past_due: float | None = None
     days_to_due: float | None = None
     inputs: dict[str, float] = field(default_factory=dict)
+    loan: int = 0  # key of the drawdown the question is about
 
 
 def local(zone: str, t: int) -> tuple[int, int, int]:
@@ -101,7 +104,7 @@ def history(case: Case) -> list[E]:
                 outcome[event.settles] = event.occurred_at_ms, event.status
     seen = []
     for event in case.events:
-        if event.settles or event.occurred_at_ms > case.t:
+        if (event.settles and event.kind == KINDS["drawdown"]) or event.occurred_at_ms > case.t:
             continue
         status = event.status
         if event.kind == KINDS["drawdown"] and event.key in outcome:
@@ -111,7 +114,7 @@ def history(case: Case) -> list[E]:
             event.occurred_at_ms, names[event.kind], status, event.amount_minor, event.value, event.channel,
             event.facility, event.device, event.counterparty, event.code,
             None if geo is None else (geo.lat_e6 / 1e6, geo.lon_e6 / 1e6, geo.accuracy_class),
-            *local(case.zone, event.occurred_at_ms),
+            *local(case.zone, event.occurred_at_ms), event.key, event.settles,
         ))  # fmt: skip
     return sorted(seen, key=lambda e: e.at)
 

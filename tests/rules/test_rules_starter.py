@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from decision_service.core.features.catalogue import read_features
-from decision_service.core.rules.attributes import read_attributes
+from decision_service.core.rules.attributes import input_vocabulary, read_attributes
 from decision_service.core.rules.compile import RuleSet, compile_rule_set
 from decision_service.core.rules.schema import read_rule_set
 from decision_service.core.source import Findings
-from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, Layout, NameSpec, Vocabulary
+from decision_service.core.vocabulary import Kind, Layout, NameSpec
 from decision_service.policy_files import read_directory
 
 RULES = Path(__file__).parents[2] / "rules"
@@ -39,8 +39,7 @@ def starter() -> RuleSet:
     findings = Findings()
     documents = read_directory(RULES, findings)
     attributes = read_attributes(documents["attributes.yaml"], findings)
-    base = Vocabulary({s.name: s for s in (*BASE_NUMBERS, *BASE_STRINGS)})
-    base = base.with_names(*(a.spec for a in attributes.values()))
+    base = input_vocabulary(attributes)
     features = read_features([d for n, d in sorted(documents.items()) if n.startswith("features/")], base, findings)
     vocabulary = base.with_names(
         *features.vocabulary_specs,

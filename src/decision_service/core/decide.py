@@ -26,11 +26,12 @@ from decision_service.core.facility import Attribute, Facility, Position
 from decision_service.core.features.plans import words_of_links
 from decision_service.core.inputs import RequestWords, fill_request_words
 from decision_service.core.ledger import position_of
-from decision_service.core.limits import DAY_MS, HOUR_MS
+from decision_service.core.limits import DAY_MS, HOUR_MS, SECOND_MS
 from decision_service.core.merge import Outcome, merge
 from decision_service.core.money import SCALES
-from decision_service.core.policy import AttributeSlot, Numbers, Policy
+from decision_service.core.policy import Numbers, Policy
 from decision_service.core.request import DrawdownRequest
+from decision_service.core.rules.attributes import AttributeLayout, AttributeSlot
 from decision_service.core.state import CustomerState
 from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS
 from decision_service.core.zone import Zone
@@ -126,7 +127,7 @@ class Surroundings(Protocol):
     @property
     def reservation_timeout_ms(self) -> int: ...
     @property
-    def attribute_slots(self) -> tuple[AttributeSlot, ...]: ...
+    def attribute_layout(self) -> AttributeLayout: ...
     @property
     def wanted_attributes(self) -> tuple[str, ...]: ...
     @property
@@ -167,17 +168,47 @@ def fill_inputs(
 def _fill_attributes(
     request: DrawdownRequest, state: CustomerState, policy: Surroundings, t_ms: int, numbers: Numbers
 ) -> tuple[str, ...]:
-    """Fill the attribute slots of the numbers; the attributes a rule wants and lacks."""
+    """Fill the numbers of attributes and of their sources; the attributes a rule wants and lacks.
+
+    The cost is that of the attributes that are there, however many are declared.
+    """
+    layout = policy.attribute_layout
+    numbers[_NUMBERS : policy.first_feature] = NAN
+    numbers[layout.sources] = 0.0
     if not request.attributes and not state.attributes:  # most customers have none: nothing to look up
-        numbers[_NUMBERS : policy.first_feature] = NAN
         return policy.wanted_attributes
-    missing = []
-    for slot in policy.attribute_slots:
-        value = _attribute(slot.spec.spec.name, slot.spec.ttl_ms, request, state, t_ms)
-        numbers[slot.index] = NAN if value is None else value
-        if value is None and slot.used:
-            missing.append(slot.spec.spec.name)
-    return tuple(missing)
+    for name, stored in state.attributes.items():
+        slot = layout.slots.get(name)
+        if slot is not None and name not in request.attributes and stored.as_of_ms <= t_ms:
+            _take(slot, stored.value, t_ms - stored.as_of_ms, numbers)
+    for name, value in request.attributes.items():
+        slot = layout.slots.get(name)
+        if slot is not None:
+            _take(slot, value, 0, numbers)
+    return tuple(name for name in policy.wanted_attributes if _is_missing(layout.slots[name], numbers))
+
+
+def _is_missing(slot: AttributeSlot, numbers: Numbers) -> bool:
+    if slot.index is None:
+        return True
+    value = float(numbers[slot.index])
+    return value != value
+
+
+def _take(slot: AttributeSlot, value: float | str, age_ms: int, numbers: Numbers) -> None:
+    """Put a value into its place unless it is stale; tell its source's age and whether it is fresh.
+
+    A value of another type than is declared now was stored under an earlier declaration: it is not there.
+    """
+    if isinstance(value, str) is not (slot.index is None):
+        return
+    age_s = age_ms / SECOND_MS
+    if not numbers[slot.source_age] <= age_s:  # null, or older
+        numbers[slot.source_age] = age_s
+    if age_ms <= slot.spec.ttl_ms:
+        numbers[slot.source_ok] = 1.0
+        if slot.index is not None:
+            numbers[slot.index] = value
 
 
 def _days_until(instant_ms: int | None, t_ms: int) -> float:

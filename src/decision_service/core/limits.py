@@ -48,6 +48,7 @@ YAML_DEPTH_MAX: Final = 24
 YAML_NODES_MAX: Final = 400_000
 RULES_MAX: Final = 10_000
 FEATURES_MAX: Final = 4_000
+CALENDAR_DAYS_MAX: Final = 4_000  # of one calendar: every holiday of a century
 MATRIX_CELLS_MAX: Final = 10_000
 LIST_VALUES_MAX: Final = 1_000_000
 SCORECARDS_MAX: Final = 16

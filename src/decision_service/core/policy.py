@@ -16,7 +16,7 @@ the files, the scorecards' models, the lists, the time zone and the reservation 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final
@@ -28,14 +28,21 @@ from decision_service.core.errors import PolicyRejected
 from decision_service.core.features.catalogue import Catalogue, read_features
 from decision_service.core.features.lint import lint_features
 from decision_service.core.features.plans import FeaturePlans, compile_plans
+from decision_service.core.features.references import everything_behind
 from decision_service.core.inputs import REQUEST_WORDS, RequestWords
 from decision_service.core.limits import RETENTION_MS
-from decision_service.core.rules.attributes import AttributeSpec, read_attributes
+from decision_service.core.rules.attributes import (
+    AttributeLayout,
+    AttributeSpec,
+    input_vocabulary,
+    lay_out,
+    read_attributes,
+)
 from decision_service.core.rules.compile import RuleSet, compile_rule_set
 from decision_service.core.rules.schema import RuleSetSpec, read_rule_set
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Document, Findings, MappingNode, Place, Scalar, SequenceNode, nearest_name
-from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, Layout, NameSpec, Vocabulary
+from decision_service.core.vocabulary import BASE_STRINGS, Kind, Layout, NameSpec, Vocabulary
 from decision_service.core.zone import Zone
 
 POLICY_FILE: Final = "policy.yaml"
@@ -69,12 +76,11 @@ class ScoreSlots:
 
 
 @dataclass(frozen=True, slots=True)
-class AttributeSlot:
-    """Where a declared attribute's value goes: an index into numbers or strings."""
+class TextSlot:
+    """Where a string attribute's value goes: an index into strings."""
 
     spec: AttributeSpec
     index: int
-    used: bool  # by a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +95,9 @@ class Policy:
     number_names: tuple[str, ...]
     string_names: tuple[str, ...]
     attributes: Mapping[str, AttributeSpec]
-    attribute_slots: tuple[AttributeSlot, ...]  # of numbers
-    text_slots: tuple[AttributeSlot, ...]  # of strings
-    wanted_attributes: tuple[str, ...]  # numeric attributes that a rule uses
+    attribute_layout: AttributeLayout
+    text_slots: tuple[TextSlot, ...]
+    wanted_attributes: tuple[str, ...]  # numeric attributes that a rule uses, itself or through a feature
     first_feature: int  # index of the first feature in numbers; inputs stand before it
     catalogue: Catalogue
     plan: FeaturePlans
@@ -160,14 +166,12 @@ def compile_policy(
     """
     head = _read_head(documents.get(POLICY_FILE), findings)
     attributes = read_attributes(documents[ATTRIBUTES_FILE], findings) if ATTRIBUTES_FILE in documents else {}
-    base = Vocabulary({s.name: s for s in (*BASE_NUMBERS, *BASE_STRINGS)}).with_names(
-        *(a.spec for a in attributes.values())
-    )
+    base = input_vocabulary(attributes)
     feature_files = [d for name, d in sorted(documents.items()) if name.startswith(FEATURES_FOLDER)]
     catalogue = read_features(feature_files, base, findings)
     vocabulary = base.with_names(*catalogue.vocabulary_specs, *_score_names(scorecards), *_list_names(head.lists))
     spec = _read_drawdown_rules(documents, vocabulary, zone, findings)
-    needed = _needed(head, spec, scorecards, catalogue, findings)
+    needed = _needed(head, spec, scorecards, catalogue, base, findings)
     if findings.errors or spec is None:
         raise PolicyRejected(findings.errors)
     lint_features(catalogue, feature_files, needed, RETENTION_MS, findings)
@@ -234,6 +238,7 @@ def _needed(
     spec: RuleSetSpec | None,
     scorecards: Mapping[str, Scorecard],
     catalogue: Catalogue,
+    base: Vocabulary,
     findings: Findings,
 ) -> list[str]:
     only_wrong = {spec.name for spec in catalogue.broken}  # its own file says so
@@ -245,10 +250,10 @@ def _needed(
                 nearest=nearest_name(name, catalogue.by_name),
                 length=len(name),
             )
-    base = {spec.name for spec in BASE_NUMBERS}
     for card in scorecards.values():
         for name in card.names:
-            if name not in catalogue.by_name and name not in base and name not in only_wrong:
+            known = name in base and base[name].kind is not Kind.STRING
+            if name not in catalogue.by_name and not known and name not in only_wrong:
                 findings.error(
                     Place(f"{card.name}/{card.version}/manifest.yaml", 1, 1),
                     f"scorecard `{card.name}` wants the unknown feature `{name}`",
@@ -266,9 +271,9 @@ def _assemble(
     reservation_timeout_ms: int, lists: Lists | None, findings: Findings,
 ) -> Policy:  # fmt: skip
     cards = [scorecards[name] for name in sorted(scorecards)]
-    numeric = [a for a in attributes.values() if a.spec.kind is not Kind.STRING]
     textual = [a for a in attributes.values() if a.spec.kind is Kind.STRING]
-    inputs = [s.name for s in BASE_NUMBERS] + [a.spec.name for a in numeric]
+    attribute_layout = lay_out(attributes)
+    inputs = attribute_layout.names
     slots = {name: i for i, name in enumerate(inputs)}
     plan = compile_plans(catalogue, needed, slots, len(inputs), zone)
     number_names = (*inputs, *plan.names, *(n for c in cards for n in (f"{c.name}.points", f"{c.name}.pd")))
@@ -283,9 +288,9 @@ def _assemble(
     policy = Policy(
         id="", label=head.label, zone=zone, reservation_timeout_ms=reservation_timeout_ms, layout=layout,
         number_names=number_names, string_names=string_names, attributes=dict(attributes),
-        attribute_slots=tuple(_attribute_slot(a, layout, spec.names_used) for a in numeric),
-        text_slots=tuple(_attribute_slot(a, layout, spec.names_used) for a in textual),
-        wanted_attributes=tuple(a.spec.name for a in numeric if a.spec.name in spec.names_used),
+        attribute_layout=attribute_layout,
+        text_slots=tuple(TextSlot(a, layout.strings[a.spec.name]) for a in textual),
+        wanted_attributes=_wanted_attributes(spec, catalogue, attribute_layout),
         first_feature=len(inputs),
         catalogue=catalogue, plan=plan, score_slots=tuple(_score_slots(c, layout) for c in cards),
         rule_set=rule_set, lists={}, rule_lists={}, list_names=head.lists, content=content, documents=dict(documents),
@@ -294,10 +299,9 @@ def _assemble(
     return policy.with_lists(lists or {})
 
 
-def _attribute_slot(attribute: AttributeSpec, layout: Layout, names_used: Collection[str]) -> AttributeSlot:
-    text = attribute.spec.kind is Kind.STRING
-    where = layout.strings if text else layout.numbers
-    return AttributeSlot(attribute, where[attribute.spec.name], attribute.spec.name in names_used)
+def _wanted_attributes(spec: RuleSetSpec, catalogue: Catalogue, layout: AttributeLayout) -> tuple[str, ...]:
+    reached = everything_behind(spec.names_used, catalogue)
+    return tuple(name for name, slot in layout.slots.items() if slot.index is not None and name in reached)
 
 
 def _score_slots(card: Scorecard, layout: Layout) -> ScoreSlots:

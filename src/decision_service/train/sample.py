@@ -25,12 +25,18 @@ from decision_service.core.features.plans import FeaturePlans, compile_plans
 from decision_service.core.inputs import REQUEST_WORDS
 from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS, HOUR_MS
-from decision_service.core.policy import ATTRIBUTES_FILE, AttributeSlot
+from decision_service.core.policy import ATTRIBUTES_FILE
 from decision_service.core.request import DrawdownRequest
-from decision_service.core.rules.attributes import read_attributes
+from decision_service.core.rules.attributes import (
+    AttributeLayout,
+    AttributeSpec,
+    input_vocabulary,
+    lay_out,
+    read_attributes,
+)
 from decision_service.core.source import Findings, Place, nearest_name
 from decision_service.core.state import CustomerState
-from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, NameSpec, Vocabulary
+from decision_service.core.vocabulary import BASE_NUMBERS
 from decision_service.core.zone import Zone
 from decision_service.policy_files import read_directory, read_document
 from decision_service.portfolio import CustomerHistory
@@ -72,10 +78,13 @@ class _Surroundings:
     """What `fill_inputs` asks of a policy; a training run has no other use for one."""
 
     zone: Zone
-    first_feature: int
+    attribute_layout: AttributeLayout
     reservation_timeout_ms: int = _RESERVATION_TIMEOUT_MS
-    attribute_slots: tuple[AttributeSlot, ...] = ()
     wanted_attributes: tuple[str, ...] = ()
+
+    @property
+    def first_feature(self) -> int:
+        return len(self.attribute_layout.names)
 
 
 class RowReader:
@@ -84,12 +93,11 @@ class RowReader:
     def __init__(self, features_from: Path, names: Sequence[str], zone: Zone) -> None:
         findings = Findings()
         documents = read_directory(features_from, findings)
-        attributes = _attributes_beside(features_from, findings)
-        base = Vocabulary({spec.name: spec for spec in (*BASE_NUMBERS, *BASE_STRINGS, *attributes)})
-        catalogue = read_features(list(documents.values()), base, findings)
+        attributes = _declared_attributes(features_from, findings)
+        layout = lay_out(attributes)
+        catalogue = read_features(list(documents.values()), input_vocabulary(attributes), findings)
+        inputs = {name: i for i, name in enumerate(layout.names)}
         _check_names(names, catalogue, [spec.name for spec in BASE_NUMBERS], features_from, findings)
-        numeric = (*BASE_NUMBERS, *(spec for spec in attributes if spec.kind is not Kind.STRING))
-        inputs = {spec.name: i for i, spec in enumerate(numeric)}
         if findings.errors:
             raise PolicyRejected(findings.errors)
         wanted = [name for name in names if name not in inputs]
@@ -99,7 +107,7 @@ class RowReader:
         self._gather = np.array([slots[name] for name in names], np.intp)
         self._numbers = np.full(len(inputs) + len(self.plans.names), np.nan)
         self._words = np.zeros(REQUEST_WORDS, np.int64)
-        self._surroundings = _Surroundings(zone, len(inputs))
+        self._surroundings = _Surroundings(zone, layout)
         self.names = tuple(names)
         self.definitions_sha256 = definitions_digest(catalogue, self.plans.names)
 
@@ -117,11 +125,11 @@ class RowReader:
         return self._numbers[self._gather]
 
 
-def _attributes_beside(features_from: Path, findings: Findings) -> tuple[NameSpec, ...]:
-    """The attributes declared beside the feature folder: features may name them; histories know none of them."""
+def _declared_attributes(features_from: Path, findings: Findings) -> dict[str, AttributeSpec]:
+    """Attributes that features may name: `attributes.yaml` beside the features. A generated customer has none."""
     path = features_from.parent / ATTRIBUTES_FILE
     document = read_document(path, path.name, findings) if path.is_file() else None
-    return tuple(a.spec for a in read_attributes(document, findings).values()) if document is not None else ()
+    return {} if document is None else read_attributes(document, findings)
 
 
 def _check_names(

@@ -4,10 +4,11 @@ An aggregation over events takes a segment (`of`) and windows; `wants` lists the
 
     by         group key (payee, device, day ...)      q          share of a quantile, 0 to 1
     segment    a second segment (`while`, `since`,     top        how many of the largest
-               `after`, `before`)                      width      a duration
+               `after`, `before`, `answer`)            width      a duration
     cap        most it counts                          half_life  a duration in days
     within     a duration     share  a ratio           against    a base number (money)
     least, above, below  a level: of use (a ratio), of days past due
+    calendar   a declared calendar (`in_calendar`)
     repaid     a segment: what pays the balance, or the dues, down (of `of`: draws, or what fell due)
 
 The `daily_*` and `terms_*` aggregations look at the request's line; what its days and terms are stands in
@@ -152,6 +153,13 @@ AGGREGATIONS: Final[dict[str, Aggregation]] = {
         _plain("kmh_last", o.O_KMH_LAST, "speed from the newest place, accuracies taken off"),
         _plain("gps_both", o.O_BOTH_GPS, "whether the newest place and this one are GPS-grade"),
         _plain("km_home", o.O_KM_HOME, "kilometres from the median place"),
+        _plain("gyration", o.O_GYRATION, "root mean square kilometres from the centroid of the places"),
+        _plain("last_days", o.O_LAST_DAYS, "local days since the newest event"),
+        _plain("secs_to", o.O_SECS_TO, "seconds from the newest event to the first of `before` after it that has at "
+               "least `share` of its amount", "before", "share"),
+        _plain("returns", o.O_RETURNS, "events less than `within` after one of `after` with the same `by`",
+               "by", "after", "within"),
+        _plain("unanswered", o.O_UNANSWERED, "events whose `by` no event of `answer` has", "by", "answer"),
     )
 }  # fmt: skip
 
@@ -164,10 +172,10 @@ SERIES: Final[dict[str, int]] = {
 }  # fmt: skip
 
 MOMENTS: Final[dict[str, int]] = {
-    "grant_age": o.S_GRANT_AGE, "coverage": o.S_COVERAGE, "truncated": o.S_TRUNCATED,
+    "grant_age": o.S_GRANT_AGE, "coverage": o.S_COVERAGE, "truncated": o.S_TRUNCATED, "in_calendar": o.S_IN_CALENDAR,
 }  # fmt: skip
 
-SEGMENT_KEYS: Final = ("while", "since", "after", "before", "repaid", "limits", "among")
+SEGMENT_KEYS: Final = ("while", "since", "after", "before", "repaid", "limits", "among", "answer")
 UNITS: Final = (
     "money", "ratio", "n", "s", "d", "h", "km", "kmh", "bps", "points", "0/1", "1/month", "1/d", "d/month", "",
 )  # fmt: skip

@@ -1,8 +1,9 @@
 """The catalogue: every declared feature, expanded over its windows and parameters, checked, with its meaning.
 
-A document has up to four sections, each a mapping of name to row:
+A document has up to five sections, each a mapping of name to row:
 
     constants   number, text or list of them
+    calendars   {from, until, version, days}
     segments    condition, or {expr, each}
     features    {agg, of, value, by ..., windows | window | buckets | months | month, grain, delay, null, unit, en, zh}
     derived     {expr, of, windows | window | months | month, null, unit, en, zh}
@@ -23,6 +24,7 @@ from typing import Final
 
 from decision_service.core.expressions.parse import parse_expression
 from decision_service.core.expressions.tree import Tree
+from decision_service.core.features.calendars import Calendar, read_calendars
 from decision_service.core.features.event_names import EVENT_NAMES
 from decision_service.core.features.grains import CUSTOMER, NULL_WITHOUT_SUBJECT, check_grains
 from decision_service.core.features.nulls import NullRule
@@ -35,7 +37,7 @@ from decision_service.core.source import Document, Findings, MappingNode, Place,
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
 
 SURGE: Final = "__new"
-_SECTIONS: Final = ("constants", "segments", "features", "derived")
+_SECTIONS: Final = ("constants", "calendars", "segments", "features", "derived")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Catalogue:
     by_name: Mapping[str, FeatureSpec]
     constants: Mapping[str, NameSpec] = field(default_factory=dict)
     broken: tuple[NameSpec, ...] = ()  # what rows with a mistake would define
+    calendars: Mapping[str, Calendar] = field(default_factory=dict)
 
     @property
     def vocabulary_specs(self) -> tuple[NameSpec, ...]:
@@ -210,6 +213,16 @@ def _check_segment_names(rows: Sequence[Row], segments: Mapping[str, Segment], f
                 break
 
 
+def _check_calendar_names(rows: Sequence[Row], calendars: Mapping[str, Calendar], findings: Findings) -> None:
+    for row in rows:
+        names = {row.plain("calendar", variant) for variant in row.variants if row.has("calendar")}
+        for name in sorted(names - set(calendars)):
+            findings.error(
+                row.place_of("calendar"), f"unknown calendar `{name}`", expected="a name under `calendars`",
+                nearest=nearest_name(name, calendars), length=len(name),
+            )  # fmt: skip
+
+
 def _with_trees(collector: _Collector, vocabulary: Vocabulary, findings: Findings) -> dict[str, FeatureSpec]:
     """Parse every formula and value expression now that all names are known."""
     specs: dict[str, FeatureSpec] = {}
@@ -268,12 +281,14 @@ def read_features(documents: Sequence[Document], base: Vocabulary, findings: Fin
     _check_sections(documents, findings)
     constants = _read_constants(documents, findings)
     check_constants(_sections(documents, "constants", Findings()), base, findings)
+    calendars = read_calendars(_sections(documents, "calendars", findings), findings)
     inputs = base.with_names(*constants.values())
     segments = _read_segments(documents, inputs.with_names(*EVENT_NAMES), findings)
     broken: list[Row] = []
     rows = read_catalogue_rows(documents, findings, broken)
     _check_segment_names(rows, segments, findings)
     check_grains(rows, segments, findings)
+    _check_calendar_names(rows, calendars, findings)
     collector = _Collector(inputs, findings)
     for row in rows:
         for variant in row.variants:
@@ -291,4 +306,4 @@ def read_features(documents: Sequence[Document], base: Vocabulary, findings: Fin
     checked = check_references(specs, inputs.with_names(*missing), findings)
     if not findings.errors:
         check_supported(segments, checked, inputs, findings)
-    return Catalogue(tuple(checked.values()), segments, checked, constants, tuple(missing))
+    return Catalogue(tuple(checked.values()), segments, checked, constants, tuple(missing), calendars)

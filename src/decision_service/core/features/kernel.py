@@ -21,6 +21,7 @@ from decision_service.core import inputs as q
 from decision_service.core.compiled import kernel_entry, kernel_function
 from decision_service.core.event import HEADER_MAGIC
 from decision_service.core.features import (
+    kernel_calendar,
     kernel_columns,
     kernel_daily,
     kernel_formulas,
@@ -29,6 +30,7 @@ from decision_service.core.features import (
     kernel_masks,
     kernel_members,
     kernel_order,
+    kernel_pairs,
     kernel_places,
     kernel_streams,
     kernel_terms,
@@ -58,8 +60,8 @@ from decision_service.core.ledger import resolve
 
 _PARTS: Final = (
     compiled, event, inputs, ledger, limits, zone, opcodes, kernel_columns, kernel_links, kernel_masks, kernel_members,
-    kernel_order, kernel_groups, kernel_times, kernel_places, kernel_daily, kernel_terms, kernel_streams,
-    kernel_formulas,
+    kernel_order, kernel_groups, kernel_times, kernel_pairs, kernel_places, kernel_daily, kernel_terms,
+    kernel_calendar, kernel_streams, kernel_formulas,
 )  # fmt: skip
 assert len(HEADER_MAGIC) == 8, "row 0 of a log is its header"
 

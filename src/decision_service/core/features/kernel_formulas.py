@@ -12,6 +12,7 @@ import numpy as np
 from decision_service.core import inputs as q
 from decision_service.core.compiled import kernel_function
 from decision_service.core.features import opcodes as o
+from decision_service.core.features.kernel_calendar import in_calendar
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
@@ -265,6 +266,8 @@ def _special(op, prog, p, row, trimmed_ms, reg):
         return 1.0 if trimmed_ms > row[q.T_MS] - a else 0.0
     if op == o.S_GUARD_NAMED:
         return reg[b] if row[a] != 0 else NAN
+    if op == o.S_IN_CALENDAR:
+        return in_calendar(row, reg, a, b)
     if op == o.S_SERIES:
         return _series(prog[p + 5], reg, a, b, prog[p + 4])
     return _at_least(reg, a, b, prog[p + 4])

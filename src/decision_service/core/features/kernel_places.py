@@ -1,4 +1,7 @@
-"""Places: distance and speed from the last fix, distance from home. Kilometres on a sphere of 6,371.0088 km."""
+"""Places: distance and speed from the last fix, distance from home, radius of gyration.
+
+Kilometres on a sphere of 6,371.0088 km.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from decision_service.core.features.kernel_order import ranked_key
 
 U = np.uint64
 EARTH_KM = 6371.0088
+CENTRED_BELOW = 1e-9  # a mean vector this short points nowhere
 _ACCURACY_M = np.array((0, *ACCURACY_M), np.float64)  # class 0 is unknown: nothing is known to subtract
 
 
@@ -73,3 +77,31 @@ def km_home(row, ints, members, lo, m):
     lat = _median(ints[o.C_LAT], members, lo, m, keys, counts)
     lon = _median(ints[o.C_LON], members, lo, m, keys, counts)
     return haversine_km(lat / 1e6, lon / 1e6, row[q.LAT_E6] / 1e6, row[q.LON_E6] / 1e6)
+
+
+@kernel_function
+def gyration_km(ints, members, lo, m):
+    """Root mean square distance of the members from their centroid; null if they have none (spread over the globe).
+
+    The centroid is the direction of the mean of the places as unit vectors: exact on a sphere, also across the
+    180th meridian. Distances are great circles.
+    """
+    x = 0.0
+    y = 0.0
+    z = 0.0
+    for k in range(lo, m):
+        lat = math.radians(ints[o.C_LAT, members[k]] / 1e6)
+        lon = math.radians(ints[o.C_LON, members[k]] / 1e6)
+        x += math.cos(lat) * math.cos(lon)
+        y += math.cos(lat) * math.sin(lon)
+        z += math.sin(lat)
+    n = m - lo
+    if n == 0 or math.sqrt(x * x + y * y + z * z) / n < CENTRED_BELOW:
+        return np.nan
+    lat = math.degrees(math.atan2(z, math.sqrt(x * x + y * y)))
+    lon = math.degrees(math.atan2(y, x))
+    total = 0.0
+    for k in range(lo, m):
+        km = haversine_km(ints[o.C_LAT, members[k]] / 1e6, ints[o.C_LON, members[k]] / 1e6, lat, lon)
+        total += km * km
+    return math.sqrt(total / n)

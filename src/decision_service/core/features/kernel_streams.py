@@ -11,20 +11,20 @@ import numpy as np
 from decision_service.core import inputs as q
 from decision_service.core.compiled import kernel_function
 from decision_service.core.features import opcodes as o
+from decision_service.core.features.kernel_calendar import days_since
 from decision_service.core.features.kernel_daily import daily_statistic
 from decision_service.core.features.kernel_groups import clear_groups, grouped_statistic, grow_groups
 from decision_service.core.features.kernel_members import first_from, gather, in_window, run_tally
 from decision_service.core.features.kernel_order import order_statistic, sort_values
-from decision_service.core.features.kernel_places import km_home, last_fix
+from decision_service.core.features.kernel_pairs import followed, pair_statistic, redraws
+from decision_service.core.features.kernel_places import gyration_km, km_home, last_fix
 from decision_service.core.features.kernel_terms import terms_statistic, worst_months
 from decision_service.core.features.kernel_times import (
     burst,
     decayed_sum,
     episodes,
-    followed,
     gap_statistic,
     open_loans,
-    redraws,
     retries,
     run_statistic,
     since_statistic,
@@ -117,7 +117,9 @@ def _related(op, p1, p2, members, amounts, values, times, lo, m, edge, h, ints, 
     if op == o.O_TAIL_STREAK:
         return tail_streak(members, lo, m, masks[p1], p2)
     if op == o.O_REDRAW_COUNT or op == o.O_REDRAW_SUM:
-        return redraws(op, members, times, amounts, lo, m, masks[p1], ints[o.C_TIME], np.int64(reg[p2]), reg[p2 + 1])
+        within_ms, share = np.int64(reg[p2]), reg[p2 + 1]
+        all_times, scratch = ints[o.C_TIME], ints[o.R_FIRST]
+        return redraws(op, members, times, amounts, lo, m, masks[p1], all_times, within_ms, share, scratch)
     if op == o.O_RETRIES:
         return retries(members, amounts, lo, m, masks[p1], edge)
     if op == o.O_FOLLOWED:
@@ -150,6 +152,12 @@ def _rarely(op, prog, p, p1, p2, members, amounts, values, times, lo, m, edge, h
         until = prog[p + o.STREAM_UNTIL]
         t_ms = row[q.T_MS] - (prog[prog[o.P_WINDOWS] + until] if until >= 0 else 0)
         return worst_months(times, values, lo, m, t_ms, reg[p2], reg[p2 + 1])
+    if op >= o.O_SECS_TO:
+        return pair_statistic(op, p1, p2, members, lo, m, h, ints, masks, reg)
+    if op == o.O_LAST_DAYS:
+        return days_since(ints[o.C_DAY], members[m - 1], h) if m > lo else NAN
+    if op == o.O_GYRATION:
+        return gyration_km(ints, members, lo, m)
     if op < o.O_KM_LAST:
         return _related(op, p1, p2, members, amounts, values, times, lo, m, edge, h, ints, masks, reg, row)
     return _placed(op, lo, m, ints, row)

@@ -1,4 +1,4 @@
-"""Statistics of one window that follow the order of events: gaps, runs, bursts, decay, and what follows what.
+"""Statistics of one window that follow the order of events: gaps, runs, bursts, decay and tallies since.
 
 `times[lo:m]` are the members' instants in ms, oldest first; `values` their values. "Since", "while" and "near" masks
 name a second segment over all positions of the history.
@@ -145,22 +145,6 @@ def since_statistic(op, members, values, lo, m, mask, edge, h):
 
 
 @kernel_function
-def redraws(op, members, times, amounts, lo, m, mask, all_times, within_ms, share):
-    """Members less than `within_ms` after an event of the mask whose amount is at least `share` of that event's."""
-    count = 0
-    total = np.int64(0)
-    for k in range(lo, m):
-        j = members[k] - 1
-        while j >= 0 and times[k] - all_times[j] < within_ms:
-            if mask[j] and amounts[members[k]] >= share * amounts[j]:
-                count += 1
-                total += amounts[members[k]]
-                break
-            j -= 1
-    return float(count) if op == o.O_REDRAW_COUNT else float(total)
-
-
-@kernel_function
 def retries(members, amounts, lo, m, mask, edge):
     """Members with a smaller amount than the latest event of the mask before them inside the window."""
     count = 0
@@ -173,20 +157,6 @@ def retries(members, amounts, lo, m, mask, edge):
             at += 1
         if last >= 0 and amounts[members[k]] < amounts[last]:
             count += 1
-    return float(count)
-
-
-@kernel_function
-def followed(members, times, lo, m, mask, all_times, h, within_ms):
-    """Members with an event of the mask at or after them, less than `within_ms` later."""
-    count = 0
-    for k in range(lo, m):
-        j = members[k] + 1
-        while j < h and all_times[j] - times[k] < within_ms:
-            if mask[j]:
-                count += 1
-                break
-            j += 1
     return float(count)
 
 

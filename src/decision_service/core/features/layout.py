@@ -250,17 +250,19 @@ class PlanBuilder:
             output.p2, output.p2_is_register = self._registers.constant(number("half_life", variant)), True
         elif op == o.O_OPEN_LOANS:
             output.p1, output.p1_is_register = self._registers.named(row.plain("against", variant)), True
-        elif op in (o.O_KM_LAST, o.O_KMH_LAST, o.O_BOTH_GPS, o.O_KM_HOME):
+        elif op in (o.O_KM_LAST, o.O_KMH_LAST, o.O_BOTH_GPS, o.O_KM_HOME, o.O_GYRATION):
             self._segments.int_needs |= o.NEED_PLACE
+        elif op == o.O_LAST_DAYS:
+            self._segments.int_needs |= o.NEED_LOCAL
         else:
             self._set_relation(output, spec)
 
     def _set_relation(self, output: _Output, spec: FeatureSpec) -> None:
         row, variant = spec.row, spec.variant
-        if o.O_DAY_AT <= output.op <= o.O_TERM_CARRIED:
+        if o.O_DAY_AT <= output.op <= o.O_WORST_MONTHS or o.O_TERM_RATIO_MEAN <= output.op <= o.O_TERM_CARRIED:
             self._set_line(output, spec)
             return
-        for key in ("while", "since", "after", "before"):
+        for key in ("while", "since", "after", "before", "answer"):
             if row.has(key):
                 output.p1 = self._mask_of(row.plain(key, variant), row.grain)
         within = float(duration_ms(row.plain("within", variant)) or 0)
@@ -271,6 +273,13 @@ class PlanBuilder:
         elif output.op in (o.O_REDRAW_COUNT, o.O_REDRAW_SUM):
             pair = within, row.number("share", variant)
             output.p2, output.p2_is_register = self._registers.constants(*pair), True
+        elif output.op == o.O_SECS_TO:
+            output.p2, output.p2_is_register = self._registers.constant(row.number("share", variant)), True
+        elif output.op == o.O_RETURNS:
+            pair = within, float(self._segments.key(row.plain("by", variant)))
+            output.p2, output.p2_is_register = self._registers.constants(*pair), True
+        elif output.op == o.O_UNANSWERED:
+            output.p2 = self._segments.key(row.plain("by", variant))
 
     def _set_line(self, output: _Output, spec: FeatureSpec) -> None:
         """What the days and terms of a line, and months by their worst day, look at."""
@@ -310,6 +319,10 @@ class PlanBuilder:
             other = registers.in_a_row(names[variant.months :]) if row.has("with") else 0
             value = registers.emit(o.S_SERIES, registers.temporary(), start, variant.months, other, SERIES[agg])
             self._add_guarded(spec, slot, value)
+        elif agg == "in_calendar":
+            calendar = self._catalogue.calendars[row.plain("calendar", variant)]
+            start = registers.constants(*map(float, (calendar.first, calendar.last, *calendar.days)))
+            registers.emit(o.S_IN_CALENDAR, slot, start, len(calendar.days))
         elif agg in MOMENTS:
             registers.emit(MOMENTS[agg], slot, variant.window_ms, int(spec.grain != CUSTOMER))
 
@@ -389,7 +402,7 @@ class PlanBuilder:
                 yield from (op, dst, a, b, c, d)
             elif op == o.S_GUARD_NAMED:
                 yield from (op, dst, a, resolved(b), 0, 0)
-            elif op == o.S_GUARD_AGE:
+            elif op in (o.S_GUARD_AGE, o.S_IN_CALENDAR):
                 yield from (op, dst, resolved(a), b, 0, 0)
             elif op == o.S_GUARD_COUNT:
                 yield from (op, dst, resolved(a), resolved(b), c, resolved(d))

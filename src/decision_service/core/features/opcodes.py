@@ -80,6 +80,7 @@ V_ROWS: Final = 9
     S_ROUND, S_FLOOR, S_CEIL, S_SQRT, S_LOG, S_EXP, S_IS_NULL, S_COALESCE, S_GUARD_AGE, S_GUARD_COUNT, S_NEW,
     S_AT_LEAST, S_ROW_EQ, S_GRANT_AGE, S_COVERAGE, S_TRUNCATED, S_SERIES, S_GUARD_NAMED,
 ) = range(34)  # fmt: skip
+S_IN_CALENDAR: Final = 140
 SCALAR_WORDS: Final = 6  # [op, dst, a, b, c, d]
 
 # --- column and mask instructions -------------------------------------------------------------------------------------
@@ -134,6 +135,7 @@ O_WORST_MONTHS: Final = 134
     O_TERM_RATIO_MEAN, O_TERM_RATIO_MIN, O_TERM_RATIO_MAX, O_TERM_LATE_MEAN, O_TERM_LATE_SLOPE, O_TERM_CLEAN,
     O_TERM_OPEN, O_TERM_EARLY, O_TERM_PARTIAL, O_TERM_MINIMUM, O_TERM_DUE, O_TERM_PREPAID, O_TERM_CARRIED,
 ) = range(160, 173)  # fmt: skip
+O_GYRATION, O_LAST_DAYS, O_SECS_TO, O_RETURNS, O_UNANSWERED = range(140, 145)
 TALLIES: Final = (O_COUNT, O_SUM, O_BUCKET_COUNT, O_BUCKET_SUM)  # need no list of members
 LOOK_BACK: Final = (O_NEW_GROUP_SUM,)  # look at members older than their window
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from decision_service.core.expressions.tree import (
@@ -23,7 +23,7 @@ from decision_service.core.source import Findings, nearest_name
 from decision_service.core.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from decision_service.core.features.catalogue import FeatureSpec
+    from decision_service.core.features.catalogue import Catalogue, FeatureSpec
 
 
 def children(tree: Tree) -> tuple[Tree, ...]:
@@ -74,6 +74,23 @@ def dependencies(spec: FeatureSpec) -> Iterator[str]:
             yield from series_names(spec)
         if spec.row.has("against"):
             yield spec.row.plain("against", spec.variant)
+
+
+def everything_behind(names: Iterable[str], catalogue: Catalogue) -> set[str]:
+    """`names` and every feature and input they are computed from, through formulas and through segments."""
+    found: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name in found:
+            continue
+        found.add(name)
+        spec = catalogue.by_name.get(name)
+        if spec is not None:
+            todo += dependencies(spec)
+            segments = {segment for _, segment in spec.row.segment_names()} & catalogue.segments.keys()
+            todo += [n.spec.name for segment in segments for n in names_in(catalogue.segments[segment].tree)]
+    return found
 
 
 def _circle(name: str, specs: Mapping[str, FeatureSpec], path: list[str], done: set[str]) -> list[str]:

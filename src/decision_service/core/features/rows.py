@@ -36,7 +36,7 @@ _KEYS: Final[dict[str, tuple[str, ...]]] = {
     "derived": (*_COMMON, "expr"),
     "features": (
         *_COMMON, "grain", "delay", "agg", "value", "by", "buckets", "over", "with", "skip", "q", "top", "width",
-        "half_life", "cap", "within", "share", "against", "least", "above", "below", *SEGMENT_KEYS,
+        "half_life", "cap", "within", "share", "against", "least", "above", "below", "calendar", *SEGMENT_KEYS,
     ),
 }  # fmt: skip
 _MEANT: Final = {  # words people use for a group key
@@ -291,6 +291,7 @@ def _check_aggregation(key: Scalar, nodes: MappingNode, findings: Findings) -> N
     if name is None:
         return
     wanted: tuple[str, ...] = ("over",) if name in SERIES else () if name in MOMENTS else ("of",)
+    wanted += ("calendar",) if name == "in_calendar" else ()
     wanted += AGGREGATIONS[name].wants if name in AGGREGATIONS else ()
     for want in wanted:
         if nodes.get(want) is None:

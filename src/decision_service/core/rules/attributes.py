@@ -4,10 +4,19 @@
       ext_inq_cnt_30d: {type: number, unit: n, source: bureau, ttl: 45d, meaning: "hard inquiries in 30 days"}
 
 `type` is number, flag (0 or 1) or string. A value older than its `ttl`, or absent, is null.
+
+Every source brings two more names: `src_<source>_ok` is 1 if at least one of its attributes is present and fresh at the
+decision instant, else 0; `feat_age_s_<source>` is the seconds since its newest `as_of`, fresh or not, null if nothing
+ever came (a value sent with the request is 0 seconds old).
+
+The numbers of a decision begin with
+
+    BASE_NUMBERS | numeric attributes | src_<source>_ok of every source | feat_age_s_<source> of every source
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +24,7 @@ from decision_service.core.limits import STRING_VALUE_CHARS_MAX
 from decision_service.core.rules.constants import UNITS
 from decision_service.core.rules.fields import check_keys, duration_ms, identifier, mapping, one_of, scalar
 from decision_service.core.source import Document, Findings, MappingNode, Node, Scalar
-from decision_service.core.vocabulary import Kind, NameSpec
+from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, NameSpec, Vocabulary
 
 ATTRIBUTE_KEYS: Final = ("type", "unit", "source", "ttl", "meaning", "meaning_zh")
 ATTRIBUTE_KINDS: Final = {"number": Kind.NUMBER, "flag": Kind.FLAG, "string": Kind.STRING}
@@ -40,6 +49,64 @@ class AttributeSpec:
                 return "" if value in (0, 1) and isinstance(value, (int, float)) else "must be 0 or 1"
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return "" if number and float(value) - float(value) == 0 else "must be a finite number"  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeSlot:
+    """Where one attribute's value goes, and what its source is told by: indices into the numbers.
+
+    `index` is None for a string, which stands elsewhere.
+    """
+
+    spec: AttributeSpec
+    index: int | None
+    source_ok: int
+    source_age: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeLayout:
+    """The inputs that declared attributes add to the numbers, in order; `names` begins with BASE_NUMBERS.
+
+    `sources` is where the sources' `src_<source>_ok` stand.
+    """
+
+    names: tuple[str, ...]
+    slots: Mapping[str, AttributeSlot]
+    sources: slice
+
+
+def source_specs(attributes: Iterable[AttributeSpec]) -> tuple[NameSpec, ...]:
+    """`src_<source>_ok` of every source, then `feat_age_s_<source>` of every source, sources in order of name."""
+    sources = sorted({attribute.source for attribute in attributes})
+    return (
+        *(NameSpec(f"src_{s}_ok", Kind.FLAG, "", False, f"something of {s} is present and fresh") for s in sources),
+        *(NameSpec(f"feat_age_s_{s}", Kind.NUMBER, "s", True, f"seconds since the newest of {s}") for s in sources),
+    )
+
+
+def input_vocabulary(attributes: Mapping[str, AttributeSpec]) -> Vocabulary:
+    """Every name that stands before any feature: base names, attributes, and what their sources bring."""
+    declared = attributes.values()
+    return Vocabulary(
+        {s.name: s for s in (*BASE_NUMBERS, *BASE_STRINGS, *(a.spec for a in declared), *source_specs(declared))}
+    )
+
+
+def lay_out(attributes: Mapping[str, AttributeSpec]) -> AttributeLayout:
+    """Where the attributes and their sources stand among the numbers."""
+    numeric = [a.spec.name for a in attributes.values() if a.spec.kind is not Kind.STRING]
+    sources = [spec.name for spec in source_specs(attributes.values())]
+    names = (*(spec.name for spec in BASE_NUMBERS), *numeric, *sources)
+    index = {name: i for i, name in enumerate(names)}
+    slots = {
+        name: AttributeSlot(
+            a, index.get(name), index[f"src_{a.source}_ok"], index[f"feat_age_s_{a.source}"]
+        )
+        for name, a in attributes.items()
+    }  # fmt: skip
+    first = len(BASE_NUMBERS) + len(numeric)
+    return AttributeLayout(names, slots, slice(first, first + len(sources) // 2))
 
 
 def read_attributes(document: Document, findings: Findings) -> dict[str, AttributeSpec]:
