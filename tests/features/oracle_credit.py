@@ -309,7 +309,7 @@ def activity(case: Case, f: Facts, line: list[E], out: Features, others: Feature
     use = uses(case, f, line, 180)
     for k in range(6):
         if month := known(use[30 * k : 30 * k + 30]):
-            low.append(sum(month) / len(month) < 0.05)
+            low.append(sum(month) / len(month) < 0.05 - 1e-9)
     out["chn_limit_headroom_used_6m"] = f.older_than(180, ratio(sum(low), len(low)))
     counts = [len(x) for x in f.buckets(f.ok, 7)]
     drop = out["chn_freq_drop"] = ratio(counts[0], sum(counts[1:]) / 6)

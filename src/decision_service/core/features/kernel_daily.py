@@ -25,6 +25,7 @@ from decision_service.core.zone import offset_of
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
 NAN = np.nan
+ROUNDING = 1e-9  # of a mean of uses
 MONTH_D = 30
 JUMP_D = 7
 # words of R_MEMO
@@ -173,7 +174,7 @@ def _active_months(balance, n, months):
 
 @kernel_function
 def _low_months(total, known, n, months, level):
-    """Share of the months whose mean use is below the level."""
+    """Share of the months whose mean use is below the level, by more than what rounding makes of equal uses."""
     low = 0
     counted = 0
     for k in range(months):
@@ -184,7 +185,7 @@ def _low_months(total, known, n, months, level):
         days = known[end - 1] - (known[before] if k else 0)
         use = total[end - 1] - (total[before] if k else 0.0)
         counted += days > 0
-        low += days > 0 and use < level * days
+        low += days > 0 and use < (level - ROUNDING) * days
     return low / counted if counted > 0 else NAN
 
 
