@@ -37,10 +37,13 @@ Floats = npt.NDArray[np.float64]
 
 def payments() -> pd.DataFrame:
     """All payments in the file's order, with their instants in ms UTC and whole cents."""
-    table = pd.read_parquet(DATA)
-    table["at_ms"] = pd.DatetimeIndex(table.TX_DATETIME).as_unit("ms").asi8
-    table["cents"] = (table.TX_AMOUNT * 100).round().astype("int64")
-    return table
+    return with_instants(pd.read_parquet(DATA))
+
+
+def with_instants(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of payments with `at_ms` and `cents`."""
+    cents = (table.TX_AMOUNT * 100).round().astype("int64")
+    return table.assign(at_ms=pd.DatetimeIndex(table.TX_DATETIME).as_unit("ms").asi8, cents=cents)
 
 
 def write_events(table: pd.DataFrame, path: Path) -> None:
