@@ -331,7 +331,6 @@ def scorecard(f: Facts, out: Features) -> None:
     for days in (30, 90):
         w = f"{days}d"
         out[f"inq_cnt_{w}"] = sum(e.kind == "inquiry" for e in f.within(f.h, w))
-        out[f"prf_contact_cnt_{w}"] = sum(e.kind == "contact_change" for e in f.within(f.h, w))
         paid, due = f.money(f.within(f.repaid, w)), f.money(f.within(dues, w))
         out[f"rpy_paid_amt_{w}"], out[f"rpy_due_amt_{w}"] = paid, due
         out[f"rpy_paid_over_due_{w}"], out[f"rpy_paid_over_due_{w}__new"] = ratio(paid, due), surge(paid, due)
