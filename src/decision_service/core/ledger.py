@@ -36,7 +36,7 @@ from decision_service.core.event import (
 from decision_service.core.facility import Facility, Position
 
 END_OF_TIME: Final = 2**62
-_SCAN_PER_RECORD: Final = 8  # steps a record may cost, backward first, before the keys are hashed once for all
+_SCAN_PER_RECORD: Final = 1  # steps a record may cost, backward first, before the keys are hashed once for all
 
 
 @njit(cache=True)

@@ -23,6 +23,7 @@ from decision_service.core.zone import place_of
 U = np.uint64
 CITY_CELL_E6 = 500_000  # a "city" is a cell of half a degree
 FEW_SLOTS = 256
+MOVES_PER_EVENT = 8
 
 
 @kernel_function
@@ -53,6 +54,24 @@ def merge_by_time(order, other, times, n):
 
 
 @kernel_function
+def _insert_late(order, times, n):
+    """Put the few records that came late where they belong; False, having begun, once that costs more than merging."""
+    moves = np.int64(0)
+    for k in range(1, n):
+        i = order[k]
+        at = times[U(i)]
+        j = np.int64(k)
+        while j > 0 and times[U(order[U(j - 1)])] > at:
+            order[U(j)] = order[U(j - 1)]
+            j -= 1
+        order[U(j)] = i
+        moves += k - j
+        if moves > MOVES_PER_EVENT * n:
+            return False
+    return True
+
+
+@kernel_function
 def select_history(words, t_ms, ints):
     """Fill R_ORDER with the record numbers of H(t) in order; how many there are."""
     order = ints[o.R_ORDER]
@@ -71,7 +90,8 @@ def select_history(words, t_ms, ints):
         times = ints[o.R_TMP2]
         for i in range(n):
             times[i] = words[i + 1, 0]
-        merge_by_time(order, ints[o.R_TMP1], times, h)
+        if not _insert_late(order, times, h):
+            merge_by_time(order, ints[o.R_TMP1], times, h)
     return h
 
 
