@@ -33,7 +33,8 @@ def texts(column: pa.Array | None, name: str, rows: int) -> Cells:
     """Ids and other texts."""
     ids, _ = cells.ids(column, name, rows)
     found = np.array([*ids.texts, None], object)
-    return found[ids.codes].tolist()
+    plain: Cells = found[ids.codes].tolist()
+    return plain
 
 
 def instants(column: pa.Array | None, name: str, rows: int) -> Cells:
@@ -63,7 +64,7 @@ def money(column: pa.Array | None, name: str, currencies: Cells) -> Cells:
 
 def scalars(column: pa.Array | None, rows: int) -> Cells:
     """Whatever stands there."""
-    return [None] * rows if column is None else column.to_pylist()  # type: ignore[no-any-return]
+    return [None] * rows if column is None else column.to_pylist()
 
 
 def plain_text(value: object) -> str:

@@ -250,7 +250,8 @@ class _Reading:
 
     def _about_decision(self, records: Records) -> Mask:
         about = self.ids["decision_id"].present & (records["flags"] & FLAG_DECIDED == 0)
-        return about & ((records["kind"] == DRAWDOWN) | (records["kind"] == _LABEL))
+        told: Mask = about & ((records["kind"] == DRAWDOWN) | (records["kind"] == _LABEL))
+        return told
 
     def _asked(self, i: int, recorded_sure: bool, recorded_at: int) -> Any:
         """The record that the API's own parser makes of a row. Raises _Wrong."""
