@@ -186,6 +186,6 @@ def test_a_running_service_sees_imported_history_at_once(valkey: str, tmp_path: 
             env=dict(os.environ),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        features = httpx.get(asked, params={"names": "vel_ok_cnt_7d"}).json()["features"]
-        assert features["vel_ok_cnt_7d"]["value"] == 40
+        features = httpx.get(asked, params={"names": "vol_ok_cnt_7d"}).json()["features"]
+        assert features["vol_ok_cnt_7d"]["value"] == 40
         assert httpx.get(f"{service.url}/v1/facilities/f-c-1").json()["customer_id"] == "c-1"
