@@ -87,7 +87,7 @@ def expanded(name: str) -> list[str]:
 @pytest.mark.parametrize(("row", "names"), rows().items())
 def test_every_row_is_declared(row: str, names: list[str]) -> None:
     """A row's names are features that analysts see, or declared attributes; each with a meaning."""
-    attributes = {spec.name for spec in ATTRIBUTES}
+    attributes = set(ATTRIBUTES)
     for name in names:
         spec = shipped_catalogue().by_name.get(name)
         assert name in attributes or spec is not None, row
