@@ -20,6 +20,7 @@ from decision_service.bootstrap import retention_of
 from decision_service.build import Build, Built, build
 from decision_service.build.history import Keeping
 from decision_service.build.table import TableSpec, read_spec, spec_of_policy
+from decision_service.cli.file_columns import ATTRIBUTES, EVENTS, FACILITIES, QUESTIONS, tell_columns
 from decision_service.cli.policy_options import policy_of
 from decision_service.cli.progress import Progress
 from decision_service.core.errors import InvalidInput
@@ -33,8 +34,9 @@ _BYTES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `features build`."""
-    parser.add_argument("--events", type=Path, required=True, help="events, .parquet or .csv (columns as of the API)")
-    parser.add_argument("--at", type=Path, required=True, help="questions: customer_id and at, or event_id, ...")
+    tell_columns(parser, EVENTS, QUESTIONS, FACILITIES, ATTRIBUTES)
+    parser.add_argument("--events", type=Path, required=True, help="events, .parquet or .csv")
+    parser.add_argument("--at", type=Path, required=True, help="questions, .parquet or .csv: a row each")
     parser.add_argument("--out", type=Path, required=True, help=".parquet to write: the columns of --at, then features")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--names", help="features, comma-separated")

@@ -19,6 +19,7 @@ import uvloop
 
 from decision_service.api.parse import Clock
 from decision_service.bootstrap import retention_of, wall_clock_ms
+from decision_service.cli.file_columns import ATTRIBUTES, EVENTS, FACILITIES, tell_columns
 from decision_service.cli.progress import Progress
 from decision_service.core.errors import InvalidInput, PolicyRejected, SettingInvalid, StoreUnsafe
 from decision_service.core.limits import DAY_MS
@@ -48,6 +49,7 @@ _MEANINGS: Final = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `import`."""
+    tell_columns(parser, FACILITIES, ATTRIBUTES, EVENTS)
     for sort, what in _MEANINGS.items():
         parser.add_argument(f"--{sort}", type=Path, nargs="+", default=[], metavar="FILE", help=what)
     parser.add_argument("--redis-url", help="store; none is the embedded one, also of a running service")
