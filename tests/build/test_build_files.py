@@ -170,6 +170,29 @@ def test_facilities_and_attributes_are_those_known_by_then(rules: Path, tmp_path
     assert [(bad.row, bad.column) for bad in built.bad["questions"]] == [(5, "facility_id")]
 
 
+def test_money_is_of_the_currency_that_a_row_says(rules: Path, tmp_path: Path) -> None:
+    """An amount is CNY or says what else, so none is taken for a hundred times itself on a line in yen; an event that
+    moves nothing is of no currency."""
+    line = {
+        "facility_id": "f-1", "customer_id": "c-1", "product": "p", "currency": "JPY", "limit": "9000",
+        "outstanding": "0", "apr": "0.1", "status": "active", "as_of": T_MS, "granted_at": T_MS - DAY_MS,
+    }  # fmt: skip
+    paid = bought("c-1", "yen", T_MS, amount="700", currency="JPY")
+    login = {"customer_id": "c-1", "event_id": "login", "kind": "login", "occurred_at": format_instant(T_MS)}
+    asked = {"customer_id": "c-1", "at": T_MS + 1}
+    questions = [
+        asked | {"amount": "1000", "currency": "JPY"}, asked | {"amount": "1000"}, asked, {"event_id": "yen"},
+        {"event_id": "login"}, {"event_id": "yen", "amount": "900"},
+    ]  # fmt: skip
+    built, rows = run(
+        rules, write(tmp_path / "e.csv", [paid, login]), write(tmp_path / "q.csv", questions),
+        ["request.amount", "facility.limit"], facilities=write(tmp_path / "f.csv", [line]),
+    )  # fmt: skip
+    assert [row["request.amount"] for row in rows] == [1_000.0, 0.0, 700.0, 0.0]
+    assert {row["facility.limit"] for row in rows} == {9_000.0}
+    assert [(bad.row, bad.column) for bad in built.bad["questions"]] == [(2, "currency"), (6, "currency")]
+
+
 def random_files(tmp_path: Path, seed: int) -> tuple[Path, Path]:
     """A few hundred events and questions of every sort."""
     rng = np.random.default_rng(seed)

@@ -210,6 +210,41 @@ def test_a_torn_line_is_reported_and_the_numbers_stay_right(tmp_path: Path) -> N
     assert [(bad.row, bad.column) for bad in batch.bad] == [(2, ""), (4, "kind")]
 
 
+def test_torn_lines_beyond_a_block_keep_the_numbers_right(tmp_path: Path) -> None:
+    """A CSV file is read ahead of in blocks; a torn line in a block that is not handed out yet counts when it is."""
+    path = tmp_path / "events.csv"
+    count, torn, wrong = 300_000, (5, 150_000, 260_001, 299_999), (200_001, 280_001, 290_001, 300_000)
+    lines = [f"c,e-{i},login,{BOUGHT['occurred_at']}" for i in range(1, count + 1)]
+    for row in torn:
+        lines[row - 1] += ",x"
+    for row in wrong:
+        lines[row - 1] = lines[row - 1].replace("login", "party")
+    path.write_text("customer_id,event_id,kind,occurred_at\n" + "\n".join(lines))
+    batches = list(read_events(open_events(path), CLOCK))
+    assert len(batches) > 1
+    assert sorted(bad.row for batch in batches for bad in batch.bad) == sorted(torn + wrong)
+    rows = np.concatenate([batch.events.row for batch in batches])
+    keys = np.concatenate([batch.events.event for batch in batches])
+    assert keys.tolist() == [event_key(f"e-{row}") for row in rows.tolist()]
+    assert len(rows) == count - len(torn) - len(wrong)
+
+
+@pytest.mark.parametrize("column", ["customer_id", "event_id", "device_id", "category"])
+def test_a_text_with_nul_is_refused(tmp_path: Path, column: str) -> None:
+    """As in a body of the API, where it is looked for in the bytes: ids are joined by it."""
+    (bad,) = read(write(tmp_path / "events.parquet", [BOUGHT | {column: "a\0b"}])).bad
+    assert (bad.row, bad.column, bad.reason) == (1, column, "must not contain NUL")
+
+
+def test_a_number_beyond_64_bits_is_a_number(tmp_path: Path) -> None:
+    """The API takes a whole number of any size as a value, and so does a file."""
+    body = BOUGHT | {"value": 12_345_678_901_234_567_890_123, "amount": Decimal("12.50")}
+    wanted = parse_event(body, 0, CLOCK)
+    assert b'"value":1.2345678901234568e+22' in wanted.body
+    events = read(write(tmp_path / "events.csv", [BOUGHT | {"value": str(body["value"])}])).events
+    assert events.records[0].tobytes() == wanted.event.pack()
+
+
 def test_parts_of_a_parquet_file_are_its_rows(tmp_path: Path) -> None:
     """Row groups can be read apart, and their rows keep the numbers they have in the file."""
     rows = [BOUGHT | {"event_id": f"e-{i}"} for i in range(120)]
@@ -237,6 +272,14 @@ def test_a_file_with_wrong_columns_is_refused(tmp_path: Path, content: str, fiel
     with pytest.raises(InvalidInput, match=message.replace("?", r"\?")) as caught:
         open_events(path)
     assert caught.value.field == field
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """A compressed file under the name of a CSV file cannot be read, and that is all that is said."""
+    path = tmp_path / "events.csv"
+    path.write_bytes(b"\x1f\x8b,customer_id,event_id,kind,occurred_at\n")
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        open_events(path)
 
 
 def test_instants_without_a_zone_are_refused(tmp_path: Path) -> None:

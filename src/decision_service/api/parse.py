@@ -149,9 +149,16 @@ def parse_event(value: object, index: int, clock: Clock) -> PostedEvent:
         counterparty=counterparty_key(sent.counterparty_id) if sent.counterparty_id else 0,
         code=code_key(sent.category) if sent.category else 0, geo=_geo(sent.geo), settles=_concerned(sent, path),
     )  # fmt: skip
-    canonical = orjson.dumps(value, default=float, option=orjson.OPT_SORT_KEYS)
+    canonical = _canonical(value, sent)
     names = log_names(sent.device_id, sent.counterparty_id, sent.ip)
     return PostedEvent(index, sent.event_id, sent.customer_id, sent.decision_id, event, canonical, sent.currency, names)
+
+
+def _canonical(value: object, sent: EventBody) -> bytes:
+    """An event as JSON, numbers as floats or as integers of 64 bits."""
+    if isinstance(value, dict) and abs(sent.value or 0.0) >= 2.0**63:
+        value = {**value, "value": sent.value}
+    return orjson.dumps(value, default=float, option=orjson.OPT_SORT_KEYS)
 
 
 def _event_amount(sent: EventBody, path: str) -> int:

@@ -108,7 +108,9 @@ class Inputs:
         several = of["chosen"] == SEVERAL
         named = (questions["facility"] != 0) | (of["known"] > 0)
         unknown = (of["chosen"] == NO_LINE) & named & self._facilities_known
-        other_money = (questions["currency"] >= 0) & (questions["currency"] != line.currency) & ~several & ~unknown
+        # an event without an amount is of no currency, whatever its file has for the others
+        money, currency = questions["amount"] > 0, questions["currency"]
+        other_money = money & (currency >= 0) & (currency != line.currency) & ~several & ~unknown
         refused: Refused = []
         for where, column, reason in (
             (several, "facility_id", "is needed: the customer has several facilities"),

@@ -5,7 +5,8 @@
 
 A row either names a customer and an instant, and sees what was recorded up to it; or it names an event of the events'
 file, and is that event's own decision: it sees what was recorded before the event, and what it does not say itself is
-taken from the event. `loan` is the id of the draw (a decision's or an event's) that the question is about.
+taken from the event; an amount that it gives without a currency is CNY. `loan` is the id of the draw (a decision's or
+an event's) that the question is about.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from decision_service.core.money import EXPONENTS
 from decision_service.store.keys import partition_of_decision
 from decision_service.tables import cells
 from decision_service.tables.cells import Ids, Mask
+from decision_service.tables.events import CURRENCY
 from decision_service.tables.file import BadRow, Batch, TableFile, readable
 
 COLUMNS: Final = (
@@ -122,9 +124,10 @@ class _Reading:
         currency = self._read_ids("currency")
         index = currency.mapped(lambda code: CURRENCY_INDEX.get(code, -1), np.int64)
         self._wrong(currency.present & (index < 0), "currency", "is no known ISO 4217 code")
-        questions["currency"] = np.where(currency.present, index, -1)
-        decimals = np.array([*EXPONENTS.values(), 2])[questions["currency"]]
+        decimals = np.array([*EXPONENTS.values(), EXPONENTS[CURRENCY]])[np.where(currency.present, index, -1)]
         minor, present, sure = cells.money(self._columns.get("amount"), "amount", decimals)
+        unsaid = np.where(present, CURRENCY_INDEX[CURRENCY], -1)  # as in a file of events
+        questions["currency"] = np.where(currency.present, index, unsaid)
         self._wrong(~sure, "amount", "must be an amount with at most the decimals of its currency, not negative")
         questions["amount"] = np.where(present, minor, -1)
 

@@ -258,6 +258,9 @@ class _Reading:
         if not recorded_sure:
             raise _Wrong("recorded_at", "must be an instant with offset such as 2026-11-21T03:12:09+08:00")
         body = self._body(i)
+        for column, text in body.items():  # what the API looks at in the bytes of a body
+            if isinstance(text, str) and "\0" in text:
+                raise _Wrong(column, "must not contain NUL")
         own = self._own_decision(body)
         try:
             if own:

@@ -156,12 +156,13 @@ def _csv(table: TableFile) -> Iterator[Batch]:
     )
     following = 1
     with readable(table.path), csv.open_csv(table.path, reading, parsing, texts) as reader:
-        for batch in reader:
-            numbers = _numbers(following, batch.num_rows, [bad.row for bad in torn])
+        for batch in reader:  # which is read ahead of: some of `torn` may stand after this batch
+            numbers = _numbers(following, batch.num_rows, [bad.row for bad in torn if bad.row >= following])
             following = int(numbers[-1]) + 1 if len(numbers) else following
             columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-            yield Batch(numbers, columns, tuple(torn))
-            torn.clear()
+            passed = tuple(bad for bad in torn if bad.row < following)
+            yield Batch(numbers, columns, passed)
+            del torn[: len(passed)]
     if torn:
         yield Batch(np.zeros(0, np.int64), {name: pa.nulls(0, pa.string()) for name in table.names}, tuple(torn))
 
@@ -179,5 +180,5 @@ def readable(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+    except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, OSError) as error:
         raise InvalidInput("file", f"{path.name} cannot be read: {str(error).splitlines()[0]}") from None
