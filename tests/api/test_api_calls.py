@@ -317,6 +317,7 @@ def test_the_page_of_features_needs_nothing_from_outside(tmp_path: Path) -> None
     page = play(tmp_path, go)
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
 
 
 def test_a_value_goes_on_a_list_and_off_again(tmp_path: Path) -> None:

@@ -100,16 +100,18 @@ def test_the_page_is_well_formed_and_loads_nothing() -> None:
 
 
 def test_texts_of_analysts_cannot_become_markup(tmp_path: Path) -> None:
-    """A meaning with angle brackets and a bar is text on both pages."""
+    """A meaning with angle brackets and a bar is text on both pages, and one that looks like a slot of the page too."""
     path = tmp_path / "features" / "volume.yaml"
     for source in (ROOT / "rules").rglob("*.yaml"):
         target = tmp_path / source.relative_to(ROOT / "rules")
         target.parent.mkdir(exist_ok=True)
         target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
-    wrong = '<script>alert("x")</script> | y'
+    wrong = '<script>alert("x")</script> | y {{ATTRIBUTES}}'
     path.write_text(path.read_text(encoding="utf-8").replace('en: "successful draws"', f"en: '{wrong}'"), "utf-8")
     told = Dictionary(load_policy(tmp_path, ROOT / "models", "Asia/Shanghai", 86_400_000)[0])
-    assert "<script>alert" not in html_page(told)
+    page = html_page(told)
+    assert "<script>alert" not in page
+    assert page.count("| y {{ATTRIBUTES}}") == page.count("alert(") > 0
     assert "\\| y" in reference_page(told)
 
 

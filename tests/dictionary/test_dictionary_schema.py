@@ -24,7 +24,8 @@ ATTRIBUTES = jsonschema_rs.validator_for(attributes_schema())
 ONE_ROW = (  # golden files whose mistake a schema can see, for it stands in one row
     "aggregation_missing", "aggregation_unknown", "buckets_bad", "buckets_of_mean", "by_missing", "by_unknown",
     "constant_bad", "delay_negative", "each_is_a_list", "formula_missing", "grain_on_derived", "grain_unknown",
-    "incl_is_no_flag", "key_unknown", "months_bad", "name_bad", "null_code_unknown", "null_missing",
+    "incl_is_no_flag", "internal_false", "key_unknown", "list_empty", "months_bad", "name_bad", "null_code_unknown",
+    "null_missing", "one_value_is_a_list",
     "quantile_no_number", "quantile_out_of_range", "row_is_a_text", "section_is_a_list", "section_unknown",
     "segment_missing", "share_without_among", "unit_missing", "unit_unknown", "value_unknown", "window_and_windows",
     "window_bad", "window_missing", "windows_mapping_of_lists", "within_bad", "within_missing",

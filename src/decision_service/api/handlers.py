@@ -38,7 +38,12 @@ if TYPE_CHECKING:
 
 HTML: Final = b"text/html; charset=utf-8"
 PAGE_HEADERS: Final = (  # the page brings its own script and style and needs nothing else
-    (b"content-security-policy", b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-cache"),
 )
 REPLAYED: Final = ((b"idempotency-replayed", b"true"),)

@@ -211,7 +211,7 @@ def _segments() -> Schema:
 def _told() -> Schema:
     """A row that is not internal says its unit and its meaning."""
     return {
-        "if": {"not": {"required": ["internal"]}},
+        "if": {"not": {"required": ["internal"], "properties": {"internal": {"const": True}}}},
         "then": {"required": ["unit", "en", "zh"]},
     }
 

@@ -6,13 +6,17 @@ printed and searched by the browser without it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from html import escape
 from importlib.resources import files
+from typing import Final
 
 from decision_service.dictionary.contents import Chapter, Line, chapters_of
 from decision_service.dictionary.entry import Dictionary
 from decision_service.dictionary.markdown import constant_text
+
+_SLOT: Final = re.compile(r"\{\{([A-Z]+)\}\}")
 
 
 def html_page(dictionary: Dictionary) -> str:
@@ -30,9 +34,8 @@ def html_page(dictionary: Dictionary) -> str:
         "ATTRIBUTES": "".join(_attributes(dictionary)),
         "SEGMENTS": "".join(_segments(dictionary)),
     }
-    for name, text in slots.items():
-        template = template.replace("{{" + name + "}}", text)
-    return template
+    # in one pass, so that a text of the policy that looks like a slot stays a text
+    return _SLOT.sub(lambda match: slots[match[1]], template)
 
 
 def _index(chapters: list[Chapter]) -> Iterator[str]:

@@ -324,13 +324,17 @@ def _check_days(nodes: MappingNode, findings: Findings) -> None:
                 )  # fmt: skip
 
 
+def _is_true(node: Node | None) -> bool:
+    return isinstance(node, Scalar) and node.text == "true"
+
+
 def _check_row(key: Scalar, nodes: MappingNode, section: str, findings: Findings) -> None:
     _unknown_keys(nodes, section, findings)
     if section == "features":
         _check_aggregation(key, nodes, findings)
     elif nodes.get("expr") is None:
         findings.error(key.place, f"`{key.text}` has no `expr`", expected="expr: ...", length=len(key.text))
-    internal = nodes.get("internal") is not None
+    internal = _is_true(nodes.get("internal"))
     for wanted in () if section == "segments" or internal else ("en", "zh", "unit"):
         if nodes.get(wanted) is None:
             findings.error(key.place, f"feature `{key.text}` has no `{wanted}`", expected=f"{wanted}: ...",
@@ -344,7 +348,7 @@ def _read_row(key: Scalar, nodes: MappingNode, section: str, findings: Findings)
     unit = nodes.get("unit")
     return Row(
         section, key.text, key.place, {name.text: node for name, node in nodes.items}, null,
-        unit.text if isinstance(unit, Scalar) else "", nodes.get("internal") is not None,
+        unit.text if isinstance(unit, Scalar) else "", _is_true(nodes.get("internal")),
         tuple(_variants(key.text, nodes, findings)),
     )  # fmt: skip
 

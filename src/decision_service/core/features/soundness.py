@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
-from decision_service.core.features.aggregations import SERIES
+from decision_service.core.features.aggregations import AGGREGATIONS, MOMENTS, SERIES
 from decision_service.core.features.event_names import EVENT_NAMES
 from decision_service.core.features.rows import Row, Variant
 from decision_service.core.rules.fields import is_number
-from decision_service.core.source import Findings, MappingNode, Place, Scalar
+from decision_service.core.source import Findings, MappingNode, Place, Scalar, SequenceNode
 
 NAME_CHARS_MAX: Final = 96
 _NAME: Final = re.compile(rf"[a-z][a-z0-9_]{{0,{NAME_CHARS_MAX - 1}}}", re.ASCII)
@@ -26,6 +26,12 @@ _IMPLICIT: Final = re.compile(
 )
 _SPANS: Final = ("buckets", "windows", "months", "window", "month")
 _FLAGS: Final = ("incl", "internal")
+_MANY: Final = ("windows", "months", "null")  # may be several values; `each` is values by name
+_REPORTED: Final = ("delay", "buckets", *_FLAGS)  # whoever reads these says when they are no text
+_TAKEN_BY: Final = {  # the keys that only some aggregations look at, and which do
+    key: frozenset(name for name, one in AGGREGATIONS.items() if key in one.wants)
+    for key in sorted({want for one in AGGREGATIONS.values() for want in one.wants})
+}
 _RANGES: Final[dict[str, tuple[Callable[[float], bool], str]]] = {
     "q": (lambda x: 0 <= x <= 1, "a share from 0 to 1, such as 0.95"),
     "top": (lambda x: x >= 1 and x == round(x), "a whole number from 1"),
@@ -44,6 +50,9 @@ def sound_rows(rows: Sequence[Row], findings: Findings) -> list[Row]:
 def _is_sound(row: Row, findings: Findings) -> bool:
     before = len(findings.diagnostics)
     _check_names(row, findings)
+    _check_plain(row, findings)
+    if row.section == "features":
+        _check_taken(row, findings)
     if row.section != "segments":
         _check_spans(row, findings)
         for key in _FLAGS:
@@ -114,6 +123,37 @@ def _check_flag(row: Row, key: str, findings: Findings) -> None:
     if node is not None and (not isinstance(node, Scalar) or node.text not in ("true", "false")):
         length = len(node.text) if isinstance(node, Scalar) else 1
         findings.error(node.place, f"`{key}` is true or it is not there", expected=f"{key}: true", length=length)
+
+
+def _check_plain(row: Row, findings: Findings) -> None:
+    """What takes one value has one, and what takes several has at least one: `grain: [payee]` would else be no grain."""
+    each = row.nodes.get("each")
+    several = [(key, row.nodes.get(key)) for key in _MANY]
+    several += [(key.text, node) for key, node in each.items] if isinstance(each, MappingNode) else []
+    for name, node in several:
+        if isinstance(node, (SequenceNode, MappingNode)) and not list(node.items):
+            findings.error(node.place, f"`{name}` has no value", expected="at least one")
+    for key, node in row.nodes.items():
+        if key not in (*_MANY, *_REPORTED, "each") and not isinstance(node, Scalar):
+            findings.error(node.place, f"`{key}` takes one value", expected=f"{key}: ..., not a list or a mapping")
+
+
+def _check_taken(row: Row, findings: Findings) -> None:
+    """No key that the row's aggregation would pass over."""
+    agg = row.plain("agg", Variant(""))
+    if agg not in AGGREGATIONS and agg not in SERIES and agg not in MOMENTS:
+        return  # the reader of rows has said so
+    for key, takers in _TAKEN_BY.items():
+        if row.has(key) and agg not in takers:
+            findings.error(
+                row.place_of(key), f"`{agg}` does not look at `{key}`", expected=f"no `{key}`, or {_some(takers)}"
+            )
+
+
+def _some(names: Iterable[str]) -> str:
+    """A few of the names."""
+    first = sorted(names)
+    return ", ".join(first[:4]) + (" ..." if len(first) > 4 else "")
 
 
 def _check_range(row: Row, key: str, fits: Callable[[float], bool], expected: str, findings: Findings) -> None:
