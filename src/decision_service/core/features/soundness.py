@@ -126,7 +126,7 @@ def _check_flag(row: Row, key: str, findings: Findings) -> None:
 
 
 def _check_plain(row: Row, findings: Findings) -> None:
-    """What takes one value has one, and what takes several has at least one: `grain: [payee]` would else be no grain."""
+    """What takes one value has one, and what takes several at least one: `grain: [payee]` would else be no grain."""
     each = row.nodes.get("each")
     several = [(key, row.nodes.get(key)) for key in _MANY]
     several += [(key.text, node) for key, node in each.items] if isinstance(each, MappingNode) else []
