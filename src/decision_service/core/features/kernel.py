@@ -16,6 +16,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from decision_service.core import compiled, event, inputs, ledger, limits, zone
 from decision_service.core import inputs as q
 from decision_service.core.compiled import kernel_entry, kernel_function
@@ -40,6 +42,7 @@ from decision_service.core.features import (
 from decision_service.core.features import opcodes as o
 from decision_service.core.features.kernel_columns import (
     fill_base,
+    fill_categories,
     fill_digits,
     fill_floats,
     fill_key,
@@ -96,9 +99,7 @@ def _fill_columns(words, row, h, prog, transitions, offsets, ints, floats):
         column = prog[prog[o.P_KEYS] + j]
         target = ints[o.R_KEY + j]
         if column == o.C_HOUR or column == o.C_DOW or column == o.C_FIRST_DIGIT:
-            for k in range(h + 1):
-                value = ints[column, k]
-                target[k] = -1 if value == 0 and column == o.C_FIRST_DIGIT else value
+            fill_categories(h + 1, ints[column], target, 0 if column == o.C_FIRST_DIGIT else -1)
             ints[o.R_GROUPS, j] = 24 if column == o.C_HOUR else (7 if column == o.C_DOW else 10)
         else:
             ints[o.R_GROUPS, j] = fill_key(column, h + 1, ints, target, ints[o.R_TABLE], ints[o.R_TABLE_ID])
@@ -118,7 +119,7 @@ def _run(words, row, numbers, prog, reg, ints, floats, masks, mask_words, transi
     run_scalars(prog, prog[o.P_SCALARS], prog[o.P_SCALARS_N], row, trimmed_ms, reg)
     run_columns(prog, prog[o.P_COLUMNS], prog[o.P_COLUMNS_N], h + 1, floats, reg)
     fill_codes(h + 1, ints, masks)
-    run_masks(prog, prog[o.P_MASKS], prog[o.P_MASKS_N], h + 1, row, ints, floats, reg, masks)
+    run_masks(prog, prog[o.P_MASKS], prog[o.P_MASKS_N], h + 1, row, ints, floats, reg, masks, mask_words)
     find_edges(prog, h, ints, t_ms)
     run_streams(prog, h, row, reg, ints, floats, masks, mask_words)
     run_scalars(prog, prog[o.P_FORMULAS], prog[o.P_FORMULAS_N], row, trimmed_ms, reg)
@@ -129,20 +130,37 @@ def _run(words, row, numbers, prog, reg, ints, floats, masks, mask_words, transi
 
 def _build(digest: int) -> Any:
     @kernel_entry
-    def compute(words, bounds, rows, numbers, prog, reg, ints, floats, masks, mask_words, transitions, offsets):
+    def compute(words, bounds, rows, numbers, prog, scratch):
         """Write the plan's features of every request row; the number of rows.
 
-        Request r sees the log `words[bounds[0, r]:bounds[1, r]]` and stands in the r-th part of the flat `rows`; its
-        features go to `[inputs:inputs + outputs]` of the r-th part of the flat `numbers`.
+        Request r sees the log `words[bounds[0, r]:bounds[1, r]]`, or a single one all of it where there are no bounds,
+        and stands in the r-th part of the flat `rows`; its features go to `[inputs:inputs + outputs]` of the r-th part
+        of the flat `numbers`. `scratch` holds every other array of the plan: each argument costs a call 150 ns.
         """
-        count = bounds.shape[1]
-        width = numbers.shape[0] // count if count else 0
+        width, float_rows, float_width = scratch[o.B_INT_WIDTH], scratch[o.B_FLOAT_ROWS], scratch[o.B_FLOAT_WIDTH]
+        mask_rows, mask_width = scratch[o.B_MASK_ROWS], scratch[o.B_MASK_WIDTH]
+        at = np.int64(o.BUFFER_WORDS)
+        reg = scratch[at : at + scratch[o.B_REGISTERS]].view(np.float64)
+        at += scratch[o.B_REGISTERS]
+        transitions = scratch[at : at + scratch[o.B_TRANSITIONS]]
+        at += scratch[o.B_TRANSITIONS]
+        offsets = scratch[at : at + scratch[o.B_OFFSETS]]
+        at += scratch[o.B_OFFSETS]
+        ints = scratch[at : at + o.INT_ROWS * width].reshape((o.INT_ROWS, width))
+        at += o.INT_ROWS * width
+        floats = scratch[at : at + float_rows * float_width].view(np.float64).reshape((float_rows, float_width))
+        at += float_rows * float_width
+        mask_words = scratch[at : at + mask_rows * mask_width].reshape((mask_rows, mask_width))
+        masks = scratch[at : at + mask_rows * mask_width].view(np.uint8).reshape((mask_rows, 8 * mask_width))
+        bounded = bounds.shape[1]
+        count = max(bounded, 1)
+        share = numbers.shape[0] // count
         for r in range(count):
-            log = words[bounds[0, r] : bounds[1, r]]
+            log = words[bounds[0, r] : bounds[1, r]] if bounded else words
             row = rows[r * q.REQUEST_WORDS : (r + 1) * q.REQUEST_WORDS]
-            resolve(log, row[q.T_MS], masks[masks.shape[0] - 1], ints[o.R_SETTLED])
+            resolve(log, row[q.T_MS], masks[mask_rows - 1], ints[o.R_SETTLED])
             _run(
-                log, row, numbers[r * width : (r + 1) * width], prog, reg, ints, floats, masks, mask_words, transitions,
+                log, row, numbers[r * share : (r + 1) * share], prog, reg, ints, floats, masks, mask_words, transitions,
                 offsets,
             )  # fmt: skip
         return count if digest else -1

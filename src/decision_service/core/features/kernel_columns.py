@@ -81,11 +81,11 @@ def select_history(words, t_ms, ints):
     in_order = True
     for i in range(n):
         at = words[i + 1, 0]
-        if at <= t_ms and (words[i + 1, 4] >> 24) & FLAG_SETTLES == 0:
-            order[U(h)] = i
-            h += 1
-            in_order = in_order and at >= latest
-            latest = at
+        seen = (at <= t_ms) & ((words[i + 1, 4] >> 24) & FLAG_SETTLES == 0)
+        order[U(h)] = i
+        h += seen
+        in_order &= (at >= latest) | (not seen)
+        latest = at if seen else latest
     if not in_order:
         times = ints[o.R_TMP2]
         for i in range(n):
@@ -115,7 +115,8 @@ def fill_base(words, row, status, h, ints):
         code[k] = (word >> 32) & 0xFFFFFFFF
         facility[k] = pair & 0xFFFFFFFF
         device[k] = (pair >> 32) & 0xFFFFFFFF
-        party[k] = record[7] if (word >> 24) & (FLAG_SETTLES | FLAG_LOAN) == 0 else 0
+        other = record[7]
+        party[k] = other if (word >> 24) & (FLAG_SETTLES | FLAG_LOAN) == 0 else 0
         amount[k] = record[2]
     ints[o.C_TIME, h] = row[q.T_MS]
     ints[o.C_KIND, h] = DRAWDOWN
@@ -196,29 +197,34 @@ def fill_digits(row, h, ints):
 
 
 @kernel_function
-def _last_digit(whole):
-    """The last digit that is not zero, null for nothing."""
-    if whole <= 0:
-        return np.nan
-    if whole % 100_000_000 == 0:
-        whole //= 100_000_000
-    if whole % 10_000 == 0:
-        whole //= 10_000
-    if whole % 100 == 0:
-        whole //= 100
-    if whole % 10 == 0:
-        whole //= 10
-    return float(whole % 10)
+def _without_zeros(whole, unit, inverse):
+    """Divided by the unit if that leaves no rest: a quotient near enough to be rounded tells."""
+    part = np.rint(whole * inverse)
+    return part if part * unit == whole else whole
 
 
 @kernel_function
 def _fill_last_digits(scale, n, amounts, column):
-    if scale == 100:  # a division by a constant costs a tenth
-        for k in range(n):
-            column[k] = _last_digit(amounts[k] // 100)
-    else:
-        for k in range(n):
-            column[k] = _last_digit(amounts[k] // scale)
+    """The last digit that is not zero, null for nothing; in doubles, which are exact below 10**15, eight at a time."""
+    for k in range(n):
+        whole = np.floor(amounts[k] / scale)
+        digits = _without_zeros(whole, 1e8, 1e-8)
+        digits = _without_zeros(digits, 1e4, 1e-4)
+        digits = _without_zeros(digits, 1e2, 1e-2)
+        digits = _without_zeros(digits, 1e1, 1e-1)
+        column[k] = digits - 10 * np.floor(digits / 10) if whole > 0 else np.nan
+
+
+@kernel_function
+def _fill_ratio(n, column, start, unit, target):
+    for k in range(n):
+        target[k] = (column[k] - start) / unit
+
+
+@kernel_function
+def _fill_ages(n, times, t_ms, target):
+    for k in range(n):
+        target[k] = (t_ms - times[k]) / 1000
 
 
 @kernel_function
@@ -226,19 +232,16 @@ def fill_floats(words, row, h, needs, ints, floats):
     """The float columns the plan asks for; null is NaN."""
     scale = row[q.SCALE]
     if needs & (1 << o.F_AMOUNT):
-        for k in range(h + 1):
-            floats[o.F_AMOUNT, k] = ints[o.C_AMOUNT, k] / scale
+        _fill_ratio(h + 1, ints[o.C_AMOUNT], np.int64(0), scale, floats[o.F_AMOUNT])
     if needs & (1 << o.F_VALUE):
         values = words.view(np.float64)
         for k in range(h):
             floats[o.F_VALUE, k] = values[U(ints[o.R_ORDER, k] + 1), 3]
         floats[o.F_VALUE, h] = np.nan
     if needs & (1 << o.F_AGE_S):
-        for k in range(h + 1):
-            floats[o.F_AGE_S, k] = (row[q.T_MS] - ints[o.C_TIME, k]) / 1000
+        _fill_ages(h + 1, ints[o.C_TIME], row[q.T_MS], floats[o.F_AGE_S])
     if needs & (1 << o.F_SINCE_GRANT_S):
-        for k in range(h + 1):
-            floats[o.F_SINCE_GRANT_S, k] = (ints[o.C_TIME, k] - row[q.GRANTED_MS]) / 1000
+        _fill_ratio(h + 1, ints[o.C_TIME], row[q.GRANTED_MS], np.int64(1_000), floats[o.F_SINCE_GRANT_S])
     for column, source in (
         (o.F_HOUR, o.C_HOUR),
         (o.F_DOW, o.C_DOW),
@@ -259,15 +262,12 @@ def fill_floats(words, row, h, needs, ints, floats):
 
 @kernel_function
 def _number_groups(values, n, target, table, table_id, size):
-    """Hash into `size` slots; how many groups, or -1 once the table is half full."""
+    """Hash into `size` slots; how many groups, or -1 once the table is half full. Zero is found in any empty slot."""
     last = size - 1
     table[:size] = 0
     groups = np.int64(0)
     for k in range(n):
         value = values[k]
-        if value == 0:
-            target[k] = -1
-            continue
         slot = (value ^ (value >> 17) ^ (value >> 31)) & last
         while table[U(slot)] != value:
             if table[U(slot)] == 0:
@@ -278,16 +278,44 @@ def _number_groups(values, n, target, table, table_id, size):
                 groups += 1
                 break
             slot = (slot + 1) & last
-        target[k] = table_id[U(slot)]
+        group = table_id[U(slot)]
+        target[k] = group if value != 0 else np.int64(-1)
     return groups
+
+
+@kernel_function
+def _number_runs(values, n, target):
+    """As `_number_groups` for a column in ascending order; -1 if it is not."""
+    group = np.int64(-1)
+    last = np.int64(0)
+    for k in range(n):
+        value = values[k]
+        if value < last:
+            return np.int64(-1)
+        group += value != last
+        target[k] = group if value != 0 else np.int64(-1)
+        last = value
+    return group + 1
+
+
+@kernel_function
+def fill_categories(n, values, target, absent):
+    """The values of a column themselves as group numbers, -1 for `absent`."""
+    for k in range(n):
+        target[k] = values[k] if values[k] != absent else np.int64(-1)
 
 
 @kernel_function
 def fill_key(column, n, ints, target, table, table_id):
     """Dense group numbers of a column's distinct non-zero values, -1 for zero; how many groups.
 
-    Most customers know few payees and devices: a small table, near in the cache, is tried before one for all.
+    Days ascend, unless clocks go back over midnight. Most customers know few payees and devices: a small table, near
+    in the cache, is tried before one for all.
     """
+    if column == o.C_DAY:
+        groups = _number_runs(ints[column], n, target)
+        if groups >= 0:
+            return groups
     groups = _number_groups(ints[column], n, target, table, table_id, FEW_SLOTS)
     if groups >= 0:
         return groups

@@ -25,6 +25,7 @@ from decision_service.core.zone import offset_of
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 
 NAN = np.nan
+U = np.uint64
 ROUNDING = 1e-9  # of a mean of uses
 MONTH_D = 30
 JUMP_D = 7
@@ -44,52 +45,74 @@ def begin_days(row, transitions, offsets, ints):
 @kernel_function
 def _sort_moves(drawn, repaid, limits, ints, floats, masks, h, row):
     """What each of the last DAYS_MAX local days added to the balance and to the limit."""
-    moved = ints[o.R_DAY_MOVED]
-    lifted = ints[o.R_DAY_LIFTED]
-    for back in range(o.DAYS_MAX + 1):
-        moved[back] = 0
-        lifted[back] = 0
-    today = ints[o.C_DAY, h]
+    moved, lifted = ints[o.R_DAY_MOVED], ints[o.R_DAY_LIFTED]
+    moved[: o.DAYS_MAX + 1] = 0
+    lifted[: o.DAYS_MAX + 1] = 0
+    days, amounts, values = ints[o.C_DAY], ints[o.C_AMOUNT], floats[o.F_VALUE]
+    adds, takes, changes = masks[drawn], masks[repaid], masks[max(limits, 0)]
+    today = days[h]
     for k in range(h - 1, -1, -1):
-        back = max(today - ints[o.C_DAY, k], 0)
+        back = max(today - days[U(k)], 0)
         if back > o.DAYS_MAX:
             break
-        if masks[drawn, k]:
-            moved[back] += ints[o.C_AMOUNT, k]
-        if masks[repaid, k]:
-            moved[back] -= ints[o.C_AMOUNT, k]
-        if limits >= 0 and masks[limits, k]:
-            change = floats[o.F_VALUE, k]
-            lifted[back] += np.int64(np.rint(change * row[q.SCALE])) if change == change else 0
+        moved[U(back)] += amounts[U(k)] * (np.int64(adds[U(k)]) - np.int64(takes[U(k)]))
+        if changes[U(k)] and limits >= 0:
+            change = values[U(k)]
+            lifted[U(back)] += np.int64(np.rint(change * row[q.SCALE])) if change == change else 0
+
+
+@kernel_function
+def _close_days(first, count, moved, lifted, balance, limit, owed, line):
+    """Balance and limit at the end of each day, from those of day `first` back."""
+    for k in range(first, count):
+        b = U(k)
+        balance[b] = owed
+        limit[b] = line
+        owed -= moved[b]
+        line -= lifted[b]
+
+
+@kernel_function
+def _use_days(first, count, balance, limit, use):
+    for k in range(first, count):
+        b = U(k)
+        x = max(balance[b], 0) / max(limit[b], 1)
+        use[b] = x if limit[b] > 0 else NAN
 
 
 @kernel_function
 def _walk(count, ints, floats, values_row, row):
     """Go on to the day `count - 1` back."""
-    memo = ints[o.R_MEMO]
-    balance = ints[o.R_DAY_BALANCE]
-    limit = ints[o.R_DAY_LIMIT]
-    known = ints[o.R_DAY_KNOWN]
-    use = floats[values_row + o.V_DAY_USE]
-    total = floats[values_row + o.V_DAY_SUM]
-    most = floats[values_row + o.V_DAY_MOST]
-    least = floats[values_row + o.V_DAY_LEAST]
-    for b in range(memo[REACHED], count):
-        balance[b] = balance[b - 1] - ints[o.R_DAY_MOVED, b - 1] if b else row[q.OUTSTANDING]
-        limit[b] = limit[b - 1] - ints[o.R_DAY_LIFTED, b - 1] if b else row[q.LIMIT]
-        x = max(balance[b], 0) / limit[b] if limit[b] > 0 else NAN
+    first = ints[o.R_MEMO, REACHED]
+    balance, limit, known = ints[o.R_DAY_BALANCE], ints[o.R_DAY_LIMIT], ints[o.R_DAY_KNOWN]
+    moved, lifted = ints[o.R_DAY_MOVED], ints[o.R_DAY_LIFTED]
+    use, total = floats[values_row + o.V_DAY_USE], floats[values_row + o.V_DAY_SUM]
+    most, least = floats[values_row + o.V_DAY_MOST], floats[values_row + o.V_DAY_LEAST]
+    owed, line, days, uses, high, low = row[q.OUTSTANDING], row[q.LIMIT], np.int64(0), 0.0, -np.inf, np.inf
+    if first > 0:
+        at = U(first - 1)
+        owed, line = balance[at] - moved[at], limit[at] - lifted[at]
+        days, uses, high, low = known[at], total[at], most[at], least[at]
+    _close_days(first, count, moved, lifted, balance, limit, owed, line)
+    _use_days(first, count, balance, limit, use)
+    for k in range(first, count):
+        b = U(k)
+        x = use[b]
         seen = x == x
-        use[b] = x
-        known[b] = seen + (known[b - 1] if b else 0)
-        total[b] = (x if seen else 0.0) + (total[b - 1] if b else 0.0)
-        most[b] = max(x if seen else -np.inf, most[b - 1] if b else -np.inf)
-        least[b] = min(x if seen else np.inf, least[b - 1] if b else np.inf)
-    memo[REACHED] = max(memo[REACHED], count)
+        days += seen
+        uses += x if seen else 0.0
+        high = x if x > high else high
+        low = x if x < low else low
+        known[b] = days
+        total[b] = uses
+        most[b] = high
+        least[b] = low
+    ints[o.R_MEMO, REACHED] = max(first, count)
 
 
 @kernel_function
 def _ready(drawn, repaid, limits, count, ints, floats, values_row, masks, h, row):
-    """Have the newest `count` days of this pair of segments stand in the scratch rows."""
+    """Have the newest `count` days of these segments stand in the scratch rows."""
     memo = ints[o.R_MEMO]
     if memo[DRAWN] != drawn or memo[REPAID] != repaid or memo[LIMITS] != limits:
         _sort_moves(drawn, repaid, limits, ints, floats, masks, h, row)
@@ -98,6 +121,13 @@ def _ready(drawn, repaid, limits, count, ints, floats, values_row, masks, h, row
         memo[LIMITS] = limits
         memo[REACHED] = 0
     _walk(count, ints, floats, values_row, row)
+
+
+@kernel_function
+def _limits_of(op, drawn, repaid, limits, memo):
+    """The limit changes to walk with: what looks at balances only takes those that have been walked."""
+    owes = op == o.O_DAY_ACTIVE or op == o.O_DAY_BALANCE_MEAN
+    return memo[LIMITS] if owes and memo[DRAWN] == drawn and memo[REPAID] == repaid else limits
 
 
 @kernel_function
@@ -233,7 +263,10 @@ def daily_statistic(op, drawn, repaid, p2, ints, floats, values_row, masks, h, r
     n = min(days + 1 if reaches else days, lived)
     if n < 1:
         return NAN
-    _ready(drawn, repaid, np.int64(reg[p2 + 2]), n, ints, floats, values_row, masks, h, row)
+    memo = ints[o.R_MEMO]
+    limits = _limits_of(op, drawn, repaid, np.int64(reg[p2 + 2]), memo)
+    if memo[DRAWN] != drawn or memo[REPAID] != repaid or memo[LIMITS] != limits or memo[REACHED] < n:
+        _ready(drawn, repaid, limits, n, ints, floats, values_row, masks, h, row)
     use = floats[values_row + o.V_DAY_USE]
     if op == o.O_DAY_AT:
         return use[days] if days < n else NAN

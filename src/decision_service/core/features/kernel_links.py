@@ -8,12 +8,16 @@ customers meet, a label is about an event only if both are of one customer.
 
 from __future__ import annotations
 
+import numpy as np
+
 from decision_service.core import inputs as q
 from decision_service.core.compiled import kernel_function
 from decision_service.core.event import DRAWDOWN, FLAG_LOAN, LABEL
 from decision_service.core.features import opcodes as o
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
+
+U = np.uint64
 
 
 @kernel_function
@@ -28,12 +32,13 @@ def fill_customers(words, row, h, ints):
 @kernel_function
 def fill_loans(words, row, h, ints):
     """A drawdown is its own loan; another event is of the loan that it concerns, 0 for none."""
+    order, loans = ints[o.R_ORDER], ints[o.C_LOAN]
     for k in range(h):
-        i = ints[o.R_ORDER, k] + 1
-        word = words[i, 4]
-        loan = words[i, 7] if (word >> 24) & FLAG_LOAN != 0 else 0
-        ints[o.C_LOAN, k] = words[i, 1] if word & 0xFF == DRAWDOWN else loan
-    ints[o.C_LOAN, h] = row[q.LOAN]
+        record = words[U(order[k] + 1)]
+        word, own, loan = record[4], record[1], record[7]  # read before it is known which: a wrong guess costs more
+        loan = loan if (word >> 24) & FLAG_LOAN != 0 else 0
+        loans[k] = own if word & 0xFF == DRAWDOWN else loan
+    loans[h] = row[q.LOAN]
 
 
 @kernel_function

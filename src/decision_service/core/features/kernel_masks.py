@@ -153,14 +153,15 @@ def _combine(op, left, right, n, mask):
 
 
 @kernel_function
-def run_masks(prog, start, count, n, row, ints, floats, reg, masks):
-    """Every mask of the plan over `n` positions, filled up with zeros to a multiple of 8."""
-    padded = (n | 7) + 1
+def run_masks(prog, start, count, n, row, ints, floats, reg, masks, mask_words):
+    """Every mask of the plan over `n` positions, with zeros behind them to a multiple of 8."""
+    end = n >> 3
     first_code = masks.shape[0] - 1 - o.CODE_ROWS
     for j in range(count):
         p = start + j * o.MASK_WORDS
         op = prog[U(p)]
         mask = masks[prog[U(p + 1)]]
+        mask_words[prog[U(p + 1)], U(end)] = 0
         source = prog[U(p + 2)]
         kind = prog[U(p + 3)]
         operand = prog[U(p + 4)]
@@ -184,5 +185,3 @@ def run_masks(prog, start, count, n, row, ints, floats, reg, masks):
                 _code_leaf(op, masks[first_code + source - o.C_KIND], operand, n, mask)
             else:
                 _integer_leaf(op, ints[source], operand, n, mask)
-        for k in range(n, padded):
-            mask[k] = 0

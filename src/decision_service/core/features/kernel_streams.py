@@ -78,18 +78,10 @@ def _extreme(op, values, lo, m):
 
 
 @kernel_function
-def _basic(op, values, times, lo, m, total, t_ms):
-    n = m - lo
-    if op == o.O_COUNT:
-        return float(n)
-    if op == o.O_SUM:
-        return total
-    if n == 0:
+def _basic(op, values, times, lo, m, t_ms):
+    """First, last, least or largest; null of nothing."""
+    if m == lo:
         return NAN
-    if op == o.O_MEAN:
-        return total / n
-    if op == o.O_STD:
-        return _spread(values, lo, m, total / n)
     if op == o.O_FIRST:
         return values[lo]
     if op == o.O_LAST:
@@ -172,21 +164,6 @@ def _grouped(op, prog, p, cell, ints, lo, m, reg):
 
 
 @kernel_function
-def _value(
-    op, prog, p, cell, members, amounts, values, times, lo, m, edge, h, t_ms, total, ints, floats, masks, reg, row
-):  # fmt: skip
-    """An output that only some streams have, for a window with as many members as it asks for."""
-    if op < o.O_GAP_MEAN:
-        return _basic(op, values, times, lo, m, total, t_ms)
-    if op < o.O_QUANTILE:
-        return _timed(op, prog[U(cell + 6)], prog[U(cell + 7)], values, times, lo, m, reg, t_ms)
-    return _rarely(
-        op, prog, p, prog[U(cell + 6)], prog[U(cell + 7)], members, amounts, values, times, lo, m, edge, h, ints,
-        floats, masks, reg, row,
-    )  # fmt: skip
-
-
-@kernel_function
 def _ranked_from(prog, p, m, members, values, order, ints):
     """Sort the values that any window wants sorted; the first member of them."""
     if prog[U(p + 4)] & o.FLAG_SORTED == 0:
@@ -262,15 +239,21 @@ def run_members(
                 x = 0.0
             elif op == o.O_MEAN:
                 x = total / (n * scale) if n > 0 else NAN
+            elif op == o.O_STD:
+                x = _spread(values, lo, m, total / n) / scale if n > 0 else NAN
             elif op >= o.O_QUANTILE and op < o.O_GROUPS:
                 if not filtered:
                     in_window(order, ranked_values, m - ranked, lo - ranked, w)
                     filtered = True
                 x = order_statistic(op, w, n, prog[U(cell + 6)], reg) / scale
+            elif op < o.O_GAP_MEAN:
+                x = _basic(op, values, times, lo, m, t_ms) / scale
+            elif op < o.O_QUANTILE:
+                x = _timed(op, prog[U(cell + 6)], prog[U(cell + 7)], values, times, lo, m, reg, t_ms) / scale
             else:
-                x = _value(
-                    op, prog, p, cell, members, amounts, values, times, lo, m, edge, h, t_ms, total, ints, floats,
-                    masks, reg, row,
+                x = _rarely(
+                    op, prog, p, prog[U(cell + 6)], prog[U(cell + 7)], members, amounts, values, times, lo, m, edge, h,
+                    ints, floats, masks, reg, row,
                 ) / scale  # fmt: skip
             x = reg[U(prog[U(cell + 3)])] if n < least else x
             reg[U(prog[U(cell + 1)])] = x if age_ms >= prog[U(cell + 4)] else NAN

@@ -35,6 +35,12 @@ HEADER_WORDS: Final = 24
     P_MASKS, P_MASKS_N, P_STREAMS, P_STREAMS_N, P_FORMULAS, P_FORMULAS_N, P_FLOAT_NEEDS, P_INT_NEEDS, P_VALUES_ROW,
 ) = range(19)  # fmt: skip
 
+# --- the plan's buffer: these words, then registers, transitions and offsets of the zone, `ints`, `floats`, masks -----
+BUFFER_WORDS: Final = 8
+(
+    B_INT_WIDTH, B_FLOAT_ROWS, B_FLOAT_WIDTH, B_MASK_ROWS, B_MASK_WIDTH, B_REGISTERS, B_TRANSITIONS, B_OFFSETS,
+) = range(8)  # fmt: skip
+
 # --- integer columns (rows of `ints`); a text column holds 0 where the event has none --------------------------------
 (
     C_TIME, C_KIND, C_STATUS, C_CHANNEL, C_CODE, C_FACILITY, C_DEVICE, C_PARTY, C_AMOUNT, C_DAY, C_HOUR, C_DOW,

@@ -42,18 +42,21 @@ class FeaturePlan:
         self._program = program
         self._registers = registers
         self._shape = float_rows, mask_rows
-        self._transitions = zone.transitions_utc_ms.copy()
-        self._offsets = zone.offsets_ms.copy()
-        self._bounds = np.zeros((2, 1), np.int64)
+        self._unbounded = np.zeros((2, 0), np.int64)
         self._size_buffers(_EVENTS_AT_FIRST)
 
     def _size_buffers(self, events: int) -> None:
         float_rows, mask_rows = self._shape
         self._events_max = events
-        self._ints = np.zeros((o.INT_ROWS, 4 * (events + 16)), np.int64)
-        self._floats = np.zeros((float_rows, events + 16), np.float64)
-        self._mask_words = np.zeros((mask_rows, events // 8 + 2), np.int64)
-        self._masks = self._mask_words.view(np.uint8)
+        zone, registers = self.zone, self._registers.view(np.int64)
+        sizes = (
+            4 * (events + 16), float_rows, events + 16, mask_rows, events // 8 + 2,
+            len(registers), len(zone.transitions_utc_ms), len(zone.offsets_ms),
+        )  # fmt: skip
+        rows = o.INT_ROWS * 4 * (events + 16) + float_rows * (events + 16) + mask_rows * (events // 8 + 2)
+        filled = np.concatenate((sizes, registers, zone.transitions_utc_ms, zone.offsets_ms))
+        self._scratch = np.zeros(len(filled) + rows, np.int64)
+        self._scratch[: len(filled)] = filled
 
     def compute(self, words: Words, row: RequestWords, numbers: npt.NDArray[np.float64]) -> None:
         """Read inputs from the front of `numbers` and write every feature behind them.
@@ -61,8 +64,7 @@ class FeaturePlan:
         `words` is `event.words_of(log)` (int64[1 + n, 8], may be read-only), `row` int64[REQUEST_WORDS]; `numbers`
         float64, contiguous, at least inputs + len(names) long. Allocates only when a log is longer than any before.
         """
-        self._bounds[1, 0] = events = len(words)
-        self._run(words, self._bounds, events, row, numbers)
+        self._run(words, self._unbounded, len(words), row, numbers)
 
     def compute_many(
         self, words: Words, starts: Indices, ends: Indices, rows: RequestWords, numbers: npt.NDArray[np.float64]
@@ -93,10 +95,7 @@ class FeaturePlan:
         if words.flags.writeable:  # one compiled form serves both: logs from the store are read-only
             words = words.view()
             words.flags.writeable = False
-        compute(
-            words, bounds, rows, numbers, self._program, self._registers, self._ints, self._floats, self._masks,
-            self._mask_words, self._transitions, self._offsets,
-        )  # fmt: skip
+        compute(words, bounds, rows, numbers, self._program, self._scratch)
 
 
 def compile_plan(
