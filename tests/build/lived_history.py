@@ -59,6 +59,8 @@ features:
   lv_own_fraud: {agg: count, of: lv_fraud, windows: [30d], null: Z, unit: n, en: d, zh: d}
 derived:
   lv_risk: {expr: lv_fraud_share_7d * lv_cust_on_7d + lv_own_fraud_30d, null: X, unit: n, en: e, zh: e}
+  lv_sources: {expr: src_bureau_ok + 2 * src_device_ok, null: X, unit: n, en: f, zh: f}
+  lv_bureau_age: {expr: feat_age_s_bureau / 60, null: X, unit: s, en: g, zh: g}
 """
 
 

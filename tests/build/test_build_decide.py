@@ -54,3 +54,5 @@ def test_rows_are_what_the_service_decided_with(
         got, want = table[name].to_pylist(), [answer[name] for answer in lived.answers]
         assert got == want, (name, [i for i, pair in enumerate(zip(got, want, strict=True)) if pair[0] != pair[1]][:5])
     assert any(value for value in table["lv_fraud_share_7d"].to_pylist())
+    assert {0.0, 1.0} <= set(table["lv_sources"].to_pylist())
+    assert {True, False} == {value is None for value in table["lv_bureau_age"].to_pylist()}

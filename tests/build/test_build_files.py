@@ -260,6 +260,49 @@ def test_a_questions_column_of_a_features_name_is_refused(rules: Path, tmp_path:
         run(rules, events, questions, ["pay_cnt_7d"])
 
 
+def test_sources_of_attributes_have_their_names(tmp_path: Path) -> None:
+    """Whether a source told something that is fresh, and how long ago, texts included: as rules and scorecards read."""
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "attributes.yaml").write_text(
+        "attributes:\n  a: {type: number, unit: n, source: desk, ttl: 1d, meaning: m}\n"
+        "  b: {type: string, source: desk, ttl: 2d, meaning: m}\n"
+        "  c: {type: flag, source: other, ttl: 1d, meaning: m}\n"
+    )
+    told = [("a", "5", T_MS), ("b", "x", T_MS + DAY_MS), ("a", "6", T_MS + 9 * DAY_MS)]
+    values = [
+        {"customer_id": "c-1", "name": name, "value": value, "as_of": at_ms} for name, value, at_ms in told
+    ]  # fmt: skip
+    at = [T_MS - 1, T_MS + 2_500, T_MS + 2 * DAY_MS, T_MS + 3 * DAY_MS + 1]
+    _, rows = run(
+        rules, write(tmp_path / "e.csv", [bought("c-1", "a", T_MS)]),
+        write(tmp_path / "q.csv", [{"customer_id": "c-1", "at": one} for one in at]),
+        ["a", "src_desk_ok", "feat_age_s_desk", "src_other_ok", "feat_age_s_other"],
+        attributes=write(tmp_path / "a.csv", values),
+    )  # fmt: skip
+    assert [[row["a"], row["src_desk_ok"], row["feat_age_s_desk"]] for row in rows] == [
+        [None, 0.0, None], [5.0, 1.0, 2.5], [None, 1.0, 86_400.0], [None, 0.0, 172_800.001]
+    ]  # fmt: skip
+    assert {(row["src_other_ok"], row["feat_age_s_other"]) for row in rows} == {(0.0, None)}
+
+
+def test_everything_that_a_policy_uses(tmp_path: Path) -> None:
+    """The shipped policy's features, scorecards' names and none of its internal operands become columns."""
+    shipped = Path(__file__).parents[2]
+    events = write(tmp_path / "e.csv", [bought("c-1", "a", T_MS)])
+    out = tmp_path / "out.parquet"
+    done = subprocess.run(
+        [sys.executable, "-m", "decision_service", "features", "build", "--policy", str(shipped / "rules"), "--models",
+         str(shipped / "models"), "--events", str(events), "--out", str(out), "--at",
+         str(write(tmp_path / "q.csv", [{"customer_id": "c-1", "at": T_MS}])), "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    names = parquet.read_schema(out).names
+    assert len(names) > 50
+    assert all(name.replace(".", "_").isidentifier() for name in names)
+
+
 def test_the_command_tells_what_it_did(rules: Path, tmp_path: Path) -> None:
     """A JSON summary on standard output, rows left out on standard error and in a file, status 1 if a question was."""
     events = write(tmp_path / "e.csv", [bought("c-1", "a", T_MS), bought("c-1", "b", T_MS, amount="-1")])

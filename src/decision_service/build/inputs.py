@@ -7,6 +7,7 @@ about, as `GET /v1/customers/{id}/features` has it for a customer whose faciliti
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -17,8 +18,9 @@ from decision_service.build.dtypes import CURRENCIES, CURRENCY_INDEX, SCALES_BY_
 from decision_service.build.history import Ints, Records, Refused
 from decision_service.core import inputs as q
 from decision_service.core.event import facility_key
-from decision_service.core.limits import DAY_MS, HOUR_MS
+from decision_service.core.limits import DAY_MS, HOUR_MS, SECOND_MS
 from decision_service.core.positions import LINE_FIELDS, NO_LINE, POSITION_FIELDS, SEVERAL, positions
+from decision_service.core.rules.attributes import AttributeSlot
 from decision_service.core.vocabulary import BASE_NUMBERS
 from decision_service.core.zone import Zone
 
@@ -53,8 +55,11 @@ def _ranges(owners: Records, wanted: Records) -> tuple[Ints, Ints]:
 
 
 @njit(cache=True)
-def _newest_values(slots, recorded, as_of, values, firsts, lasts, bound_ms, t_ms, ttl_ms, numbers):
-    """Write every attribute's newest reported value that is neither stale nor dated ahead."""
+def _newest_values(
+    slots, recorded, as_of, values, firsts, lasts, bound_ms, t_ms, ttl_ms, source_ok, source_age, width, numbers
+):
+    """Write every attribute's newest reported value that is neither stale nor dated ahead, and what it tells of its
+    source, fresh or not."""
     for r in range(firsts.shape[0]):
         i = lasts[r] - 1
         while i >= firsts[r]:
@@ -63,21 +68,45 @@ def _newest_values(slots, recorded, as_of, values, firsts, lasts, bound_ms, t_ms
                 if found < 0 and recorded[i] <= bound_ms[r]:
                     found = i
                 i -= 1
-            if found >= 0 and 0 <= t_ms[r] - as_of[found] <= ttl_ms[slot]:
-                numbers[r, slot] = values[found]
+            if found < 0 or as_of[found] > t_ms[r]:
+                continue
+            age_ms = t_ms[r] - as_of[found]
+            age_s = age_ms / SECOND_MS
+            if not numbers[r, source_age[slot]] <= age_s:  # null, or older
+                numbers[r, source_age[slot]] = age_s
+            if age_ms <= ttl_ms[slot]:
+                numbers[r, source_ok[slot]] = 1.0
+                if slot < width:
+                    numbers[r, slot] = values[found]
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeColumns:
+    """Where attributes and their sources stand among the `width` inputs: an entry for every slot of `values`, those
+    from `width` on being texts. `sources` are the inputs that are 0 where nothing was reported."""
+
+    width: int
+    sources: slice
+    ttl_ms: Ints
+    source_ok: Ints
+    source_age: Ints
+
+    def tell(self, slot: int, of: AttributeSlot) -> None:
+        """Take over the declaration of the attribute whose values have a slot."""
+        self.ttl_ms[slot], self.source_ok[slot], self.source_age[slot] = of.spec.ttl_ms, of.source_ok, of.source_age
 
 
 class Inputs:
     """What is known of the customers of one partition, for questions in any order."""
 
     def __init__(
-        self, snapshots: Records, values: Records, zone: Zone, timeout_ms: int, ttl_ms: Ints, facilities_known: bool
-    ) -> None:
-        """`ttl_ms` has an entry for every input; those of attributes count."""
+        self, snapshots: Records, values: Records, zone: Zone, timeout_ms: int, attributes: AttributeColumns,
+        facilities_known: bool,
+    ) -> None:  # fmt: skip
         self._snapshots, self._values = sorted_snapshots(snapshots), sorted_values(values)
         lines = np.stack([self._snapshots[name] for name in LINE_FIELDS], axis=1) if len(snapshots) else None
         self._lines = np.zeros((0, len(LINE_FIELDS)), np.int64) if lines is None else np.ascontiguousarray(lines)
-        self._zone, self._timeout_ms, self._ttl_ms = zone, timeout_ms, ttl_ms
+        self._zone, self._timeout_ms, self._attributes = zone, timeout_ms, attributes
         self._facilities_known = facilities_known
 
     def fill(
@@ -95,13 +124,18 @@ class Inputs:
         line = _Line(self._snapshots, of["chosen"], questions)
         answerable, refused = self._refuse(questions, of, line)
         rows = self._request_rows(questions, of, line)
-        numbers = np.full((len(questions), len(self._ttl_ms)), np.nan)
+        columns = self._attributes
+        numbers = np.full((len(questions), columns.width), np.nan)
+        numbers[:, columns.sources] = 0.0
         _base_numbers(numbers, questions, rows, of, line)
         if len(self._values):
             firsts, lasts = _ranges(self._values["owner"], questions["owner"])
             slots, recorded, as_of, values = (np.ascontiguousarray(self._values[name]) for name in _VALUE_FIELDS)
             t_ms = rows[:, q.T_MS].copy()
-            _newest_values(slots, recorded, as_of, values, firsts, lasts, bound_ms, t_ms, self._ttl_ms, numbers)
+            _newest_values(
+                slots, recorded, as_of, values, firsts, lasts, bound_ms, t_ms, columns.ttl_ms, columns.source_ok,
+                columns.source_age, columns.width, numbers,
+            )  # fmt: skip
         return rows, numbers, answerable, refused
 
     def _refuse(self, questions: Records, of: dict[str, Ints], line: _Line) -> tuple[npt.NDArray[np.bool_], Refused]:

@@ -54,7 +54,7 @@ def read_snapshots(file: TableFile, clock: Clock) -> Iterator[tuple[Records, tup
 def read_values(
     file: TableFile, declared: Mapping[str, AttributeSpec], slots: Mapping[str, int], clock: Clock
 ) -> Iterator[tuple[Records, tuple[BadRow, ...]]]:
-    """`(values, bad rows)` a batch; values of attributes without a slot (texts) are left out."""
+    """`(values, bad rows)` a batch; a text is told as 0, for its source is all it counts for."""
     for batch, (recorded, bad) in zip(
         attributes.read_attributes(_without(file), declared, clock), _recorded(file, attributes.BATCH_ROWS), strict=True
     ):
@@ -65,7 +65,7 @@ def read_values(
                 rows.append(
                     (
                         customer_key(value.customer_id), slots[value.name], value.attribute.as_of_ms, known, value.row,
-                        float(value.attribute.value),
+                        0.0 if isinstance(value.attribute.value, str) else float(value.attribute.value),
                     )
                 )  # fmt: skip
         yield np.array(rows, VALUE), (*batch.bad, *bad)

@@ -273,7 +273,7 @@ def answer_customers(job: Job, partition: int) -> Report:
 def _inputs_of(job: Job, table: Table, partition: int) -> Inputs:
     return Inputs(
         job.spill("snapshots", SNAPSHOT).read(partition), job.spill("values", VALUE).read(partition), table.zone,
-        job.reservation_timeout_ms, table.ttl_ms, job.sources.facilities is not None,
+        job.reservation_timeout_ms, table.attributes, job.sources.facilities is not None,
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """What a table holds: the features asked for, the plans that compute them, and where every number stands.
 
-    numbers = base numbers | numeric attributes | what the plans compute, one grain after the other
+    numbers = base numbers | numeric attributes | their sources | what the plans compute, one grain after the other
 
 A `TableSpec` can be sent to another process; the `Table` made of it holds the plans' buffers and cannot.
 """
@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from decision_service.build.inputs import AttributeColumns
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.features.catalogue import Catalogue, read_features
 from decision_service.core.features.plan import FeaturePlan
 from decision_service.core.features.plans import compile_plans
 from decision_service.core.policy import ATTRIBUTES_FILE, FEATURES_FOLDER, Policy
-from decision_service.core.rules.attributes import AttributeSpec, read_attributes
+from decision_service.core.rules.attributes import AttributeSpec, input_vocabulary, lay_out, read_attributes
 from decision_service.core.source import Document, Findings, Place, nearest_name
-from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, Vocabulary
 from decision_service.core.zone import Zone, zone_named
 from decision_service.policy_files import read_directory
 
@@ -42,8 +42,8 @@ class Table:
         self.zone: Zone = zone_named(spec.zone_name)
         catalogue, attributes = _compiled(spec.documents, Findings())
         self.declared = attributes
-        numeric = {name: each for name, each in attributes.items() if each.spec.kind is not Kind.STRING}
-        inputs = [spec.name for spec in BASE_NUMBERS] + list(numeric)
+        layout = lay_out(attributes)
+        inputs = layout.names
         slots = {name: i for i, name in enumerate(inputs)}
         wanted = [name for name in spec.names if name not in slots]
         plans = compile_plans(catalogue, wanted, slots, len(inputs), self.zone)
@@ -53,10 +53,16 @@ class Table:
         self.width = len(inputs) + len(plans.names)
         where = slots | {name: len(inputs) + i for i, name in enumerate(plans.names)}
         self.gather = np.array([where[name] for name in spec.names], np.intp)
-        self.attribute_slots = {name: slots[name] for name in numeric}
-        self.ttl_ms = np.zeros(len(inputs), np.int64)
-        for name, each in numeric.items():
-            self.ttl_ms[slots[name]] = each.ttl_ms
+        texts = len(inputs) + np.arange(len(attributes))  # a text is no number, but it tells of its source
+        self.attribute_slots = {
+            name: int(text) if slot.index is None else slot.index
+            for text, (name, slot) in zip(texts, layout.slots.items(), strict=True)
+        }
+        self.attributes = AttributeColumns(
+            len(inputs), layout.sources, *np.zeros((3, len(inputs) + len(attributes)), np.int64)
+        )
+        for name, slot in layout.slots.items():
+            self.attributes.tell(self.attribute_slots[name], slot)
 
     def width_before(self, grain: str) -> int:
         """How many numbers stand before those of a grain's plan."""
@@ -67,10 +73,8 @@ class Table:
 def _compiled(documents: Mapping[str, Document], findings: Findings) -> tuple[Catalogue, dict[str, AttributeSpec]]:
     """The catalogue and the declared attributes. Raises PolicyRejected."""
     attributes = read_attributes(documents[ATTRIBUTES_FILE], findings) if ATTRIBUTES_FILE in documents else {}
-    base = Vocabulary({spec.name: spec for spec in (*BASE_NUMBERS, *BASE_STRINGS)})
-    base = base.with_names(*(attribute.spec for attribute in attributes.values()))
     features = [document for name, document in sorted(documents.items()) if name.startswith(FEATURES_FOLDER)]
-    catalogue = read_features(features, base, findings)
+    catalogue = read_features(features, input_vocabulary(attributes), findings)
     if findings.errors:
         raise PolicyRejected(findings.errors)
     return catalogue, attributes
@@ -85,8 +89,7 @@ def read_spec(rules: Path, names: Sequence[str] | None, zone_name: str) -> Table
     catalogue, attributes = _compiled(documents, findings)
     if names is None:
         names = [spec.name for spec in catalogue.specs if not spec.internal and not spec.surge_of]
-    known = [*catalogue.by_name, *(spec.name for spec in BASE_NUMBERS)]
-    known += [name for name, each in attributes.items() if each.spec.kind is not Kind.STRING]
+    known = [*catalogue.by_name, *lay_out(attributes).names]
     _check_names(names, known, rules, findings)
     return TableSpec(documents, tuple(dict.fromkeys(names)), zone_name)
 
@@ -94,7 +97,8 @@ def read_spec(rules: Path, names: Sequence[str] | None, zone_name: str) -> Table
 def spec_of_policy(policy: Policy) -> TableSpec:
     """Everything the rules, the recorded features and the scorecards of a policy use."""
     scored = [name for slots in policy.score_slots for name in slots.scorecard.names]
-    used = [name for name in policy.plan.names if not policy.catalogue.by_name[name].internal]
+    features = policy.catalogue.by_name  # a plan has operands of its own besides
+    used = [name for name in policy.plan.names if name in features and not features[name].internal]
     return TableSpec(policy.documents, tuple(dict.fromkeys([*used, *scored])), policy.zone.name)
 
 
