@@ -11,12 +11,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httptools
 import orjson
+
+from decision_service.core.errors import InvalidInput
 
 CALL_TIMEOUT_S: Final = 30.0
 
@@ -86,15 +89,39 @@ class _Exchange(asyncio.Protocol):
             waiting.set_exception(ConnectionLost(why))
 
 
+def bearer_in(path: Path | None) -> str | None:
+    """The API key or token in a file. InvalidInput for a file that cannot be read or holds none."""
+    if path is None:
+        return None
+    try:
+        bearer = path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise InvalidInput("bearer_file", f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        bearer = ""
+    if not bearer.isprintable() or not bearer:
+        raise InvalidInput("bearer_file", f"{path}: holds no key or token in one line")
+    return bearer
+
+
+def _address_in(url: str) -> tuple[SplitResult, str, int | None]:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and url.isprintable() and " " not in url:
+            return parts, parts.hostname, parts.port
+    except ValueError:  # brackets that do not close, a port that is none
+        pass
+    raise InvalidInput("url", f"{url!r} is not an http:// or https:// address")
+
+
 class Client:
     """One connection to the service at `url`, opened when first used and again after it was lost."""
 
     def __init__(self, url: str, bearer: str | None = None, timeout_s: float = CALL_TIMEOUT_S) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is not an http:// or https:// address")
-        self._host, self._tls = parts.hostname, parts.scheme == "https"
-        self._port = parts.port or (443 if self._tls else 80)
+        """InvalidInput for a `url` that is no address of a service."""
+        parts, self._host, port = _address_in(url)
+        self._tls = parts.scheme == "https"
+        self._port = port or (443 if self._tls else 80)
         self._prefix = parts.path.rstrip("/")
         access = f"authorization: Bearer {bearer}\r\n" if bearer else ""
         self._headers = f"host: {parts.netloc}\r\n{access}"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from decision_service.cli import main
+from decision_service.core.errors import InvalidInput
 from decision_service.http_client import Client, ConnectionLost
 
 Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -121,6 +124,29 @@ def test_nobody_there_is_a_lost_connection() -> None:
 
 def test_only_http_addresses_are_called() -> None:
     """A URL of another scheme, or without a host, is refused at once."""
-    for url in ("ftp://host", "127.0.0.1:8000", "http://"):
-        with pytest.raises(ValueError, match="not an http"):
+    for url in (
+        "ftp://host",
+        "127.0.0.1:8000",
+        "http://",
+        "",
+        "http://[::1",
+        "http://h:port",
+        "http://h:99999",
+        "http://a b",
+    ):
+        with pytest.raises(InvalidInput, match="not an http"):
             Client(url)
+
+
+def test_commands_tell_which_option_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An address that is none, and a file without a key, are the option's mistake and no traceback."""
+    ask = ["features", "explain", "c-1", "vol_req_cnt_7d", "--url"]
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "lines").write_text("one\r\nx-evil: two")
+    assert main([*ask, "nonsense"]) == main([*ask, ""]) == 5
+    assert capsys.readouterr().err.startswith("decision-service: url: 'nonsense' is not an http")
+    for name in ("absent", "empty", "lines"):
+        assert main([*ask, "http://127.0.0.1:1", "--bearer-file", str(tmp_path / name)]) == 5
+        assert capsys.readouterr().err.startswith("decision-service: bearer_file: ")
+    assert main([*ask, "nonsense", "--json"]) == 5
+    assert '"field":"url"' in capsys.readouterr().err

@@ -86,10 +86,11 @@ def usage() -> str:
 
 
 def _tell(error: errors.DecisionServiceError, *, as_json: bool) -> None:
+    field = error.field if isinstance(error, errors.InvalidInput) else ""
     if not as_json:
-        print(f"decision-service: {error.message}", file=sys.stderr)
+        print(f"decision-service: {field}{': ' if field else ''}{error.message}", file=sys.stderr)
         return
-    line = {"error": error.code, "message": error.message}
+    line = {"error": error.code, "message": error.message} | ({"field": field} if field else {})
     if isinstance(error, errors.PolicyRejected):
         line["diagnostics"] = [diagnostic.as_json() for diagnostic in error.diagnostics]  # type: ignore[assignment]
     print(orjson.dumps(line).decode(), file=sys.stderr)

@@ -13,7 +13,7 @@ import orjson
 
 from decision_service.core.errors import NotFound
 from decision_service.explanation import explained
-from decision_service.http_client import Client, ConnectionLost
+from decision_service.http_client import Client, ConnectionLost, bearer_in
 from decision_service.settings import PORT_DEFAULT
 
 UNREACHABLE: Final = 7
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _ask(args: argparse.Namespace) -> Any:
-    bearer = args.bearer_file.read_text().strip() if args.bearer_file else None
+    bearer = bearer_in(args.bearer_file)
     async with Client(args.url, bearer) as client:
         response = await client.call("GET", f"/v1/decisions/{quote(args.decision_id, safe='')}")
     if response.status != 200:

@@ -27,7 +27,7 @@ from decision_service.customer_features import asked, link_grains, refuse_unknow
 from decision_service.dictionary.explained import explain
 from decision_service.dictionary.explanation_text import lines_of
 from decision_service.feature_question import TEXTS, FeatureQuestion, facility_for, imagined_request, read_question
-from decision_service.http_client import Client, ConnectionLost
+from decision_service.http_client import Client, ConnectionLost, bearer_in
 from decision_service.tables.customer_log import read_customer_log
 
 UNREACHABLE: Final = 7
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Explain; the exit status."""
     try:
-        told = asyncio.run(_ask(args)) if args.url else _explained(args)
+        told = asyncio.run(_ask(args)) if args.url is not None else _explained(args)
     except ConnectionLost as error:
         print(f"the service does not answer: {error}", file=sys.stderr)
         return UNREACHABLE
@@ -73,7 +73,7 @@ def _texts(args: argparse.Namespace) -> dict[str, str]:
 
 async def _ask(args: argparse.Namespace) -> Any:
     """The explanation of a running service."""
-    bearer = args.bearer_file.read_text().strip() if args.bearer_file else None
+    bearer = bearer_in(args.bearer_file)
     query = _texts(args) | ({"at": args.at} if args.at else {}) | ({"deep": "true"} if args.deep else {})
     path = f"/v1/customers/{quote(args.customer, safe='')}/features/{quote(args.name, safe='')}"
     async with Client(args.url, bearer) as client:

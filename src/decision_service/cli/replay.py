@@ -19,7 +19,7 @@ import orjson
 
 from decision_service.cli.progress import Progress
 from decision_service.core.limits import DAY_MS
-from decision_service.http_client import ConnectionLost
+from decision_service.http_client import ConnectionLost, bearer_in
 from decision_service.replay import Decided, Drawdown, Line, Replay, ReplayRefused, Tally
 from decision_service.replay_file import Columns, count_rows, read_drawdowns, read_places
 from decision_service.replay_table import Table, open_table
@@ -75,7 +75,7 @@ async def _replay(args: argparse.Namespace, features: list[str], table: Table | 
     replay = Replay(
         args.url, take, line=Line(limit=args.line_limit, currency=args.currency), lanes=args.lanes,
         features=features, prefix=args.prefix,
-        bearer=args.bearer_file.read_text().strip() if args.bearer_file else None,
+        bearer=bearer_in(args.bearer_file),
     )  # fmt: skip
     return await replay.run(_drawdowns(args))
 
