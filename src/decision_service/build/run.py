@@ -192,7 +192,11 @@ def _pool(job: Job, workers: int) -> Iterator[Executor | None]:
         yield None
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (job,)) as pool:
-        yield pool
+        try:
+            yield pool
+        except BaseException:  # nobody waits for what is not begun
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 # --- the table --------------------------------------------------------------------------------------------------

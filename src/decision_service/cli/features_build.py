@@ -20,6 +20,7 @@ from decision_service.bootstrap import retention_of
 from decision_service.build import Build, Built, build
 from decision_service.build.history import Keeping
 from decision_service.build.table import TableSpec, read_spec, spec_of_policy
+from decision_service.cli.ending import check_apart, cleaning_up
 from decision_service.cli.file_columns import ATTRIBUTES, EVENTS, FACILITIES, QUESTIONS, tell_columns
 from decision_service.cli.policy_options import policy_of
 from decision_service.cli.progress import Progress
@@ -65,11 +66,13 @@ def run(args: argparse.Namespace) -> int:
     """Build; the exit status."""
     if args.workers is not None and args.workers < 1:
         raise InvalidInput("workers", "at least one process is needed")
+    for field, written in (("rejected", args.rejected), ("out", args.out)):
+        check_apart(field, written, (args.events, args.at, args.facilities, args.attributes))
     given = {"rules": args.policy or args.rules, "models": args.models, "time_zone": args.time_zone}
     settings = load_settings(**given)
     table = _table(args, settings)
     began = time.monotonic()
-    with RefusedRows(args.rejected) as rejected:
+    with cleaning_up(), RefusedRows(args.rejected) as rejected:
         passes = _Passes()
         built = build(_build(args, settings, table), passes.show)
         passes.end()
@@ -84,7 +87,9 @@ def _table(args: argparse.Namespace, settings: Settings) -> TableSpec:
     if args.policy:
         policy, _ = policy_of(settings)
         return spec_of_policy(policy)
-    names = [name.strip() for name in args.names.split(",") if name.strip()] if args.names else None
+    names = None if args.names is None else [name.strip() for name in args.names.split(",") if name.strip()]
+    if names == []:
+        raise InvalidInput("names", "name at least one feature")
     return read_spec(settings.rules, names, settings.time_zone)
 
 

@@ -19,6 +19,7 @@ import uvloop
 
 from decision_service.api.parse import Clock
 from decision_service.bootstrap import retention_of, wall_clock_ms
+from decision_service.cli.ending import check_apart, cleaning_up
 from decision_service.cli.file_columns import ATTRIBUTES, EVENTS, FACILITIES, tell_columns
 from decision_service.cli.progress import Progress
 from decision_service.core.errors import InvalidInput, PolicyRejected, SettingInvalid, StoreUnsafe
@@ -69,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
     settings = load_settings(redis_url=args.redis_url, data_dir=args.data_dir, rules=args.rules)
     declared = declared_attributes(settings.rules) if args.attributes else {}
     store = store_for(settings)
-    with RefusedRows(args.rejected) as refused:
+    check_apart("rejected", args.rejected, [path for _, path in files])
+    with cleaning_up(), RefusedRows(args.rejected) as refused:
         done = uvloop.run(_import(files, settings, declared, store, refused, args))
     print(orjson.dumps(_summary(done, args)).decode() if args.json else _text(done, args))
     return 1 if any(row["rejected"] for row in done) else 0
