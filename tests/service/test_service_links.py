@@ -158,7 +158,8 @@ def test_an_unread_log_is_a_lower_rung_and_no_late_answer(run: Run) -> None:
         assert (answer["decision"], answer["rung"]) == ("approve", "no_links")
         assert 0 < store.timeouts_s[0] <= 0.200
         await told(service, ask_of(1, "r-2"), 5_000)
-        assert store.timeouts_s[1] == 1.0
+        assert 1.0 < store.timeouts_s[1] <= 2.5
+        assert store.futures[1].cancelled(), "given up after the budget of a second, long before its own time-out"
         trace = orjson.loads(await service.decisions.decision(answer["decision_id"]))["trace"]
         assert trace["features"]["payers_24h"]["value"] is None
         names = service.meters.layout.names

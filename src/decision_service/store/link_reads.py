@@ -1,12 +1,12 @@
 """Entity logs that were asked for and are on their way.
 
-The caller asks, goes on with reading the customer, and takes what has come. Every read ends by its own time-out, so
-taking them waits no longer than that; what is late, failed or is no log is None, which is not an empty log.
+The caller asks, goes on with reading the customer, and takes what has come, waiting a little for the rest if it likes.
+Every read ends by its own time-out besides; what is late, failed or is no log is None, which is not an empty log.
 """
 
 from __future__ import annotations
 
-from asyncio import Future
+from asyncio import Future, wait
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,12 +25,19 @@ class LinkReads:
     def __init__(self, reads: Sequence[Read]) -> None:
         self._reads = reads
 
-    async def logs(self) -> Links:
-        """The logs, once all have come or are given up."""
+    async def logs(self, wait_s: float | None = None) -> Links:
+        """The logs, once all have come, are given up, or `wait_s` have passed (None: however long that takes)."""
+        waiting = [future for _, future in self._reads if future is not None and not future.done()]
+        if waiting:
+            try:
+                await wait(waiting, timeout=wait_s)
+            except BaseException:
+                self.drop()
+                raise
         found: list[bytes | None] = [None] * len(LINK_GRAINS)
         for grain, future in self._reads:
             if future is not None:
-                found[grain] = await _log(future, grain)
+                found[grain] = _log(future, grain)
         return Links(*found)
 
     def missed(self, links: Links) -> Iterator[str]:
@@ -44,9 +51,12 @@ class LinkReads:
                 future.cancel()
 
 
-async def _log(future: Future[Any], grain: int) -> bytes | None:
+def _log(future: Future[Any], grain: int) -> bytes | None:
+    if not future.done():
+        future.cancel()
+        return None
     try:
-        log = future.result() if future.done() else await future
+        log = future.result()
     except (StoreUnavailable, OutcomeUnknown):
         return None
     if log is None:
