@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -270,9 +271,10 @@ class FailingStore(MemoryStore):
         return done
 
     async def append_links(
-        self, records: Mapping[bytes, bytes], records_max: int, kept_ms: int, timeout_s: float
-    ) -> LinkCounts:
-        work = super().append_links(records, records_max, kept_ms, timeout_s)
+        self, records: Mapping[bytes, bytes], records_max: int, kept_ms: int, timeout_s: float,
+        left_out_ms: Mapping[bytes, int] = MappingProxyType({}),
+    ) -> LinkCounts:  # fmt: skip
+        work = super().append_links(records, records_max, kept_ms, timeout_s, left_out_ms)
         counts: LinkCounts = await self._failing("append", work)
         return counts
 

@@ -222,3 +222,16 @@ async def test_links_an_idle_log_is_forgotten(store: Store, valkey_server: Valke
         await store.append_links({PAYEE: entering(99, at_ms=AT + 99)}, 8, 1, T)
         await asyncio.sleep(0.05)
         assert client.exists(key) == 0
+
+
+async def test_links_left_out_mark_the_log_as_trimmed(any_store: Store) -> None:
+    """Who leaves older records out says so: a new log and one that is there are marked, an earlier mark stays."""
+    for left_out, through in ((AT - 9, AT - 9), (AT - 5, AT - 5), (AT - 7, AT - 5)):
+        some = {PAYEE: b"" if through != AT - 9 else entering(1)}
+        await any_store.append_links(some, 8, DAY_MS, T, {PAYEE: left_out})
+        log = await read(any_store, PAYEE)
+        assert log is not None
+        assert read_header(log)[1] == through
+        assert log[64:] == entering(1)
+    assert await append(any_store, PAYEE, entering(2, at_ms=AT - 6)) == (0, 0, 1, 0)
+    assert await append(any_store, PAYEE, entering(3)) == (1, 0, 0, 0)

@@ -98,27 +98,51 @@ class LinksByEntity:
 
 
 async def deliver(store: Store, found: Mapping[bytes, npt.NDArray[np.void]], kept: LinksKept) -> None:
-    """Append to each entity's log its newest records, as many as there is room for."""
+    """Append to each entity's log the newest of its records that are not there yet, as many as there is room for; a log
+    that does not take all of them is marked as trimmed through the latest one left out."""
     for names in store.together(found):
-        rooms = await asyncio.gather(*(_room(store, name, kept) for name in names))
-        records = {
-            name: found[name][-room:].tobytes() for name, room in zip(names, rooms, strict=True) if room > 0
-        }  # fmt: skip
+        logs = await asyncio.gather(*(_log(store, name) for name in names))
+        records: dict[bytes, bytes] = {}
+        left_out_ms: dict[bytes, int] = {}
+        for name, log in zip(names, logs, strict=True):
+            new = _new(found[name], log)
+            left = max(len(new) - max(kept.records_max - len(log), 0), 0)
+            if left:
+                left_out_ms[name] = int(new["occurred_at_ms"][:left].max())
+            if len(new):
+                records[name] = new[left:].tobytes()
         if records:
-            await _append(store, records, kept)
+            await _append(store, records, kept, left_out_ms)
 
 
-async def _room(store: Store, name: bytes, kept: LinksKept) -> int:
-    """How many records the log of an entity still takes without losing one."""
+async def _log(store: Store, name: bytes) -> npt.NDArray[np.void]:
+    """The records of an entity's log."""
     log = (await store.read_links((name,), TIMEOUT_S).logs())[name[0]]
     if log is None:
         raise StoreUnavailable("the log of an entity cannot be read")
-    return kept.records_max - (len(log) // RECORD_BYTES - 1)
+    return np.frombuffer(log, RECORD, offset=RECORD_BYTES)
 
 
-async def _append(store: Store, records: Mapping[bytes, bytes], kept: LinksKept) -> None:
+def _new(records: npt.NDArray[np.void], log: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """The records that the log does not hold; key and customer know a record."""
+    plain = records.view(RECORD).reshape(-1)
+    if not len(log):
+        return plain
+    known = set(map(bytes, _identities(log)))
+    return plain[[bytes(one) not in known for one in _identities(plain)]]
+
+
+def _identities(records: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
+    """Bytes of key and customer, a row a record."""
+    raw = np.ascontiguousarray(records).view(np.uint8).reshape(-1, RECORD_BYTES)
+    return np.concatenate((raw[:, 8:16], raw[:, 48:56]), axis=1)
+
+
+async def _append(
+    store: Store, records: Mapping[bytes, bytes], kept: LinksKept, left_out_ms: Mapping[bytes, int]
+) -> None:
     """Append, once more if the reply was lost: what is there already is not appended again."""
     try:
-        await store.append_links(records, kept.records_max, kept.kept_ms, TIMEOUT_S)
+        await store.append_links(records, kept.records_max, kept.kept_ms, TIMEOUT_S, left_out_ms)
     except OutcomeUnknown:
-        await store.append_links(records, kept.records_max, kept.kept_ms, TIMEOUT_S)
+        await store.append_links(records, kept.records_max, kept.kept_ms, TIMEOUT_S, left_out_ms)

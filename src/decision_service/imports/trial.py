@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from decision_service.core.errors import VersionMoved
@@ -66,7 +67,8 @@ class TrialStore(MemoryStore):
         return owner or await super().claim_facility(facility_id, customer_id, timeout_s)
 
     async def append_links(
-        self, records: Mapping[bytes, bytes], records_max: int, kept_ms: int, timeout_s: float
-    ) -> LinkCounts:
+        self, records: Mapping[bytes, bytes], records_max: int, kept_ms: int, timeout_s: float,
+        left_out_ms: Mapping[bytes, int] = MappingProxyType({}),
+    ) -> LinkCounts:  # fmt: skip
         """See `Store.append_links`: what becomes of links is no part of a dry run's report."""
         return LinkCounts()

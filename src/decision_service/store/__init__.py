@@ -102,11 +102,13 @@ class Store(Protocol):
         ...
 
     async def append_links(
-        self, records: Mapping[bytes, bytes], records_max: int, kept_ms: int, timeout_s: float
-    ) -> LinkCounts:
+        self, records: Mapping[bytes, bytes], records_max: int, kept_ms: int, timeout_s: float,
+        left_out_ms: Mapping[bytes, int] = MappingProxyType({}),
+    ) -> LinkCounts:  # fmt: skip
         """Append records to entity logs by name, each record once, however often and by whomever it is given. A log
         keeps the newest `records_max` (a quarter more before it is trimmed), and is forgotten once nothing was added
-        to it for `kept_ms`. StoreUnavailable, OutcomeUnknown: to be given again."""
+        to it for `kept_ms`. `left_out_ms`: the latest instant of what is left out of a log on purpose; the log is then
+        marked as trimmed through it. StoreUnavailable, OutcomeUnknown: to be given again."""
         ...
 
     async def waiting_links(

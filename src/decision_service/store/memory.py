@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from decision_service.core.errors import StoreUnavailable, VersionMoved
-from decision_service.core.event import EMPTY_LOG, read_header
+from decision_service.core.event import EMPTY_LOG, TRIMMED_NOTHING, read_header
 from decision_service.core.limits import PARTITIONS, RECORD_BYTES
 from decision_service.core.links import EMPTY_ENTITY_LOGS
 from decision_service.core.retention import trim_front
@@ -111,8 +112,9 @@ class MemoryStore:
         return [list(names)]
 
     async def append_links(
-        self, records: Mapping[bytes, bytes], records_max: int, kept_ms: int, timeout_s: float
-    ) -> LinkCounts:
+        self, records: Mapping[bytes, bytes], records_max: int, kept_ms: int, timeout_s: float,
+        left_out_ms: Mapping[bytes, int] = MappingProxyType({}),
+    ) -> LinkCounts:  # fmt: skip
         """See `Store.append_links`; here nothing is forgotten by age."""
         counts = []
         for name, some in records.items():
@@ -120,7 +122,7 @@ class MemoryStore:
             if len(some) % RECORD_BYTES:
                 counts.append(LinkCounts(refused=len(some) // RECORD_BYTES))
                 continue
-            self._entities[name], added = _linked(log, some, records_max)
+            self._entities[name], added = _linked(log, some, records_max, left_out_ms.get(name, TRIMMED_NOTHING))
             counts.append(added)
         return LinkCounts(*map(sum, zip(*counts, strict=True)))
 
@@ -205,7 +207,7 @@ class MemoryStore:
         """See `Store.close`."""
 
 
-def _linked(log: bytes, records: bytes, records_max: int) -> tuple[bytes, LinkCounts]:
+def _linked(log: bytes, records: bytes, records_max: int, left_out_ms: int) -> tuple[bytes, LinkCounts]:
     """An entity's log with records appended and trimmed as `scripts/link.lua` does it."""
     known = {_identity(log, at) for at in range(RECORD_BYTES, len(log), RECORD_BYTES)}
     _, through_ms = read_header(log)
@@ -219,6 +221,8 @@ def _linked(log: bytes, records: bytes, records_max: int) -> tuple[bytes, LinkCo
         else:
             known.add(identity)
             fresh.append(records[at : at + RECORD_BYTES])
+    if left_out_ms > through_ms:
+        log = log[:16] + left_out_ms.to_bytes(8, "little", signed=True) + log[24:]
     log += b"".join(fresh)
     held = len(log) // RECORD_BYTES - 1
     if fresh and held > records_max + records_max // 4:

@@ -16,15 +16,16 @@ from asyncio import Future, ensure_future
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import orjson
 
 from decision_service.core.errors import OutcomeUnknown, StoreUnavailable, StoreUnsafe
-from decision_service.core.event import EMPTY_LOG
+from decision_service.core.event import EMPTY_LOG, TRIMMED_NOTHING
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import PARTITIONS
-from decision_service.core.links import EMPTY_ENTITY_LOGS
+from decision_service.core.links import LINK_GRAINS, entity_header
 from decision_service.store import (
     WORKER_SILENT_MS,
     Commit,
@@ -135,13 +136,15 @@ class RedisStore:
         return partition if self._topology.sharded else 0
 
     async def append_links(
-        self, records: Mapping[bytes, bytes], records_max: int, kept_ms: int, timeout_s: float
-    ) -> LinkCounts:
+        self, records: Mapping[bytes, bytes], records_max: int, kept_ms: int, timeout_s: float,
+        left_out_ms: Mapping[bytes, int] = MappingProxyType({}),
+    ) -> LinkCounts:  # fmt: skip
         """See `Store.append_links`."""
         names = [keys.entity_key(name, self._partitions) for name in records]
         arguments = [b"%d" % records_max, b"%d" % kept_ms]
         for name, some in records.items():
-            arguments += (EMPTY_ENTITY_LOGS[name[0]], some)
+            through_ms = left_out_ms.get(name, TRIMMED_NOTHING)
+            arguments += (entity_header(LINK_GRAINS[name[0]], 0, through_ms), some)
         told = await self._run(scripts.LINK, names, tuple(arguments), timeout_s)
         return LinkCounts(*(sum(told[i :: len(LinkCounts._fields)]) for i in range(len(LinkCounts._fields))))
 

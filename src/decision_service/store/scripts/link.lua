@@ -3,7 +3,8 @@
 --
 -- KEYS   the logs, all of one partition where the server is a cluster
 -- ARGV   1 most records a log keeps · 2 ms after which a log that nothing is added to is forgotten
---        then for each log: header of an empty log · records to append
+--        then for each log: header of an empty log · records to append. An instant of trimming in that header says
+--        what is left out on purpose: the stored log is marked as trimmed through it, too
 -- REPLY  array, four numbers a log: appended, already there, older than what the log has forgotten, refused because
 --        what is stored under the key is no log of this grain (then nothing of that log is touched)
 -- COST   O(bytes of the logs): 3 us for a short log, 20 us for a full one; a trim is due once in a quarter of a log
@@ -85,11 +86,15 @@ local function append(name, empty, records)
       fresh[#fresh + 1] = record
     end
   end
-  if #fresh > 0 then
+  local left_out = instant(empty, 17)
+  if left_out > through then
+    log = log:sub(1, 16) .. struct.pack('<i8', left_out) .. log:sub(25)
+  end
+  if #fresh > 0 or left_out > through then
     local added = table.concat(fresh)
     if (#log + #added - HEADER) / RECORD > most + slack then
       redis.call('SET', name, trimmed(log .. added), 'PX', kept_ms)
-    elseif stored then
+    elseif stored and left_out <= through then
       redis.call('APPEND', name, added)
       redis.call('PEXPIRE', name, kept_ms)
     else
