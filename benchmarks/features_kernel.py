@@ -38,8 +38,8 @@ from decision_service.core import inputs as q
 from decision_service.core.decide import STAGES, decide
 from decision_service.core.event import Words, device_key, facility_key
 from decision_service.core.features.catalogue import Catalogue, read_features
+from decision_service.core.features.closure import Closure
 from decision_service.core.features.grains import CUSTOMER, log_read_by
-from decision_service.core.features.layout import Closure
 from decision_service.core.features.plan import FeaturePlan, compile_plan
 from decision_service.core.limits import DAY_MS, EVENTS_PER_CUSTOMER_MAX, HOUR_MS
 from decision_service.core.policy import Policy

@@ -15,8 +15,8 @@ from decision_service.active_policy import ActivePolicy
 from decision_service.answer import instant
 from decision_service.core.errors import InvalidInput, NotFound
 from decision_service.core.facility import Facility
+from decision_service.core.features.closure import Closure
 from decision_service.core.features.grains import log_read_by
-from decision_service.core.features.layout import Closure
 from decision_service.core.features.nulls import NullRule
 from decision_service.core.links import LINK_GRAINS, names_wanted
 from decision_service.core.policy import Policy

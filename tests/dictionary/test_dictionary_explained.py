@@ -15,7 +15,7 @@ from decision_service.api.parse import Clock, parse_event
 from decision_service.cli import main
 from decision_service.core.event import KINDS, STATUSES, Event, code_key, event_key, header
 from decision_service.core.facility import Attribute, Facility
-from decision_service.core.features.layout import Closure
+from decision_service.core.features.closure import Closure
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.policy import Policy
 from decision_service.core.state import CustomerState

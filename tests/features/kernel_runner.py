@@ -13,8 +13,8 @@ from oracle import Case
 from decision_service.core import inputs as q
 from decision_service.core.event import header, words_of
 from decision_service.core.features.catalogue import Catalogue, read_features
+from decision_service.core.features.closure import Closure
 from decision_service.core.features.grains import CUSTOMER, log_read_by
-from decision_service.core.features.layout import Closure
 from decision_service.core.features.plan import FeaturePlan, compile_plan
 from decision_service.core.features.plans import FeaturePlans, compile_plans
 from decision_service.core.rules.attributes import AttributeSpec, input_vocabulary, lay_out, read_attributes

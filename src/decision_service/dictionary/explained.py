@@ -32,6 +32,7 @@ from decision_service.core.expressions.tree import String, Tree
 from decision_service.core.facility import Facility
 from decision_service.core.features.aggregations import AGGREGATIONS
 from decision_service.core.features.catalogue import FeatureSpec
+from decision_service.core.features.closure import first_division, observation_name
 from decision_service.core.features.contributions import (
     OF,
     Contribution,
@@ -41,7 +42,6 @@ from decision_service.core.features.contributions import (
     span_of,
 )
 from decision_service.core.features.grains import ENTITY_WORDS, RESTRICTIONS
-from decision_service.core.features.layout import first_division, observation_name
 from decision_service.core.features.membership import Fact, Judge, facts_of
 from decision_service.core.features.plans import words_of_links
 from decision_service.core.features.references import children

@@ -1,4 +1,5 @@
-"""Lays a plan out: which features, in which slots, as which streams, cells and instructions.
+"""Collects what a plan computes: which features, in which slots, as which streams, cells and instructions; `program`
+makes the kernel's array of it.
 
 Outputs that look at the same segment, value and place of the request share a stream: the events are gathered once.
 """
@@ -6,110 +7,26 @@ Outputs that look at the same segment, value and place of the request share a st
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from decision_service.core.expressions.tree import Arithmetic, Tree
 from decision_service.core.features import opcodes as o
 from decision_service.core.features.aggregations import AGGREGATIONS, MOMENTS, SERIES, Aggregation
 from decision_service.core.features.catalogue import Catalogue, FeatureSpec
+from decision_service.core.features.closure import Closure, first_division, observation_name, observations
 from decision_service.core.features.durations import duration_ms
 from decision_service.core.features.event_names import KEYS
 from decision_service.core.features.grains import CUSTOMER, RESTRICTIONS, log_read_by
-from decision_service.core.features.references import children, dependencies, series_names
+from decision_service.core.features.program import Output, Program, Stream
+from decision_service.core.features.references import series_names
 from decision_service.core.features.registers import Registers
-from decision_service.core.features.segments import REGISTER_BASE, SegmentCompiler
+from decision_service.core.features.segments import SegmentCompiler
 from decision_service.core.limits import DAY_MS
 
 _ANY_AGE: Final = -(2**62)
-_FLAGS: Final = {aggregation.opcode: aggregation.flags for aggregation in AGGREGATIONS.values()}
-
-
-@dataclass(slots=True)
-class _Output:
-    """One value a stream writes; register operands are unresolved until the constants have their place."""
-
-    op: int
-    slot: int
-    min_n: int
-    default: int
-    min_age_ms: int
-    scaled: bool
-    p1: int = 0
-    p2: int = 0
-    p1_is_register: bool = False
-    p2_is_register: bool = False
-
-
-@dataclass(slots=True)
-class _Stream:
-    """One segment with one value, with or without the request, and what is written at each window's edge."""
-
-    mask: int
-    with_request: bool
-    value_kind: int
-    column: int
-    delay_ms: int = 0
-    flags: int = 0
-    groups: list[int] = field(default_factory=list)
-    cells: dict[int, list[_Output]] = field(default_factory=dict)
-
-
-def first_division(tree: Tree) -> Arithmetic | None:
-    """The outermost, leftmost division of a formula."""
-    if isinstance(tree, Arithmetic) and tree.op == "/":
-        return tree
-    for child in children(tree):
-        if found := first_division(child):
-            return found
-    return None
-
-
-def observation_name(segment: str, window_ms: int) -> str:
-    """The hidden count that a derived feature's `Nk` looks at."""
-    return f"n({segment},{window_ms // 1000}s)"
-
-
-class Closure:
-    """The features needed, dependencies first; a bucket row always whole, so that its slots are consecutive.
-
-    What is `given` already has a place and is not looked into.
-    """
-
-    def __init__(self, catalogue: Catalogue, needed: Iterable[str], given: Container[str] = ()) -> None:
-        self._by_name = catalogue.by_name
-        self._given = given
-        self._families: dict[str, list[str]] = {}
-        for spec in catalogue.specs:
-            if spec.variant.bucket >= 0:
-                family = spec.name.rpartition("_m")[0]
-                self._families.setdefault(family, []).append(spec.name)
-        self.specs: dict[str, FeatureSpec] = {}
-        for name in needed:
-            self._visit(catalogue.by_name[name])
-
-    def _visit(self, spec: FeatureSpec) -> None:
-        if spec.name in self.specs or spec.name in self._given:
-            return
-        if spec.variant.bucket >= 0:
-            for name in self._families[spec.name.rpartition("_m")[0]]:
-                self.specs[name] = self._by_name[name]
-            return
-        for name in dependencies(spec):
-            if name in self._by_name:
-                self._visit(self._by_name[name])
-        self.specs[spec.name] = spec
-
-
-def _observations(spec: FeatureSpec) -> tuple[str, int] | None:
-    """Segment and window that a derived feature's `Nk` counts, if it has one."""
-    if spec.row.section != "derived" or not spec.null.min_n or not spec.row.has("of"):
-        return None
-    return spec.row.plain("of", spec.variant), spec.variant.window_ms
 
 
 class PlanBuilder:
@@ -122,21 +39,21 @@ class PlanBuilder:
         specs = Closure(catalogue, needed, given).specs
         if len({log_read_by(spec.grain) for spec in specs.values()}) > 1:
             raise ValueError("these features read several logs: `compile_plans` makes a plan of each")
-        hidden = dict.fromkeys(filter(None, map(_observations, specs.values())))
+        hidden = dict.fromkeys(filter(None, map(observations, specs.values())))
         self.names = (*specs, *(observation_name(*key) for key in hidden))
         slots = {name: first_slot + k for k, name in enumerate(self.names)}
         self._first_slot = first_slot
         self._catalogue = catalogue
         self._registers = Registers(input_slots, first_slot, slots)
         self._segments = SegmentCompiler(self._registers)
-        self._streams: dict[object, _Stream] = {}
+        self._streams: dict[object, Stream] = {}
         self._slots = slots
         self._null = self._registers.constant(float("nan"))
         self._counts: dict[object, int] = {}
         self._shares: dict[str, tuple[int, int]] = {}
         self._unguarded: dict[str, int] = {}  # features of a restricted grain: the value before the grain's null rule
         for segment, window_ms in hidden:
-            self._add_observations(segment, window_ms)
+            self._addobservations(segment, window_ms)
         for spec in specs.values():
             if spec.row.section == "features" and spec.row.plain("agg", spec.variant) in AGGREGATIONS:
                 self._add_aggregate(spec)
@@ -165,19 +82,19 @@ class PlanBuilder:
             mask, self._segments.same_as_row(restriction.column, restriction.word, restriction.needs)
         )
 
-    def _add_observations(self, segment: str, window_ms: int) -> None:
+    def _addobservations(self, segment: str, window_ms: int) -> None:
         slot = self._slots[observation_name(segment, window_ms)]
         stream = self._stream(self._mask_of(segment), False, 0)
-        stream.cells.setdefault(window_ms, []).append(_Output(o.O_COUNT, slot, 0, self._null, _ANY_AGE, False))
+        stream.cells.setdefault(window_ms, []).append(Output(o.O_COUNT, slot, 0, self._null, _ANY_AGE, False))
 
     def _stream(
         self, mask: int, with_request: bool, delay_ms: int, kind: int = o.VALUE_AMOUNT, column: int = 0,
         family: object = None, group: int | None = None,
-    ) -> _Stream:  # fmt: skip
+    ) -> Stream:  # fmt: skip
         """The stream to write to; a further one where its groups are full."""
         for part in itertools.count():
             key = (mask, with_request, delay_ms, kind, column, family, part)
-            stream = self._streams.setdefault(key, _Stream(mask, with_request, kind, column, delay_ms))
+            stream = self._streams.setdefault(key, Stream(mask, with_request, kind, column, delay_ms))
             if group is None or group in stream.groups or len(stream.groups) < o.GROUPS_MAX:
                 return stream
         raise AssertionError("itertools.count() does not end")
@@ -198,7 +115,7 @@ class PlanBuilder:
         stream = self._stream(mask, row.flag("incl"), row.delay_ms, kind, column, family, group)
         stream.flags |= aggregation.flags | _looks_at(aggregation.opcode)
         null = spec.null
-        output = _Output(
+        output = Output(
             _opcode(aggregation, bool(variant.buckets)), self._slot_before_guard(spec), null.min_n,
             self._registers.constant(null.otherwise), _least_age_ms(spec),
             aggregation.money and value == "amount",
@@ -228,10 +145,10 @@ class PlanBuilder:
         if key not in self._counts:
             self._counts[key] = register = self._registers.temporary()
             stream = self._stream(mask, with_request, delay_ms)
-            stream.cells.setdefault(window_ms, []).append(_Output(o.O_COUNT, register, 0, self._null, _ANY_AGE, False))
+            stream.cells.setdefault(window_ms, []).append(Output(o.O_COUNT, register, 0, self._null, _ANY_AGE, False))
         return self._counts[key]
 
-    def _set_parameters(self, output: _Output, aggregation: Aggregation, spec: FeatureSpec, stream: _Stream) -> None:
+    def _set_parameters(self, output: Output, aggregation: Aggregation, spec: FeatureSpec, stream: Stream) -> None:
         row, variant = spec.row, spec.variant
         number = row.number
         op = output.op
@@ -257,7 +174,7 @@ class PlanBuilder:
         else:
             self._set_relation(output, spec)
 
-    def _set_relation(self, output: _Output, spec: FeatureSpec) -> None:
+    def _set_relation(self, output: Output, spec: FeatureSpec) -> None:
         row, variant = spec.row, spec.variant
         if o.O_DAY_AT <= output.op <= o.O_WORST_MONTHS or o.O_TERM_RATIO_MEAN <= output.op <= o.O_TERM_CARRIED:
             self._set_line(output, spec)
@@ -281,7 +198,7 @@ class PlanBuilder:
         elif output.op == o.O_UNANSWERED:
             output.p2 = self._segments.key(row.plain("by", variant))
 
-    def _set_line(self, output: _Output, spec: FeatureSpec) -> None:
+    def _set_line(self, output: Output, spec: FeatureSpec) -> None:
         """What the days and terms of a line, and months by their worst day, look at."""
         row, variant = spec.row, spec.variant
         if output.op == o.O_WORST_MONTHS:
@@ -356,9 +273,9 @@ class PlanBuilder:
         if null.cap is not None and capped:
             value = registers.emit(o.S_MAX, registers.temporary(), value, registers.constant(null.cap[0]))
             value = registers.emit(o.S_MIN, registers.temporary(), value, registers.constant(null.cap[1]))
-        observations = _observations(spec)
-        if observations is not None:
-            count = self._slots[observation_name(*observations)]
+        counted = observations(spec)
+        if counted is not None:
+            count = self._slots[observation_name(*counted)]
             otherwise = registers.constant(null.otherwise)
             value = registers.emit(o.S_GUARD_COUNT, registers.temporary(), value, count, null.min_n, otherwise)
         least = _least_age_ms(spec)
@@ -372,79 +289,8 @@ class PlanBuilder:
     def built(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """`(prog, reg)` as `opcodes` describes them."""
         formulas = self._registers.section()
-        streams = self._streams.values()
-        delays = {stream.delay_ms for stream in streams if stream.delay_ms}
-        windows = sorted(delays | {window for stream in streams for window in stream.cells})
-        header = [0] * o.HEADER_WORDS
-        body: list[int] = []
-
-        def section(start: int, count: int, words: Iterable[int], entries: int) -> None:
-            header[start], header[count] = o.HEADER_WORDS + len(body), entries
-            body.extend(words)
-
-        segments = self._segments
-        section(o.P_WINDOWS, o.P_WINDOWS_N, windows, len(windows))
-        section(o.P_KEYS, o.P_KEYS_N, segments.keys, len(segments.keys))
-        section(o.P_SCALARS, o.P_SCALARS_N, self._instruction_words(self._scalars), len(self._scalars))
-        section(o.P_COLUMNS, o.P_COLUMNS_N, self._column_words(), len(segments.columns))
-        section(o.P_MASKS, o.P_MASKS_N, self._mask_words(), len(segments.masks))
-        section(o.P_STREAMS, o.P_STREAMS_N, self._stream_words(windows), len(self._streams))
-        section(o.P_FORMULAS, o.P_FORMULAS_N, self._instruction_words(formulas), len(formulas))
-        header[o.P_INPUTS], header[o.P_OUTPUTS] = self._first_slot, len(self.names)
-        header[o.P_FLOAT_NEEDS], header[o.P_INT_NEEDS] = segments.float_needs, segments.int_needs
-        header[o.P_VALUES_ROW] = segments.columns_count
-        return np.array(header + body, np.int64), self._registers.finished()
-
-    def _instruction_words(self, instructions: Iterable[tuple[int, ...]]) -> Iterable[int]:
-        resolved = self._registers.resolved
-        for op, dst, a, b, c, d in instructions:
-            if op in (o.S_ROW_EQ, o.S_COVERAGE, o.S_TRUNCATED, o.S_SERIES, o.S_GRANT_AGE, o.S_AT_LEAST):
-                yield from (op, dst, a, b, c, d)
-            elif op == o.S_GUARD_NAMED:
-                yield from (op, dst, a, resolved(b), 0, 0)
-            elif op in (o.S_GUARD_AGE, o.S_IN_CALENDAR):
-                yield from (op, dst, resolved(a), b, 0, 0)
-            elif op == o.S_GUARD_COUNT:
-                yield from (op, dst, resolved(a), resolved(b), c, resolved(d))
-            else:
-                yield from (op, dst, resolved(a), resolved(b), resolved(c), 0)
-
-    def _column_words(self) -> Iterable[int]:
-        for op, column, left, right in self._segments.columns:
-            yield from (op, column, self._column_operand(left), self._column_operand(right))
-
-    def _column_operand(self, word: int) -> int:
-        return word if word >= 0 else ~self._registers.resolved(word - REGISTER_BASE)
-
-    def _mask_words(self) -> Iterable[int]:
-        for op, mask, source, kind, operand in self._segments.masks:
-            number = o.M_F_LT <= op <= o.M_F_KNOWN and kind == o.FROM_REGISTER
-            if op == o.M_IF or number:
-                operand = self._registers.resolved(operand)
-            yield from (op, mask, source, kind, operand)
-
-    def _stream_words(self, windows: list[int]) -> Iterable[int]:
-        for stream in self._streams.values():
-            groups = [*stream.groups, *[0] * o.GROUPS_MAX][: o.GROUPS_MAX]
-            yield from (
-                stream.mask, int(stream.with_request), stream.value_kind, stream.column, _flags(stream),
-                len(stream.groups), *groups, windows.index(stream.delay_ms) if stream.delay_ms else -1,
-                *_reaches(stream, windows), len(stream.cells),
-            )  # fmt: skip
-            for window in sorted(stream.cells):
-                outputs = stream.cells[window]
-                yield from (windows.index(window), len(outputs))
-                for output in outputs:
-                    yield from self._output_words(output)
-
-    def _output_words(self, output: _Output) -> tuple[int, ...]:
-        resolved = self._registers.resolved
-        p1 = resolved(output.p1) if output.p1_is_register else output.p1
-        p2 = resolved(output.p2) if output.p2_is_register else output.p2
-        return (
-            output.op, output.slot, output.min_n, resolved(output.default), output.min_age_ms, int(output.scaled),
-            p1, p2,
-        )  # fmt: skip
+        program = Program(self._registers, self._segments, tuple(self._streams.values()))
+        return program.words(self._scalars, formulas, self._first_slot, len(self.names)), self._registers.finished()
 
 
 def _least_age_ms(spec: FeatureSpec) -> int:
@@ -452,33 +298,6 @@ def _least_age_ms(spec: FeatureSpec) -> int:
     row = spec.row
     delay_ms = row.delay_ms if row.section == "features" else 0
     return spec.null.min_age_ms(spec.variant.window_ms + delay_ms, spec.variant.months)
-
-
-def _flags(stream: _Stream) -> int:
-    """What the stream must prepare for its outputs."""
-    ops = {output.op for outputs in stream.cells.values() for output in outputs}
-    listed = stream.value_kind == o.VALUE_COLUMN or not ops <= set(o.TALLIES)
-    adds = bool(ops & {o.O_SUM, o.O_BUCKET_SUM})
-    return stream.flags | (o.FLAG_MEMBERS if listed else 0) | (o.FLAG_SUMS if adds else 0)
-
-
-def _reaches(stream: _Stream, windows: list[int]) -> Iterable[int]:
-    """How far back the stream lists members, sorts them, and groups them by each key (see `opcodes`)."""
-    widest = max(stream.cells)
-    ranked = 0
-    grows = [0] * o.GROUPS_MAX
-    for k, window in enumerate(sorted(stream.cells)):
-        for output in stream.cells[window]:
-            flags = _FLAGS.get(output.op, 0)
-            if output.op in o.LOOK_BACK:
-                widest = -1
-            if flags & o.FLAG_SORTED:
-                ranked = window
-            if flags & o.FLAG_GROUPED:
-                grows[output.p1] = k + 1
-    yield windows.index(widest) if widest >= 0 else -1
-    yield windows.index(ranked) if ranked else 0
-    yield from grows
 
 
 def _opcode(aggregation: Aggregation, per_bucket: bool) -> int:

@@ -41,6 +41,7 @@ from decision_service.core.expressions.tree import (
 )
 from decision_service.core.features.event_names import FLAGS, MEASURES, TEXTS
 from decision_service.core.features.grains import CUSTOMER, RESTRICTIONS
+from decision_service.core.features.kernel_columns import CITY_CELL_E6
 from decision_service.core.features.registers import code_of
 from decision_service.core.inputs import RequestWords
 from decision_service.core.ledger import resolve
@@ -48,7 +49,6 @@ from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.zone import Zone
 
 NAN: Final = math.nan
-CITY_CELL_E6: Final = 500_000  # half a degree, as the kernel cuts the map
 REQUEST_SEQ: Final = -1  # of the request itself, which stands in no log
 Truth = bool | None
 _RECORD: Final = struct.Struct("<qqqdBBBBIiiIIq")

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from decision_service.core.event import Words, words_of
 from decision_service.core.features.catalogue import Catalogue
+from decision_service.core.features.closure import Closure
 from decision_service.core.features.grains import CUSTOMER, ENTITY_WORDS, log_read_by
-from decision_service.core.features.layout import Closure
 from decision_service.core.features.plan import FeaturePlan, compile_plan
 from decision_service.core.inputs import RequestWords
 from decision_service.core.links import LINK_GRAINS, Links
