@@ -12,10 +12,11 @@ import test_expressions_oracle as oracle
 from hypothesis import given
 from hypothesis import strategies as st
 
+from decision_service.core.expressions.columns import Columns, Texts, chunks
 from decision_service.core.expressions.parse import parse_expression
 from decision_service.core.expressions.scalar import compile_condition, compile_value
 from decision_service.core.expressions.tree import Tree
-from decision_service.core.expressions.vector import Columns, Texts, VectorCompiler, chunks, quietly
+from decision_service.core.expressions.vector import VectorCompiler, quietly
 from decision_service.core.source import Findings, Place
 from decision_service.core.vocabulary import Kind, Layout
 

@@ -9,7 +9,7 @@ import pytest
 from rule_cases import JULY_2026_MS, LAYOUT, VOCABULARY, compiled
 from test_rules_starter import starter  # noqa: F401  (a fixture)
 
-from decision_service.core.expressions.vector import CHUNK, Columns, Texts
+from decision_service.core.expressions.columns import CHUNK, Columns, Texts
 from decision_service.core.rules.codegen import FIRED, UNKNOWN_HELD, WENT_WRONG
 from decision_service.core.rules.columns import VectorRuleSet
 from decision_service.core.rules.compile import RuleSet

@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+EXP_MAX: Final = 709.782712893384  # the largest double whose exp is finite lies just below
+
 Takes = Literal["numbers", "alike", "value", "conditions"]
 Gives = Literal["number", "alike", "condition"]
 

@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from decision_service.core.expressions.functions import EXP_MAX
 from decision_service.core.expressions.python_code import (
     LINE,
     all_of,
@@ -118,7 +119,7 @@ def _log(x: float) -> float:
 
 
 def _exp(x: float) -> float:
-    return math.exp(x) if x < 709.782712893384 else _NAN  # the largest double whose exp is finite lies just below
+    return math.exp(x) if x < EXP_MAX else _NAN
 
 
 def _coalesce(*values: float) -> float:

@@ -1,14 +1,7 @@
 """The vector back end: the values of many decisions in, one array out, for backtests and portfolio runs.
 
 It compiles the same typed trees as `scalar.py` and gives the same bits (`tests/expressions` runs one table against
-both): arithmetic is IEEE either way, `min` and `max` keep the first of equals, and `exp` and `log` call the C library
-for each element, because NumPy's own differ from it in the last bit, and a backtest that disagrees with production
-about a threshold is worth nothing.
-
-    numbers   float64[n] a name, NaN is null
-    strings   `Texts` a name: int32 codes into a tuple of distinct texts, -1 is null
-    value     float64[n], or `Texts`
-    condition two bool[n]: definitely true, definitely false; neither is unknown
+both): a backtest that disagrees with production about a threshold is worth nothing.
 
 A function works on `Columns`, which hold a few thousand decisions at a time so that intermediates stay in the cache;
 `chunks` cuts larger tables. Nothing here keeps state between calls.
@@ -16,15 +9,13 @@ A function works on `Columns`, which hold a few thousand decisions at a time so 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
 from functools import reduce
 from typing import Any, Final, cast
 
 import numpy as np
-import numpy.typing as npt
 
+from decision_service.core.expressions.columns import Columns, Floats, Mask, Texts, blank, chosen, joined
 from decision_service.core.expressions.tree import (
     And,
     Arithmetic,
@@ -42,73 +33,10 @@ from decision_service.core.expressions.tree import (
     String,
     Tree,
 )
+from decision_service.core.expressions.vector_functions import VECTOR_FUNCTIONS, finite
 from decision_service.core.vocabulary import Kind, Layout
 
-Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
-Codes = npt.NDArray[np.int32]
-
-CHUNK: Final = 8_192
-EXP_MAX: Final = 709.782712893384  # the largest double whose exp is finite lies just below
-NULL_CODE: Final = -1
 FEW: Final = 32  # up to so many values comparing with each beats sorting
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """A column of texts: `codes[i]` indexes `values`, -1 is null. `values` are distinct."""
-
-    codes: Codes
-    values: tuple[str, ...]
-
-    @classmethod
-    def of(cls, texts: Sequence[str | None]) -> Texts:
-        """A column from plain texts."""
-        codes: dict[str, int] = {}
-        found = [NULL_CODE if text is None else codes.setdefault(text, len(codes)) for text in texts]
-        return cls(np.array(found, np.int32), tuple(codes))
-
-    def plain(self) -> list[str | None]:
-        """The texts themselves."""
-        return [None if code < 0 else self.values[code] for code in self.codes.tolist()]
-
-    def among(self, wanted: frozenset[str] | set[str]) -> Mask:
-        """Which are known and one of `wanted`."""
-        table = np.zeros(len(self.values) + 1, np.bool_)  # its last entry is what code -1 finds
-        table[:-1] = [value in wanted for value in self.values]
-        return table[self.codes]
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Many decisions: `numbers[i]` and `strings[j]` are the columns a `Layout` numbers; `lists` as for one decision.
-
-    `named` holds columns outside the layout: what every dated constant was at each decision's instant.
-    """
-
-    count: int
-    numbers: Sequence[Floats]
-    strings: Sequence[Texts]
-    lists: Mapping[str, frozenset[str]]
-    named: Mapping[str, Floats] = field(default_factory=dict)
-
-    def part(self, start: int, stop: int) -> Columns:
-        """Some consecutive decisions, without a copy."""
-        return Columns(
-            stop - start,
-            [column[start:stop] for column in self.numbers],
-            [Texts(column.codes[start:stop], column.values) for column in self.strings],
-            self.lists,
-            {name: column[start:stop] for name, column in self.named.items()},
-        )
-
-
-def chunks(columns: Columns, size: int = CHUNK) -> Iterator[Columns]:
-    """All decisions, a cache-sized part at a time."""
-    for start in range(0, columns.count, size):
-        yield columns.part(start, min(start + size, columns.count))
-
-
 NumberFunction = Callable[[Columns], Floats]
 TextFunction = Callable[[Columns], Texts]
 MaskFunction = Callable[[Columns], Mask]
@@ -118,92 +46,6 @@ _COMPARE: Final[dict[CompareOp, Callable[[Any, Any], Any]]] = {
     "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal,
 }  # fmt: skip
 _COMPLEMENT: Final[dict[CompareOp, CompareOp]] = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}
-
-
-# --- the functions of the language on columns; NaN in, NaN out --------------------------------------------------------
-
-
-def _finite(x: Floats) -> Floats:
-    return np.where(np.isfinite(x), x, np.nan)
-
-
-def _least(*columns: Floats) -> Floats:
-    best = reduce(lambda a, b: np.where(b < a, b, a), columns)
-    return _null_with(best, columns)
-
-
-def _greatest(*columns: Floats) -> Floats:
-    best = reduce(lambda a, b: np.where(b > a, b, a), columns)
-    return _null_with(best, columns)
-
-
-def _null_with(x: Floats, columns: Sequence[Floats]) -> Floats:
-    """`x`, null wherever one of the columns is."""
-    unknown = reduce(np.logical_or, (column != column for column in columns))
-    return np.where(unknown, np.nan, x)
-
-
-def _sum(*columns: Floats) -> Floats:
-    return _finite(reduce(np.add, columns, np.zeros(len(columns[0]))))
-
-
-def _mean(*columns: Floats) -> Floats:
-    return _sum(*columns) / len(columns)
-
-
-def _clip(x: Floats, low: Floats, high: Floats) -> Floats:
-    at_least = np.where(low > x, low, x)
-    return _null_with(np.where(high < at_least, high, at_least), (x, low, high))
-
-
-def _each(function: Callable[[float], float], good: Mask, x: Floats) -> Floats:
-    """The C library's function where the argument is good, null elsewhere."""
-    result = np.full(len(x), np.nan)
-    result[good] = [function(value) for value in x[good].tolist()]
-    return result
-
-
-def _sqrt(x: Floats) -> Floats:
-    return np.sqrt(np.where(x >= 0, x, np.nan))
-
-
-def _log(x: Floats) -> Floats:
-    return _each(math.log, x > 0, x)
-
-
-def _exp(x: Floats) -> Floats:
-    return _each(math.exp, x < EXP_MAX, x)
-
-
-def _coalesce(*columns: Floats) -> Floats:
-    return reduce(lambda a, b: np.where(a == a, a, b), columns)
-
-
-def _whole(function: Callable[[Floats], Floats]) -> Callable[[Floats], Floats]:
-    """Whole numbers as Python has them: without a negative zero."""
-    return lambda x: function(x) + 0.0
-
-
-_FUNCTIONS: Final[dict[str, Callable[..., Floats]]] = {
-    "min": _least, "max": _greatest, "sum": _sum, "mean": _mean, "clip": _clip, "abs": np.abs, "round": _whole(np.rint),
-    "floor": _whole(np.floor), "ceil": _whole(np.ceil), "sqrt": _sqrt, "log": _log, "exp": _exp, "coalesce": _coalesce,
-}  # fmt: skip
-
-
-def _joined(first: Texts, second: Texts) -> tuple[Codes, Codes, tuple[str, ...]]:
-    """The codes of two columns in one common tuple of texts."""
-    place = {value: code for code, value in enumerate(first.values)}
-    moved = np.array([place.setdefault(value, len(place)) for value in second.values] + [NULL_CODE], np.int32)
-    return first.codes, moved[second.codes], tuple(place)
-
-
-def _chosen(pick: Mask, then: Texts, otherwise: Texts) -> Texts:
-    codes, others, values = _joined(then, otherwise)
-    return Texts(np.where(pick, codes, others), values)
-
-
-def _blank(texts: Texts, keep: Mask) -> Texts:
-    return Texts(np.where(keep, texts.codes, np.int32(NULL_CODE)), texts.values)
 
 
 class VectorCompiler:
@@ -219,7 +61,7 @@ class VectorCompiler:
         """A number: finite or NaN."""
         raw = self._raw(tree)
         if isinstance(tree, (Arithmetic, Negative)):
-            return lambda columns: _finite(raw(columns))
+            return lambda columns: finite(raw(columns))
         return raw
 
     def _raw(self, tree: Tree) -> NumberFunction:
@@ -238,7 +80,7 @@ class VectorCompiler:
                 return self._choice(tree)
             case Call(function=function, arguments=arguments):
                 values = [self.value_of(argument) for argument in arguments]
-                apply = _FUNCTIONS[function]
+                apply = VECTOR_FUNCTIONS[function]
                 return lambda columns: apply(*(value(columns) for value in values))
         raise TypeError(f"a {type(tree).__name__} has no number")
 
@@ -292,14 +134,14 @@ class VectorCompiler:
 
         def choose(columns: Columns) -> Texts:
             true, false = condition(columns)
-            return _blank(_chosen(true, then(columns), otherwise(columns)), true | false)
+            return blank(chosen(true, then(columns), otherwise(columns)), true | false)
 
         return choose
 
     @staticmethod
     def _text_coalesce(texts: Sequence[TextFunction]) -> TextFunction:
         def first_known(columns: Columns) -> Texts:
-            return reduce(lambda a, b: _chosen(a.codes >= 0, a, b), (text(columns) for text in texts))
+            return reduce(lambda a, b: chosen(a.codes >= 0, a, b), (text(columns) for text in texts))
 
         return first_known
 
@@ -369,7 +211,7 @@ class VectorCompiler:
         left, right = self.text_of(tree.left), self.text_of(tree.right)
 
         def compare(columns: Columns) -> Mask:
-            codes, others, _ = _joined(left(columns), right(columns))
+            codes, others, _ = joined(left(columns), right(columns))
             known = (codes >= 0) & (others >= 0)
             return cast(Mask, known & (codes == others if true else codes != others))
 

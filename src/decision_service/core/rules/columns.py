@@ -19,14 +19,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from decision_service.core.expressions.vector import (
-    Columns,
-    ConditionFunction,
-    Floats,
-    Texts,
-    VectorCompiler,
-    chunks,
-)
+from decision_service.core.expressions.columns import Columns, Floats, Texts, chunks
+from decision_service.core.expressions.vector import ConditionFunction, VectorCompiler
 from decision_service.core.rules.codegen import FIRED, SILENT, UNKNOWN_FIRED, UNKNOWN_HELD, UNKNOWN_SKIPPED
 from decision_service.core.rules.spec import Axis, DatedConstant, RuleSetSpec
 from decision_service.core.vocabulary import Kind, Layout
