@@ -22,7 +22,6 @@ from typing import Any, Final
 import orjson
 from watchfiles import awatch
 
-from decision_service.beside import beside_the_loop
 from decision_service.core.errors import (
     DecisionServiceError,
     Draining,
@@ -35,6 +34,7 @@ from decision_service.core.policy import Policy, compile_policy
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Diagnostic, Document, Findings, Place
 from decision_service.core.zone import zone_named
+from decision_service.interpreter import beside_the_loop
 from decision_service.policy_files import read_directory, read_text
 from decision_service.scorecard_files import load_scorecards
 from decision_service.store import Store, WorkerStatus

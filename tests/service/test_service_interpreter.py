@@ -8,7 +8,7 @@ from threading import Barrier, Thread
 
 import pytest
 
-from decision_service.beside import SWITCH_S, beside_the_loop
+from decision_service.interpreter import SWITCH_S, beside_the_loop
 
 
 def test_settings_change_inside_and_come_back_after() -> None:
