@@ -49,7 +49,7 @@ reference: $(DEV)  ## write docs/features.md and the JSON Schemas again
 
 lock:  ## resolve the lock files anew from pyproject.toml (needs uv)
 	$(UV_COMPILE) --all-extras pyproject.toml requirements-build.in -o requirements-dev.lock
-	$(UV_COMPILE) -c requirements-dev.lock pyproject.toml -o requirements.lock
+	$(UV_COMPILE) -c requirements-dev.lock --extra offline pyproject.toml -o requirements.lock
 	$(UV_COMPILE) -c requirements-dev.lock requirements-build.in -o requirements-build.lock
 
 clean:  ## remove .venv and every cache
