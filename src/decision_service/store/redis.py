@@ -22,10 +22,10 @@ from typing import Any, Final, Literal
 import orjson
 
 from decision_service.core.errors import OutcomeUnknown, StoreUnavailable, StoreUnsafe
-from decision_service.core.event import EMPTY_LOG, TRIMMED_NOTHING
+from decision_service.core.event import EMPTY_LOG
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import PARTITIONS
-from decision_service.core.links import LINK_GRAINS, entity_header
+from decision_service.core.links import EMPTY_ENTITY_LOGS, LINK_GRAINS, entity_header
 from decision_service.store import (
     WORKER_SILENT_MS,
     Commit,
@@ -143,8 +143,11 @@ class RedisStore:
         names = [keys.entity_key(name, self._partitions) for name in records]
         arguments = [b"%d" % records_max, b"%d" % kept_ms]
         for name, some in records.items():
-            through_ms = left_out_ms.get(name, TRIMMED_NOTHING)
-            arguments += (entity_header(LINK_GRAINS[name[0]], 0, through_ms), some)
+            grain = name[0]
+            marked = name in left_out_ms
+            arguments += (
+                entity_header(LINK_GRAINS[grain], 0, left_out_ms[name]) if marked else EMPTY_ENTITY_LOGS[grain], some
+            )  # fmt: skip
         told = await self._run(scripts.LINK, names, tuple(arguments), timeout_s)
         return LinkCounts(*(sum(told[i :: len(LinkCounts._fields)]) for i in range(len(LinkCounts._fields))))
 
