@@ -40,7 +40,7 @@ from decision_service.core.facility import Facility
 from decision_service.core.limits import DAY_MS
 from decision_service.core.links import LINK_GRAINS, LINKS_PER_ENTITY_MAX, link_record, log_name
 from decision_service.core.policy import Policy
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.linker import Linker
 from decision_service.service import DecisionService
 from decision_service.settings import Settings
@@ -56,7 +56,7 @@ BUDGET_MS = 5_000
 WAYS = {"none": (False, False, 0), "written": (True, False, 0), "read": (True, True, 0), "read full": (True, True, 1)}
 
 
-def request(way: str, number: int, now_ms: int) -> DrawdownRequest:
+def request(way: str, number: int, now_ms: int) -> DecisionRequest:
     """The n-th request of a way."""
     names, _, full = WAYS[way]
     customer = f"{way}-{number % CUSTOMERS}"
@@ -66,7 +66,7 @@ def request(way: str, number: int, now_ms: int) -> DrawdownRequest:
         "ip": f"10.{number % 199}.{number % 97}.7",
     }  # fmt: skip
     body = orjson.dumps({"customer_id": customer, **named})
-    return DrawdownRequest(
+    return DecisionRequest(
         f"r-{number}", customer, line.facility_id, 10_00, "CNY", None, "app",
         named["device_id"] if names else None, named["counterparty_id"] if names else None, "consumption", None, 12,
         line, number.to_bytes(16, "big"), body, ip=named["ip"] if names else None,

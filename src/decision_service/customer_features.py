@@ -20,7 +20,7 @@ from decision_service.core.features.grains import log_read_by
 from decision_service.core.features.nulls import NullRule
 from decision_service.core.links import LINK_GRAINS, names_wanted
 from decision_service.core.policy import Policy
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.core.source import nearest_name
 from decision_service.core.state import CustomerState
 from decision_service.dictionary.entry import Dictionary
@@ -89,7 +89,7 @@ def refuse_unknown(policy: Policy, name: str) -> None:
 
 async def asked(
     store: Store, policy: Policy, question: FeatureQuestion, names: Iterable[str], t_ms: int
-) -> tuple[CustomerState, Facility, DrawdownRequest]:
+) -> tuple[CustomerState, Facility, DecisionRequest]:
     """What a question is about: the customer beside the entity logs it needs, the facility, and the imagined request.
 
     NotFound for a customer without events and facilities, InvalidInput for another customer's facility.

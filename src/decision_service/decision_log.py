@@ -21,7 +21,7 @@ from typing import Any, Final
 import orjson
 
 from decision_service.core.decision import Decision, Trace
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 
 MAGIC: Final = b"DSF1"
 _HEADER = struct.Struct("<4s6I")
@@ -40,7 +40,7 @@ class Frame:
 
 
 def encode(
-    decision: Decision, trace: Trace, request: DrawdownRequest, answer: bytes, stages_us: Mapping[str, float]
+    decision: Decision, trace: Trace, request: DecisionRequest, answer: bytes, stages_us: Mapping[str, float]
 ) -> bytes:
     """The frame of one decision."""
     rest = orjson.dumps(

@@ -17,7 +17,7 @@ from decision_service.core.facility import Facility
 from decision_service.core.limits import ID_CHARS_MAX
 from decision_service.core.links import address_of
 from decision_service.core.money import to_minor
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.core.source import nearest_name
 from decision_service.core.state import CustomerState
 from decision_service.store.keys import partition_of_decision
@@ -63,9 +63,9 @@ def read_question(customer_id: str, at_ms: int | None, texts: Mapping[str, str])
     return FeatureQuestion(customer_id, at_ms, Decimal(amount), **named)
 
 
-def imagined_request(question: FeatureQuestion, facility: Facility, t_ms: int) -> DrawdownRequest:
+def imagined_request(question: FeatureQuestion, facility: Facility, t_ms: int) -> DecisionRequest:
     """The request the question is about. InvalidInput for an amount the currency does not have."""
-    return DrawdownRequest(
+    return DecisionRequest(
         request_id="", customer_id=question.customer_id, facility_id=facility.facility_id,
         amount_minor=to_minor(question.amount, facility.currency, "amount", zero_allowed=True),
         currency=facility.currency, occurred_at_ms=t_ms, channel=question.channel, device_id=question.device_id,

@@ -54,7 +54,7 @@ from decision_service.core.event import (
 from decision_service.core.limits import COMMIT_ATTEMPTS_MAX
 from decision_service.core.links import Links, customer_key, log_names, names_wanted, pack_links
 from decision_service.core.money import SCALES
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.core.state import CustomerState
 from decision_service.decision_log import answer_in, decode, encode, fingerprint_of
 from decision_service.linker import Linker
@@ -88,7 +88,7 @@ class DecisionService:
         self._links_budget_s = links_budget_ms / 1000
         self._turns = Turns()
 
-    async def decide(self, request: DrawdownRequest, budget_ms: int, arrived: float) -> Answer:
+    async def decide(self, request: DecisionRequest, budget_ms: int, arrived: float) -> Answer:
         """The one decision on a request. `arrived` is the `perf_counter` instant the call came in.
 
         InvalidInput, RequestIdReused, DeadlineExceeded, StoreError, Draining.
@@ -113,7 +113,7 @@ class DecisionService:
             raise
 
     async def _decide_in_turn(
-        self, request: DrawdownRequest, decision_id: str, arrived: float, deadline: float
+        self, request: DecisionRequest, decision_id: str, arrived: float, deadline: float
     ) -> Answer:
         """Read, decide, commit; again while the customer changes in between."""
         clock = asyncio.get_running_loop().time
@@ -141,7 +141,7 @@ class DecisionService:
         raise DeadlineExceeded("this customer is being changed by too many callers at once")
 
     async def _read(
-        self, request: DrawdownRequest, decision_id: str, left_s: float, links: Links | None
+        self, request: DecisionRequest, decision_id: str, left_s: float, links: Links | None
     ) -> CustomerState:
         """The customer, and at the same time the logs of those entities that the policy looks at, unless they are read
         already. What of them is late or failed is None: not there `links_budget_ms` after it was asked for and a moment
@@ -167,7 +167,7 @@ class DecisionService:
             self._meters.count_link_missed(grain)
         return state.with_links(links)
 
-    async def preview(self, request: DrawdownRequest, arrived: float) -> bytes:
+    async def preview(self, request: DecisionRequest, arrived: float) -> bytes:
         """The answer the real call would give now, with its trace; records nothing. No money waits for it, so the
         request's deadline does not bound it."""
         decision_id = decision_id_of(request.customer_id, request.request_id, self._partitions)
@@ -188,7 +188,7 @@ class DecisionService:
             raise NotFound(f"no decision {decision_id!r}")
         return await self._explained(frame)
 
-    def _with_past_snapshot(self, request: DrawdownRequest) -> DrawdownRequest:
+    def _with_past_snapshot(self, request: DecisionRequest) -> DecisionRequest:
         """A snapshot is of now at the latest: one dated ahead would hide what is booked until then."""
         sent, now_ms = request.facility, self.now_ms()
         if sent is None or sent.as_of_ms <= now_ms:
@@ -196,7 +196,7 @@ class DecisionService:
         return replace(request, facility=replace(sent, as_of_ms=now_ms))
 
     def _evaluate(
-        self, request: DrawdownRequest, state: CustomerState, decision_id: str, arrived: float
+        self, request: DecisionRequest, state: CustomerState, decision_id: str, arrived: float
     ) -> tuple[Decision, bytes, tuple[float, ...]]:
         """The pure decision, the frame that records it, and the seconds of features, score, rules, serialise."""
         policy = self._active.current
@@ -216,7 +216,7 @@ class DecisionService:
         frame = encode(decision, decision.trace, request, answer, stages_us)
         return decision, frame, (features - began, score - features, rules - score, perf_counter() - rules)
 
-    def _commit(self, request: DrawdownRequest, state: CustomerState, decision: Decision, frame: bytes) -> Commit:
+    def _commit(self, request: DecisionRequest, state: CustomerState, decision: Decision, frame: bytes) -> Commit:
         """The one atomic change that a decision is: log record, facility snapshot, frame, outbox entry, links."""
         t_ms = decision.decided_at_ms if request.occurred_at_ms is None else request.occurred_at_ms
         records = record = drawdown_record(request, decision, t_ms)
@@ -236,7 +236,7 @@ class DecisionService:
             else (b"", b""),
         )  # fmt: skip
 
-    def _replay(self, frame: bytes, request: DrawdownRequest, decision_id: str) -> Answer:
+    def _replay(self, frame: bytes, request: DecisionRequest, decision_id: str) -> Answer:
         """The stored answer, byte for byte. RequestIdReused if the content is another."""
         self._refuse_other_content(frame, request)
         answer = answer_in(frame)
@@ -244,17 +244,17 @@ class DecisionService:
         return Answer(answer, True, decision_id, head["decision"], head["rung"])
 
     @staticmethod
-    def _refuse_other_content(frame: bytes, request: DrawdownRequest) -> None:
+    def _refuse_other_content(frame: bytes, request: DecisionRequest) -> None:
         if fingerprint_of(frame) != request.fingerprint:
             raise RequestIdReused(f"request_id {request.request_id!r} was already used with other content")
 
     @staticmethod
-    def _refuse_spent(request: DrawdownRequest, state: CustomerState, decision_id: str) -> None:
+    def _refuse_spent(request: DecisionRequest, state: CustomerState, decision_id: str) -> None:
         """A request whose drawdown is in the log though its decision is gone is old, and is not decided twice."""
         if holds_key(state.log, drawdown_key(decision_id)):
             raise Conflict(f"request_id {request.request_id!r} was decided long ago; its answer is no longer kept")
 
-    async def _own_facility(self, request: DrawdownRequest, state: CustomerState, left_s: float) -> None:
+    async def _own_facility(self, request: DecisionRequest, state: CustomerState, left_s: float) -> None:
         """A facility first seen in a request is claimed for its customer before anything is lent on it."""
         if request.facility is None or request.facility_id in state.facilities:
             return
@@ -264,7 +264,7 @@ class DecisionService:
             raise InvalidInput("facility_id", "belongs to another customer")
 
     async def _ask_again(
-        self, request: DrawdownRequest, decision_id: str, left_s: float, lost: OutcomeUnknown
+        self, request: DecisionRequest, decision_id: str, left_s: float, lost: OutcomeUnknown
     ) -> Answer:
         """After a lost reply: the stored answer if the commit happened; else the outcome stays unknown."""
         self._meters.count_store_error(lost.code)
@@ -289,7 +289,7 @@ def time_left(left_s: float) -> float:
     return left_s
 
 
-def drawdown_record(request: DrawdownRequest, decision: Decision, t_ms: int) -> bytes:
+def drawdown_record(request: DecisionRequest, decision: Decision, t_ms: int) -> bytes:
     """The log record of a decided drawdown: approved with what was approved, or held with what was asked for."""
     approved = decision.approved_minor > 0
     return Event(

@@ -17,7 +17,7 @@ from decision_service.core.event import APPROVED, DRAWDOWN, Event, Geo, facility
 from decision_service.core.facility import Facility
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.policy import Policy
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.core.state import CustomerState
 
 NOW_MS: Final = 1_700_000_000_000  # any instant does: the answers are thrown away
@@ -26,7 +26,7 @@ LINE: Final = Facility(
     as_of_ms=NOW_MS - DAY_MS, apr_bps=1_800, status="active", granted_at_ms=NOW_MS - DAY_MS,
 )  # fmt: skip
 PLACE: Final = Geo(31_000_000, 121_000_000, 3)
-REQUEST: Final = DrawdownRequest(
+REQUEST: Final = DecisionRequest(
     request_id="warm", customer_id="c", facility_id="f", amount_minor=10_000, currency="CNY", occurred_at_ms=NOW_MS,
     channel="app", device_id="d", counterparty_id="m", purpose="consumption", geo=PLACE, term_months=12,
     facility=LINE, fingerprint=bytes(16), body=b"{}",

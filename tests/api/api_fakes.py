@@ -19,7 +19,7 @@ from decision_service.api.handlers import Desk
 from decision_service.api.routes import LABELS
 from decision_service.core.errors import NotFound, RequestIdReused
 from decision_service.core.facility import Facility, Position
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.core.rules.attributes import AttributeSpec
 from decision_service.core.vocabulary import Kind, NameSpec
 from decision_service.customers import FacilityView
@@ -65,13 +65,13 @@ EVENT: dict[str, Any] = {
 class FakeDecisions:
     """Answers every drawdown, the same one twice with the first answer; `raises` or `waits_for` come first."""
 
-    asked: list[DrawdownRequest] = field(default_factory=list)
+    asked: list[DecisionRequest] = field(default_factory=list)
     budgets_ms: list[int] = field(default_factory=list)
     raises: BaseException | None = None
     waits_for: asyncio.Event | None = None
     now_ms: Callable[[], int] = lambda: NOW_MS
 
-    async def decide(self, request: DrawdownRequest, budget_ms: int, arrived: float) -> Answer:
+    async def decide(self, request: DecisionRequest, budget_ms: int, arrived: float) -> Answer:
         del arrived
         if self.waits_for is not None:
             await self.waits_for.wait()
@@ -84,7 +84,7 @@ class FakeDecisions:
         self.budgets_ms.append(budget_ms)
         return Answer(self._body(request), before is not None, "0" * 36, "approve", "full")
 
-    async def preview(self, request: DrawdownRequest, arrived: float) -> bytes:
+    async def preview(self, request: DecisionRequest, arrived: float) -> bytes:
         del arrived
         return orjson.dumps({"request_id": request.request_id, "trace": {}})
 
@@ -92,7 +92,7 @@ class FakeDecisions:
         raise NotFound(f"no decision {decision_id!r}")
 
     @staticmethod
-    def _body(request: DrawdownRequest) -> bytes:
+    def _body(request: DecisionRequest) -> bytes:
         return orjson.dumps({"request_id": request.request_id, "approved_amount": request.amount_minor / 100})
 
 

@@ -12,7 +12,7 @@ from decision_service.core.decision import Decision
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import DAY_MS
 from decision_service.core.policy import Policy, compile_policy
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.core.source import Findings
 from decision_service.core.state import CustomerState
 from decision_service.core.zone import zone_named
@@ -61,23 +61,23 @@ def state_of(**attributes: tuple[float | str, int]) -> CustomerState:
     return CustomerState(version=1, facilities={"f": facility()}, attributes=stored)
 
 
-def request_of(amount_minor: int = 100_000, **attributes: float | str) -> DrawdownRequest:
+def request_of(amount_minor: int = 100_000, **attributes: float | str) -> DecisionRequest:
     """A request of 1,000 yuan at T, with attributes of its own."""
-    return DrawdownRequest(
+    return DecisionRequest(
         request_id="r", customer_id="c", facility_id="f", amount_minor=amount_minor, currency="CNY", occurred_at_ms=T,
         channel=None, device_id=None, counterparty_id=None, purpose=None, geo=None, term_months=None, facility=None,
         fingerprint=b"", body=b"", attributes=attributes,
     )  # fmt: skip
 
 
-def value(policy: Policy, name: str, state: CustomerState, request: DrawdownRequest | None = None) -> float | None:
+def value(policy: Policy, name: str, state: CustomerState, request: DecisionRequest | None = None) -> float | None:
     """One number of the decision's vector."""
     decide(request or request_of(), state, policy, T, "d" * 32)
     number = float(policy.numbers[policy.layout.numbers[name]])
     return None if number != number else number
 
 
-def decision(policy: Policy, state: CustomerState, request: DrawdownRequest | None = None) -> Decision:
+def decision(policy: Policy, state: CustomerState, request: DecisionRequest | None = None) -> Decision:
     """The whole answer."""
     return decide(request or request_of(), state, policy, T, "d" * 32)
 

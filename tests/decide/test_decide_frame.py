@@ -10,11 +10,11 @@ import pytest
 
 from decision_service.core.decision import Decision, Score, Trace
 from decision_service.core.errors import DeadlineExceeded
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.decision_log import answer_in, decode, encode, fingerprint_of
 from decision_service.turns import Turns
 
-REQUEST = DrawdownRequest(
+REQUEST = DecisionRequest(
     "r-1", "c-1", "f-1", 100, "CNY", None, None, None, None, None, None, None, None, b"f" * 16, b'{"request_id":"r-1"}'
 )
 TRACE = Trace(b"\0" * 16, ("c-1", None), b"\1\0\2", ("m:C/0.5",), 41, 7)

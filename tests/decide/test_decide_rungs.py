@@ -15,7 +15,7 @@ from decision_service.core.facility import Facility
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.links import NO_LINKS, Links, customer_key, entity_header, link_record
 from decision_service.core.policy import Policy, compile_policy
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Findings
 from decision_service.core.state import CustomerState
@@ -24,7 +24,7 @@ from decision_service.policy_files import read_text
 
 T_MS = 1_795_000_000_000
 LINE = Facility("f-1", "c-1", "revolver", "CNY", 1_000_00, 0, T_MS - DAY_MS, 1_800, "active", T_MS - 90 * DAY_MS)
-ASKED = DrawdownRequest(
+ASKED = DecisionRequest(
     "r-1", "c-1", "f-1", 100_00, "CNY", T_MS, None, None, "payee-1", None, None, None, None, bytes(16), b"{}"
 )
 FEATURES = """
@@ -81,7 +81,7 @@ def payee_log(*customers: str) -> bytes:
     return entity_header("payee") + b"".join(records)
 
 
-def decided(policy: Policy, links: Links = NO_LINKS, request: DrawdownRequest = ASKED) -> Decision:
+def decided(policy: Policy, links: Links = NO_LINKS, request: DecisionRequest = ASKED) -> Decision:
     """The decision on a request of a customer without history."""
     state = CustomerState(1, EMPTY_LOG, {LINE.facility_id: LINE}, links=links)
     return decide(request, state, policy, T_MS, "0" * 36)

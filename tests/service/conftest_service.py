@@ -15,7 +15,7 @@ import pytest
 from decision_service.active_policy import ActivePolicy
 from decision_service.core.facility import Facility
 from decision_service.core.limits import DAY_MS, HOUR_MS
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.customers import Customers
 from decision_service.linker import Linker
 from decision_service.recording import Retention
@@ -73,9 +73,9 @@ class Clock:
         return self.ms
 
 
-def ask(request_id: str, amount: int = 100_00, **more: Any) -> DrawdownRequest:
+def ask(request_id: str, amount: int = 100_00, **more: Any) -> DecisionRequest:
     """A drawdown request on the line; its fingerprint digests everything but the body."""
-    asked = DrawdownRequest(
+    asked = DecisionRequest(
         request_id, "c-1", "f-1", amount, "CNY", None, None, None, None, None, None, None, None, b"", b"{}"
     )
     asked = replace(asked, **more)
@@ -149,6 +149,6 @@ def run(rules: Path, clock: Clock, tmp_path: Path) -> Run:
     return with_service
 
 
-async def decide(service: Started, request: DrawdownRequest, budget_ms: int = 2_000) -> Any:
+async def decide(service: Started, request: DecisionRequest, budget_ms: int = 2_000) -> Any:
     """One decision with a generous budget."""
     return await service.decisions.decide(request, budget_ms, time.perf_counter())

@@ -20,7 +20,7 @@ from decision_service.core.errors import StoreUnavailable, VersionMoved
 from decision_service.core.event import read_header, words_of
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.links import customer_key, log_name, log_names
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.store import Commit, Store
 from decision_service.store.link_reads import LinkReads
 from decision_service.store.memory import MemoryStore
@@ -53,7 +53,7 @@ def rules(tmp_path: Path) -> Path:
     return write_policy(tmp_path / "rules", RULES.replace("\n  - id: otherwise\n", MULE), LINKED)
 
 
-def ask_of(customer: int, request_id: str = "r-1", **more: Any) -> DrawdownRequest:
+def ask_of(customer: int, request_id: str = "r-1", **more: Any) -> DecisionRequest:
     """A drawdown of a customer that names a device, a payee and an address."""
     named = {"customer_id": f"c-{customer}", "facility_id": f"f-{customer}", **NAMED, **more}
     return ask(request_id, **named, body=orjson.dumps({k: v for k, v in named.items() if isinstance(v, str)}))
@@ -65,7 +65,7 @@ async def open_lines(service: Started, *customers: int) -> None:
         await service.customers.put_facility(line)
 
 
-async def told(service: Started, request: DrawdownRequest, budget_ms: int = 2_000) -> dict[str, Any]:
+async def told(service: Started, request: DecisionRequest, budget_ms: int = 2_000) -> dict[str, Any]:
     answer: dict[str, Any] = orjson.loads((await decide(service, request, budget_ms)).body)
     return answer
 

@@ -23,7 +23,7 @@ from decision_service.api.parse import (
 from decision_service.api.refusals import NotReady
 from decision_service.core.errors import InvalidInput, PolicyRejected, ScorecardRejected
 from decision_service.core.money import to_major
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.core.source import nearest_name
 from decision_service.feature_question import TEXTS as QUESTION_TEXTS
 from decision_service.feature_question import read_question
@@ -84,7 +84,7 @@ async def preview(desk: Desk, call: Call) -> Reply:
     return Reply(200, await desk.decisions.preview(request, call.arrived))
 
 
-async def _drawdown(desk: Desk, call: Call) -> tuple[DrawdownRequest, int, float]:
+async def _drawdown(desk: Desk, call: Call) -> tuple[DecisionRequest, int, float]:
     """The request, its budget in ms, and the seconds parsing took."""
     body = await read_body(call, desk.settings.decision_body_bytes_max)
     began = perf_counter()

@@ -45,7 +45,7 @@ from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import ATTRIBUTES_PER_CALL_MAX, EVENT_AGE_MAX_MS, EVENTS_PER_CALL_MAX
 from decision_service.core.links import log_names
 from decision_service.core.money import exponent_of, to_minor
-from decision_service.core.request import DrawdownRequest, PostedEvent
+from decision_service.core.request import DecisionRequest, PostedEvent
 from decision_service.store.keys import partition_of_decision
 
 MOVES_MONEY: Final = frozenset({"drawdown", "repayment", "purchase", "transfer_in", "transfer_out"})
@@ -72,7 +72,7 @@ class Clock:
             raise InvalidInput(field, f"must not lie more than {age_max_ms // 86_400_000} days back")
 
 
-def parse_decision(body: bytes, clock: Clock) -> tuple[DrawdownRequest, int | None]:
+def parse_decision(body: bytes, clock: Clock) -> tuple[DecisionRequest, int | None]:
     """The request in a body and its deadline_ms. Raises InvalidInput, MalformedBody."""
     asked = _validated(DecisionBody, read_object(body))
     amount_minor = to_minor(asked.amount, asked.currency, "amount")
@@ -83,7 +83,7 @@ def parse_decision(body: bytes, clock: Clock) -> tuple[DrawdownRequest, int | No
         facility = _facility(asked.facility, asked.facility_id, asked.customer_id, clock, "facility.")
         if facility.currency != asked.currency:
             raise InvalidInput("currency", "is not the currency of the facility")
-    request = DrawdownRequest(
+    request = DecisionRequest(
         asked.request_id, asked.customer_id, asked.facility_id, amount_minor, asked.currency,
         asked.occurred_at, asked.channel, asked.device_id, asked.counterparty_id, asked.purpose,
         _geo(asked.geo), asked.term_months, facility, _fingerprint(asked, amount_minor, facility), body,

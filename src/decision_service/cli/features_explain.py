@@ -21,7 +21,7 @@ from decision_service.cli.policy_options import add_policy_options, policy_of, s
 from decision_service.core.errors import InvalidInput, NotFound
 from decision_service.core.facility import Facility
 from decision_service.core.policy import Policy
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.core.state import CustomerState
 from decision_service.customer_features import asked, link_grains, refuse_unknown
 from decision_service.dictionary.explained import explain
@@ -98,7 +98,7 @@ def _explained(args: argparse.Namespace) -> dict[str, Any]:
         return _explained_from_file(args, policy, question, t_ms)
     store = store_of(settings)
 
-    async def read() -> tuple[CustomerState, Facility, DrawdownRequest]:
+    async def read() -> tuple[CustomerState, Facility, DecisionRequest]:
         try:
             return await asked(store, policy, question, [args.name], t_ms)
         finally:

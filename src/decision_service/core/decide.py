@@ -30,7 +30,7 @@ from decision_service.core.limits import DAY_MS, HOUR_MS, SECOND_MS
 from decision_service.core.merge import Outcome, merge
 from decision_service.core.money import SCALES
 from decision_service.core.policy import Numbers, Policy
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.core.rules.attributes import AttributeLayout, AttributeSlot
 from decision_service.core.state import CustomerState
 from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS
@@ -48,7 +48,7 @@ def _no_mark(_stage: int) -> None:
 
 
 def decide(
-    request: DrawdownRequest,
+    request: DecisionRequest,
     state: CustomerState,
     policy: Policy,
     now_ms: int,
@@ -106,7 +106,7 @@ def _history_lost(log: bytes, facility: Facility, t_ms: int, reservation_timeout
     return (HISTORY_LOST,)
 
 
-def current_facility(request: DrawdownRequest, state: CustomerState) -> Facility:
+def current_facility(request: DecisionRequest, state: CustomerState) -> Facility:
     """The newest snapshot of the facility asked for: the stored one or the request's. InvalidInput if neither fits."""
     stored, sent = state.facilities.get(request.facility_id), request.facility
     facility = sent if stored is None or (sent is not None and sent.as_of_ms >= stored.as_of_ms) else stored
@@ -135,7 +135,7 @@ class Surroundings(Protocol):
 
 
 def fill_inputs(
-    request: DrawdownRequest, state: CustomerState, policy: Surroundings, facility: Facility, position: Position,
+    request: DecisionRequest, state: CustomerState, policy: Surroundings, facility: Facility, position: Position,
     words: Words, t_ms: int, numbers: Numbers, row: RequestWords,
 ) -> tuple[str, ...]:  # fmt: skip
     """Fill the request row and the base and attribute slots of the numbers; the attributes a rule wants and lacks."""
@@ -166,7 +166,7 @@ def fill_inputs(
 
 
 def _fill_attributes(
-    request: DrawdownRequest, state: CustomerState, policy: Surroundings, t_ms: int, numbers: Numbers
+    request: DecisionRequest, state: CustomerState, policy: Surroundings, t_ms: int, numbers: Numbers
 ) -> tuple[str, ...]:
     """Fill the numbers of attributes and of their sources; the attributes a rule wants and lacks.
 
@@ -228,7 +228,7 @@ def _customer_totals(
     return limit, outstanding
 
 
-def _attribute(name: str, ttl_ms: int, request: DrawdownRequest, state: CustomerState, t_ms: int) -> float | str | None:
+def _attribute(name: str, ttl_ms: int, request: DecisionRequest, state: CustomerState, t_ms: int) -> float | str | None:
     """An attribute's value, the request's before the stored one; None if absent, stale or dated after `t_ms`."""
     if name in request.attributes:
         return request.attributes[name]
@@ -239,7 +239,7 @@ def _attribute(name: str, ttl_ms: int, request: DrawdownRequest, state: Customer
 
 
 def _strings(
-    request: DrawdownRequest, state: CustomerState, policy: Policy, facility: Facility, t_ms: int
+    request: DecisionRequest, state: CustomerState, policy: Policy, facility: Facility, t_ms: int
 ) -> list[str | None]:
     """The string vector: base strings, string attributes, and a place for every scorecard's grade."""
     strings: list[str | None] = [
@@ -279,7 +279,7 @@ def _raise_allowed(effects: list[Effect], words: Words, facility: Facility, poli
 
 
 def _record(
-    request: DrawdownRequest, policy: Policy, outcome: Outcome, scores: dict[str, Score], missing: tuple[str, ...],
+    request: DecisionRequest, policy: Policy, outcome: Outcome, scores: dict[str, Score], missing: tuple[str, ...],
     rung: Rung, trace: Trace, now_ms: int, decision_id: str,
 ) -> Decision:  # fmt: skip
     expiry_ms = policy.rule_set.guardrails.hold_expiry_ms(outcome.hold) if outcome.hold else None

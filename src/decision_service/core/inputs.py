@@ -16,7 +16,7 @@ from decision_service.core.event import CHANNELS, code_key, counterparty_key, de
 from decision_service.core.facility import Facility, Position
 from decision_service.core.links import customer_key, ip_key
 from decision_service.core.money import SCALES
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 
 ABSENT: Final = -(2**62)
 
@@ -55,7 +55,7 @@ def _signed(key: int) -> int:
 
 def fill_request_words(
     row: RequestWords,
-    request: DrawdownRequest,
+    request: DecisionRequest,
     facility: Facility,
     position: Position,
     t_ms: int,

@@ -50,6 +50,16 @@ RULES_MAX: Final = 10_000
 FEATURES_MAX: Final = 4_000
 CALENDAR_DAYS_MAX: Final = 4_000  # of one calendar: every holiday of a century
 MATRIX_CELLS_MAX: Final = 10_000
+CONSTANTS_MAX: Final = 2_000  # of one file
+TABLE_INPUTS_MAX: Final = 8
+TABLE_ROWS_MAX: Final = 1_000
+TABLE_REGIONS_MAX: Final = 100_000  # regions looked at to find gaps and overlaps of one table
+TREE_DEPTH_MAX: Final = 16
+TREE_NODES_MAX: Final = 1_000
+POINTS_BINS_MAX: Final = 200  # of one characteristic of a points scorecard
+POLICY_FILES_MAX: Final = 256
+BUNDLE_BYTES_MAX: Final = 16 * 1_048_576  # of all files of a published policy together
+POLICIES_KEPT_MAX: Final = 200  # published policies that can be gone back to
 LIST_VALUES_MAX: Final = 1_000_000
 SCORECARDS_MAX: Final = 16
 MODEL_BYTES_MAX: Final = 64 * 1_048_576
@@ -60,4 +70,6 @@ assert DECISION_BODY_BYTES_MAX <= BODY_BYTES_MAX
 assert EVENTS_TRIM_SLACK < EVENTS_PER_CUSTOMER_MAX
 assert EVENTS_PER_CALL_MAX <= EVENTS_PER_CUSTOMER_MAX
 assert PARTITIONS <= PARTITIONS_MAX
+assert POLICY_FILE_BYTES_MAX <= BUNDLE_BYTES_MAX
+assert TREE_DEPTH_MAX <= YAML_DEPTH_MAX, "a tree nests one YAML level a node"
 assert DEADLINE_MS_MIN <= DEADLINE_MS_DEFAULT <= DEADLINE_MS_MAX

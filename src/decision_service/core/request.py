@@ -10,7 +10,7 @@ from decision_service.core.facility import Facility
 
 
 @dataclass(frozen=True, slots=True)
-class DrawdownRequest:
+class DecisionRequest:
     """One request to draw on a facility.
 
     `amount_minor` is in minor units of `currency`. `occurred_at_ms` is None when the caller left it to our clock.

@@ -50,7 +50,7 @@ from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS
 from decision_service.core.links import LINK_GRAINS, customer_key
 from decision_service.core.policy import Policy
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.core.state import CustomerState
 from decision_service.core.vocabulary import BASE_NUMBERS
 from decision_service.core.zone import Zone
@@ -70,7 +70,7 @@ def local_instant(zone: Zone, t_ms: int) -> str:
 
 
 def explain(
-    policy: Policy, state: CustomerState, facility: Facility, request: DrawdownRequest, name: str, *,
+    policy: Policy, state: CustomerState, facility: Facility, request: DecisionRequest, name: str, *,
     deep: bool = False, texts: Iterable[str] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """A feature of the catalogue explained for a request at `request.occurred_at_ms`. KeyError for an unknown name.
@@ -86,7 +86,7 @@ def explain(
 
 
 def computed_numbers(
-    policy: Policy, state: CustomerState, facility: Facility, request: DrawdownRequest, names: Sequence[str]
+    policy: Policy, state: CustomerState, facility: Facility, request: DecisionRequest, names: Sequence[str]
 ) -> tuple[dict[str, float], RequestWords]:
     """Every number by name: inputs, the features asked for, what they are made of, and hidden counts; and the row.
 
@@ -119,7 +119,7 @@ class Explainer:
     """Everything computed once for one request; `told` explains features from it."""
 
     def __init__(
-        self, policy: Policy, state: CustomerState, facility: Facility, request: DrawdownRequest, name: str,
+        self, policy: Policy, state: CustomerState, facility: Facility, request: DecisionRequest, name: str,
         texts: Iterable[str],
     ) -> None:  # fmt: skip
         assert request.occurred_at_ms is not None, "an explanation has an instant"
@@ -295,7 +295,7 @@ class Explainer:
         return f"the value of {since} from `{attribute.source}` is not at most {ttl} old"
 
 
-def _names(policy: Policy, state: CustomerState, request: DrawdownRequest, texts: Iterable[str]) -> Names:
+def _names(policy: Policy, state: CustomerState, request: DecisionRequest, texts: Iterable[str]) -> Names:
     """Digests of every id and category there is a text of."""
     known = {text for segment in policy.catalogue.segments.values() for text in _texts(segment.tree)}
     known |= {*texts, *state.facilities, request.customer_id, request.facility_id}

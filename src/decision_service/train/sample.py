@@ -26,7 +26,7 @@ from decision_service.core.inputs import REQUEST_WORDS
 from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.policy import ATTRIBUTES_FILE
-from decision_service.core.request import DrawdownRequest
+from decision_service.core.request import DecisionRequest
 from decision_service.core.rules.attributes import (
     AttributeLayout,
     AttributeSpec,
@@ -111,7 +111,7 @@ class RowReader:
         self.names = tuple(names)
         self.definitions_sha256 = definitions_digest(catalogue, self.plans.names)
 
-    def read(self, observation: Observation, request: DrawdownRequest) -> Floats:
+    def read(self, observation: Observation, request: DecisionRequest) -> Floats:
         """The features of one observation, in order, in an array of its own."""
         log = observation.history.log_until(observation.at_ms)
         words, facility = words_of(log), observation.facility
@@ -161,10 +161,10 @@ def _refuse_links(names: Iterable[str], plans: FeaturePlans, catalogue: Catalogu
     raise PolicyRejected(findings.errors)
 
 
-def neutral_request(observation: Observation) -> DrawdownRequest:
+def neutral_request(observation: Observation) -> DecisionRequest:
     """A request that says nothing."""
     facility = observation.facility
-    return DrawdownRequest(
+    return DecisionRequest(
         request_id="train", customer_id=facility.customer_id, facility_id=facility.facility_id,
         amount_minor=_NEUTRAL_AMOUNT_MINOR, currency=facility.currency, occurred_at_ms=observation.at_ms,
         channel=None, device_id=None, counterparty_id=None, purpose=None, geo=None, term_months=None,
@@ -172,7 +172,7 @@ def neutral_request(observation: Observation) -> DrawdownRequest:
     )  # fmt: skip
 
 
-def _telling_request(observation: Observation) -> DrawdownRequest:
+def _telling_request(observation: Observation) -> DecisionRequest:
     """A request that says a lot: no feature of a behaviour scorecard may move with it."""
     return replace(
         neutral_request(observation), amount_minor=987_600, channel="app", device_id="d-probe",
