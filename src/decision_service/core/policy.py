@@ -7,6 +7,7 @@ the files, the scorecards' models, the lists, the time zone and the reservation 
     documents (one a YAML file)              compiled
       policy.yaml       label, lists, record   Layout: where every value stands
       attributes.yaml   declared attributes    FeaturePlans: one kernel call a log
+      constants.yaml    shared constants
       features/*.yaml   feature catalogue      Scorecards with their feature slots
       *.yaml            rule sets by scene     RuleSet: one function a scene
 
@@ -39,6 +40,8 @@ from decision_service.core.rules.attributes import (
     read_attributes,
 )
 from decision_service.core.rules.compile import RuleSet, compile_rule_set
+from decision_service.core.rules.constants import read_shared_constants
+from decision_service.core.rules.lint import lint_constants
 from decision_service.core.rules.schema import RuleSetSpec, read_rule_set
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Document, Findings, MappingNode, Place, Scalar, SequenceNode, nearest_name
@@ -47,6 +50,7 @@ from decision_service.core.zone import Zone
 
 POLICY_FILE: Final = "policy.yaml"
 ATTRIBUTES_FILE: Final = "attributes.yaml"
+CONSTANTS_FILE: Final = "constants.yaml"
 FEATURES_FOLDER: Final = "features/"
 DRAWDOWN_SCENE: Final = "drawdown"
 UNLABELLED: Final = "unlabelled"
@@ -209,13 +213,16 @@ def _list_names(lists: Iterable[str]) -> list[NameSpec]:
 def _read_drawdown_rules(
     documents: Mapping[str, Document], vocabulary: Vocabulary, zone: Zone, findings: Findings
 ) -> RuleSetSpec | None:
-    special = (POLICY_FILE, ATTRIBUTES_FILE)
+    special = (POLICY_FILE, ATTRIBUTES_FILE, CONSTANTS_FILE)
+    shared = read_shared_constants(documents.get(CONSTANTS_FILE), vocabulary, zone, findings)
     specs = [
         spec
         for name, document in sorted(documents.items())
         if name not in special and not name.startswith(FEATURES_FOLDER)
-        if (spec := read_rule_set(document, vocabulary, findings, zone)) is not None
+        if (spec := read_rule_set(document, vocabulary, findings, zone, shared)) is not None
     ]
+    if not findings.errors:
+        lint_constants(shared.places, {name for spec in specs for name in spec.constants_used}, findings)
     scenes = [spec for spec in specs if spec.scene == DRAWDOWN_SCENE]
     for extra in scenes[1:]:
         findings.error(

@@ -1,4 +1,4 @@
-"""Named constants of a rule set: so that no threshold is a literal in a condition.
+"""Named constants, so that no threshold is a literal in a condition: of one rule set, or shared by all of them.
 
     burst_requests_10m: 4                                        a number
     sensitive_amounts: [99, 199, 299]                            a list of numbers, or of quoted strings
@@ -7,6 +7,10 @@
 
 A constant is folded into every expression that names it; a dated one is looked up once a decision and is null before
 its first date.
+
+What several scenes must agree on (the cap on rates, what counts as late) stands once, in `constants.yaml` beside the
+rule sets: the same block under `constants:`, with an optional `note:`. A shared constant works wherever one of the rule
+set itself works. A name has one meaning: a rule set that gives a shared name another value is refused.
 """
 
 from __future__ import annotations
@@ -14,10 +18,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from decision_service.core.limits import LIST_VALUES_MAX
+from decision_service.core.limits import CONSTANTS_MAX, LIST_VALUES_MAX
 from decision_service.core.rules.fields import check_keys, identifier, instant_ms, is_number, mapping, number, one_of
 from decision_service.core.rules.spec import DatedConstant
-from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar, SequenceNode
+from decision_service.core.source import Document, Findings, MappingNode, Node, Place, Scalar, SequenceNode
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
 from decision_service.core.zone import Zone
 
@@ -27,20 +31,44 @@ Value = float | str | tuple[float | str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Constants:
-    """The constants of one rule set: as names of the language, where each stands, and the dated ones."""
+    """The constants of one file: as names of the language, where each stands, and the dated ones."""
 
     specs: tuple[NameSpec, ...] = ()
     places: tuple[tuple[str, Place], ...] = ()
     dated: tuple[DatedConstant, ...] = ()
 
 
-def read_constants(node: Node, vocabulary: Vocabulary, zone: Zone | None, findings: Findings) -> Constants:
-    """The constants below `constants:`; what is wrong is left out and reported."""
+NO_CONSTANTS: Final = Constants()
+
+
+def read_shared_constants(
+    document: Document | None, vocabulary: Vocabulary, zone: Zone | None, findings: Findings
+) -> Constants:
+    """The constants of `constants.yaml`, which every rule set sees; none without the file."""
+    if document is None:
+        return NO_CONSTANTS
+    root = document.root
+    check_keys(root, ("note", "constants"), ("constants",), "the file of shared constants", findings)
+    block = root.get("constants")
+    return NO_CONSTANTS if block is None else read_constants(block, vocabulary, zone, findings)
+
+
+def read_constants(
+    node: Node, vocabulary: Vocabulary, zone: Zone | None, findings: Findings, shared: Constants = NO_CONSTANTS
+) -> Constants:
+    """The constants below `constants:`; what is wrong, or named like a shared one, is left out and reported."""
     block = mapping(node, "`constants`", node.place, findings)
+    if block is not None and len(block.items) > CONSTANTS_MAX:
+        findings.error(node.place, f"more than {CONSTANTS_MAX} constants in one file")
+        return NO_CONSTANTS
+    elsewhere = dict(shared.places)
     specs, places, dated = [], [], []
     for key, value in block.items if block is not None else ():
         name = identifier(key, "a constant", findings)
         if name is None:
+            continue
+        if name in elsewhere:
+            _report_clash(name, key.place, elsewhere[name], findings)
             continue
         if name in vocabulary:
             findings.error(key.place, f"`{name}` already means something else", length=len(name))
@@ -51,6 +79,13 @@ def read_constants(node: Node, vocabulary: Vocabulary, zone: Zone | None, findin
             places.append((name, key.place))
             dated += [read[1]] if read[1] is not None else []
     return Constants(tuple(specs), tuple(places), tuple(dated))
+
+
+def _report_clash(name: str, place: Place, shared: Place, findings: Findings) -> None:
+    findings.error(
+        place, f"the constant `{name}` is shared already, on line {shared.line} of {shared.file}",
+        expected="that one, without a value here; or another name for this one", length=len(name),
+    )  # fmt: skip
 
 
 def _read(name: str, node: Node, zone: Zone | None, findings: Findings) -> tuple[NameSpec, DatedConstant | None] | None:

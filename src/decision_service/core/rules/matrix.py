@@ -80,6 +80,12 @@ def _edge(label: str, place: Place, vocabulary: Vocabulary, findings: Findings) 
     spec = vocabulary.get(label)
     if spec is not None and isinstance(spec.constant, float):
         return spec.constant
+    if spec is not None and spec.constant is None and spec.kind is Kind.NUMBER:
+        findings.error(
+            place, f"`{label}` is no edge: its value is not known when the policy compiles",
+            expected="a number, a constant without dates or inf",
+        )  # fmt: skip
+        return None
     findings.error(
         place, f"`{label}` is not a number", expected="a number, a named constant or inf",
         nearest=nearest_name(label, (name for name, s in vocabulary.items() if isinstance(s.constant, float))),

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 from decision_service.core.expressions.names import names_in
 from decision_service.core.expressions.parse import parse_condition
 from decision_service.core.limits import RULES_MAX
-from decision_service.core.rules.constants import Constants, read_constants
+from decision_service.core.rules.constants import NO_CONSTANTS, Constants, read_constants
 from decision_service.core.rules.effects import EffectReader, holds, is_adverse
 from decision_service.core.rules.fields import check_keys, identifier, mapping, one_of, scalar, sequence
 from decision_service.core.rules.guardrails import read_fallback, read_guardrails, read_reason
@@ -62,30 +62,39 @@ class _UsedNames(Vocabulary):
 
 
 def read_rule_set(
-    document: Document, vocabulary: Vocabulary, findings: Findings, zone: Zone | None = None
+    document: Document,
+    vocabulary: Vocabulary,
+    findings: Findings,
+    zone: Zone | None = None,
+    shared: Constants = NO_CONSTANTS,
 ) -> RuleSetSpec | None:
     """The specification of a rule set, or None with everything that is wrong among the findings.
 
-    `zone` is the business time zone, in which dated constants change at midnight; None means UTC.
+    `zone` is the business time zone, in which dated constants change at midnight; None means UTC. `shared` are the
+    constants that all rule sets see.
     """
     before = len(findings.errors)
     root = document.root
     check_keys(root, _TOP, ("rule_set", "scene", "rules", "fallback"), "the rule set", findings)
-    spec = _Reader(root, vocabulary, findings, zone).read()
+    spec = _Reader(root, vocabulary, findings, zone, shared).read()
     return spec if len(findings.errors) == before else None
 
 
 class _Reader:
     """Reads one rule set; every method records what is wrong and goes on."""
 
-    def __init__(self, root: MappingNode, vocabulary: Vocabulary, findings: Findings, zone: Zone | None) -> None:
+    def __init__(
+        self, root: MappingNode, vocabulary: Vocabulary, findings: Findings, zone: Zone | None, shared: Constants
+    ) -> None:
         self._root = root
         self._findings = findings
         self._zone = zone
-        constants = root.get("constants")
-        self._constants = Constants() if constants is None else read_constants(constants, vocabulary, zone, findings)
-        self._vocabulary = _UsedNames(vocabulary.with_names(*self._constants.specs))
-        self._dated = {constant.name for constant in self._constants.dated}
+        block = root.get("constants")
+        own = NO_CONSTANTS if block is None else read_constants(block, vocabulary, zone, findings, shared)
+        self._own = own
+        self._constants = {spec.name for spec in (*shared.specs, *own.specs)}
+        self._vocabulary = _UsedNames(vocabulary.with_names(*shared.specs, *own.specs))
+        self._dated = {constant.name: constant for constant in (*shared.dated, *own.dated)}
         self._effects = EffectReader(self._vocabulary, findings)
         self._stages = self._read_stages()
         self._ids: dict[str, Place] = {}
@@ -101,15 +110,17 @@ class _Reader:
         bounds = Guardrails() if guardrails is None else read_guardrails(guardrails, self._zone, self._findings)
         resort = None if fallback is None else read_fallback(fallback, self._findings)
         if not self._findings.errors:  # a constant may seem unused only because its name is mistyped
-            lint_constants(self._constants.places, self._vocabulary.used, self._findings)
+            lint_constants(self._own.places, self._vocabulary.used, self._findings)
         if name is None or scene is None or resort is None:
             return None
         names = [name for rule in rules for name in rule.names]
         names += [name for matrix in matrices for name in matrix.names]
-        lists = frozenset(n for n in self._vocabulary.used if self._is_list(n))
+        used = frozenset(self._vocabulary.used)
+        lists = frozenset(n for n in used if self._is_list(n))
+        dated = tuple(constant for name, constant in self._dated.items() if name in used)
         return RuleSetSpec(
-            name, scene, self._root.place, rules, matrices, self._constants.dated, bounds, resort,
-            frozenset(names), lists,
+            name, scene, self._root.place, rules, matrices, dated, bounds, resort,
+            frozenset(names), lists, used & self._constants,
         )  # fmt: skip
 
     def _is_list(self, name: str) -> bool:

@@ -182,3 +182,4 @@ class RuleSetSpec:
     fallback: Fallback
     names_used: frozenset[str]
     lists_used: frozenset[str]
+    constants_used: frozenset[str] = frozenset()  # own and shared ones
