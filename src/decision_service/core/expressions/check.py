@@ -30,6 +30,7 @@ from decision_service.core.expressions.tree import (
     String,
     Tree,
 )
+from decision_service.core.expressions.units import unit_of
 from decision_service.core.source import Findings, Place, nearest_name
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
 
@@ -132,8 +133,10 @@ class Checker:
     def _constant(self, spec: NameSpec, place: Place) -> Tree:
         value = spec.constant
         if isinstance(value, tuple):
-            return Literals(value, place)
-        return String(value, place) if isinstance(value, str) else Number(float(value or 0.0), place)
+            return Literals(value, place, unit=spec.unit)
+        if isinstance(value, str):
+            return String(value, place)
+        return Number(float(value or 0.0), place, unit=spec.unit)
 
     # --- operators
     # --------------------------------------------------------------------------------------------
@@ -152,7 +155,7 @@ class Checker:
             return self._error(node, "a sign `+` does nothing here")
         operand = self._number(node.operand)
         if isinstance(operand, Number):
-            return Number(-operand.value, self._at(node))
+            return Number(-operand.value, self._at(node), unit=operand.unit)
         return None if operand is None else Negative(operand, self._at(node))
 
     def _arithmetic(self, node: ast.BinOp) -> Tree | None:
@@ -165,12 +168,16 @@ class Checker:
         if isinstance(right, Number) and op == "/" and right.value == 0:
             return self._error(node.right, "a division by zero is always null", "a divisor other than zero")
         if isinstance(left, Number) and isinstance(right, Number):
-            return self._folded(node, op, left.value, right.value)
+            return self._folded(node, op, left, right)
         return Arithmetic(op, left, right, left.place)
 
-    def _folded(self, node: ast.BinOp, op: ArithmeticOp, left: float, right: float) -> Tree | None:
-        value = {"+": left + right, "-": left - right, "*": left * right, "/": left / (right or 1.0)}[op]
-        return Number(value, self._at(node)) if math.isfinite(value) else self._error(node, "too large a number")
+    def _folded(self, node: ast.BinOp, op: ArithmeticOp, left: Number, right: Number) -> Tree | None:
+        a, b = left.value, right.value
+        value = {"+": a + b, "-": a - b, "*": a * b, "/": a / (b or 1.0)}[op]
+        if not math.isfinite(value):
+            return self._error(node, "too large a number")
+        unit = unit_of(Arithmetic(op, left, right, left.place))
+        return Number(value, self._at(node), unit=unit)
 
     def _comparisons(self, node: ast.Compare) -> Tree | None:
         operands = [node.left, *node.comparators]

@@ -12,6 +12,7 @@ import ast
 from decision_service.core.expressions.check import CONDITION, NUMERIC, SAYS, Checker
 from decision_service.core.expressions.tokens import Token, cut
 from decision_service.core.expressions.tree import Tree
+from decision_service.core.expressions.units import report_mixed_units
 from decision_service.core.limits import EXPRESSION_DEPTH_MAX, EXPRESSION_NODES_MAX
 from decision_service.core.source import Findings, Place
 from decision_service.core.vocabulary import Kind, Vocabulary
@@ -32,15 +33,21 @@ def parse_expression(text: str, place: Place, vocabulary: Vocabulary, findings: 
 
 
 def parse_condition(text: str, place: Place, vocabulary: Vocabulary, findings: Findings) -> Tree | None:
-    """As `parse_expression`, and it must be a condition (or a flag standing alone)."""
+    """As `parse_expression`, and it must be a condition (or a flag standing alone). Mixed units are warnings."""
     tree = parse_expression(text, place, vocabulary, findings)
-    return _expect(tree, CONDITION, "a condition, such as `x >= limit_name`", len(text), findings)
+    condition = _expect(tree, CONDITION, "a condition, such as `x >= limit_name`", len(text), findings)
+    if condition is not None:
+        report_mixed_units(condition, findings)
+    return condition
 
 
 def parse_number(text: str, place: Place, vocabulary: Vocabulary, findings: Findings) -> Tree | None:
-    """As `parse_expression`, and it must be a number."""
+    """As `parse_expression`, and it must be a number. Mixed units are warnings."""
     tree = parse_expression(text, place, vocabulary, findings)
-    return _expect(tree, NUMERIC, "a number", len(text), findings)
+    number = _expect(tree, NUMERIC, "a number", len(text), findings)
+    if number is not None:
+        report_mixed_units(number, findings)
+    return number
 
 
 def _expect(tree: Tree | None, kinds: tuple[Kind, ...], expected: str, length: int, findings: Findings) -> Tree | None:

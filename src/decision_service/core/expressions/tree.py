@@ -26,11 +26,12 @@ ArithmeticOp = Literal["+", "-", "*", "/"]
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A literal, or a numeric constant already folded in."""
+    """A literal, or a numeric constant already folded in, which may have a unit."""
 
     value: float
     place: Place
     kind: Kind = Kind.NUMBER
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class Literals:
     values: tuple[float | str, ...]
     place: Place
     kind: Kind = Kind.LIST
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,28 +10,17 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from decision_service.core.expressions.tree import (
-    And,
-    Arithmetic,
-    Call,
-    Compare,
-    IfElse,
-    Name,
-    Negative,
-    Or,
-    Tree,
-)
+from decision_service.core.expressions.tree import Tree
+from decision_service.core.expressions.units import UNKNOWN, hint, unit_of
 from decision_service.core.features.catalogue import Catalogue, FeatureSpec
 from decision_service.core.features.durations import LIFE_MS
-from decision_service.core.features.references import children, dependencies, names_in
+from decision_service.core.features.references import dependencies, names_in
 from decision_service.core.limits import DAY_MS
 from decision_service.core.source import Document, Findings, MappingNode, Scalar, SequenceNode
 from decision_service.core.vocabulary import Kind
 
 _SLOT: Final = re.compile(r"\{\w*\}")
 _WORD: Final = re.compile(r"(?:[a-z_]|\{\w*\})(?:[a-z0-9_]|\{\w*\})*")  # names, also with parameters of `each` in them
-_SAME: Final = ("min", "max", "mean", "sum", "abs", "round", "floor", "ceil", "clip", "coalesce")
-_UNKNOWN: Final = ""
 _NOT_MEANING: Final = (
     "windows", "window", "months", "month", "buckets", "each", "null", "unit", "en", "zh", "internal",
 )  # fmt: skip
@@ -130,68 +119,25 @@ def _same_definitions(catalogue: Catalogue, findings: Findings) -> None:
 
 def _unlike_units(catalogue: Catalogue, findings: Findings) -> None:
     for spec in _rows_of(catalogue):
-        if spec.tree is None:
-            continue
-        place = spec.row.place_of("expr")
-        for left, verb, right in _mixed(spec.tree):
-            findings.warning(place, f"`{spec.row.name}`: {left} is {verb} {right}")
-        unit = _unit(spec.tree)
-        if _UNKNOWN not in (unit, spec.unit) and spec.kind is not Kind.FLAG and not _fits(unit, spec.unit):
-            findings.warning(place, f"`{spec.row.name}` is declared as {spec.unit}, and its formula gives {unit}")
+        if spec.tree is not None:
+            _unlike_units_of(spec, spec.tree, findings)
+
+
+def _unlike_units_of(spec: FeatureSpec, tree: Tree, findings: Findings) -> None:
+    place, name = spec.row.place_of("expr"), spec.row.name
+
+    def mixed(_left: Tree, _right: Tree, verb: str, a: str, b: str) -> None:
+        if not _fits(a, b):
+            findings.warning(place, f"`{name}`: {a} is {verb} {b}", expected=hint(a, b))
+
+    unit = unit_of(tree, mixed)
+    if UNKNOWN not in (unit, spec.unit) and spec.kind is not Kind.FLAG and not _fits(unit, spec.unit):
+        findings.warning(place, f"`{name}` is declared as {spec.unit}, and its formula gives {unit}")
 
 
 def _fits(unit: str, declared: str) -> bool:
     counts = ("n", "d", "ratio")  # a count of days, a share of counts
     return unit == declared or (unit in counts and declared in counts)
-
-
-def _mixed(tree: Tree) -> Iterator[tuple[str, str, str]]:
-    """Sums, differences and comparisons of unlike units."""
-    pairs: list[tuple[Tree, str, Tree]] = []
-    match tree:
-        case Compare(left=left, right=right):
-            pairs = [(left, "compared with", right)]
-        case Arithmetic(op="+" | "-", left=left, right=right):
-            pairs = [(left, "added to or taken from", right)]
-    for left, verb, right in pairs:
-        a, b = _unit(left), _unit(right)
-        if _UNKNOWN not in (a, b) and not _fits(a, b):
-            yield a, verb, b
-    for child in children(tree):
-        yield from _mixed(child)
-
-
-def _unit(tree: Tree) -> str:
-    """The unit of a number, as far as it can be told; a literal fits every unit."""
-    match tree:
-        case Name(spec=spec):
-            return _UNKNOWN if spec.kind is Kind.FLAG else spec.unit
-        case Negative(operand=operand):
-            return _unit(operand)
-        case Arithmetic(op="/", left=left, right=right):
-            return _quotient(_unit(left), _unit(right))
-        case Arithmetic(op="*", left=left, right=right):
-            units = {_unit(left), _unit(right)} - {"ratio"}
-            return units.pop() if len(units) == 1 else _UNKNOWN
-        case Arithmetic(left=left, right=right):
-            return _unit(left) or _unit(right)
-        case IfElse(then=then, otherwise=otherwise):
-            return _unit(then) or _unit(otherwise)
-        case Call(function=function, arguments=arguments) if function in _SAME:
-            return next((unit for unit in map(_unit, arguments) if unit), _UNKNOWN)
-        case And() | Or() | Compare():
-            return _UNKNOWN
-    return _UNKNOWN
-
-
-def _quotient(top: str, bottom: str) -> str:
-    if _UNKNOWN in (top, bottom):
-        return _UNKNOWN
-    if top == bottom:
-        return "ratio"
-    if bottom in ("n", "ratio"):
-        return top
-    return f"{top} per {bottom}"
 
 
 # --- windows ---

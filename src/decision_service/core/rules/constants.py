@@ -25,7 +25,7 @@ from decision_service.core.source import Document, Findings, MappingNode, Node, 
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
 from decision_service.core.zone import Zone
 
-UNITS: Final = ("money", "ratio", "n", "s", "d", "km", "kmh", "bps", "points")
+UNITS: Final = ("money", "ratio", "n", "s", "h", "d", "km", "kmh", "bps", "points")
 Value = float | str | tuple[float | str, ...]
 
 

@@ -31,12 +31,16 @@ from decision_service.core.decision import (
     Tag,
 )
 from decision_service.core.expressions.parse import parse_number
+from decision_service.core.expressions.units import check_unit
 from decision_service.core.rules.fields import check_keys, identifier, mapping, one_of, scalar
 from decision_service.core.rules.spec import ComputedEffect, ComputedSort, EffectSpec, FixedEffect, OnNull
 from decision_service.core.source import Findings, MappingNode, Node, Scalar, SequenceNode, nearest_name
 from decision_service.core.vocabulary import Vocabulary
 
 _SORTS: Final = ("hold", "cap_draw", "limit", "price", "alert", "offer", "renew", "tag", "approve")
+_UNITS: Final[dict[ComputedSort, str]] = {
+    "cap_draw": "money", "set": "money", "raise": "ratio", "cut": "ratio", "add_bps": "bps", "set_apr": "ratio",
+}  # fmt: skip
 _RENEWALS: Final = ("auto", "manual", "decline")
 _ADVERSE: Final = (Hold, CapDraw, ChangeLimit, ChangePrice)
 
@@ -146,7 +150,10 @@ class EffectReader:
         if text is None:
             return None
         amount = parse_number(text.text, text.place, self._vocabulary, self._findings)
-        return None if amount is None else ComputedEffect(sort, amount, text.place)
+        if amount is None:
+            return None
+        check_unit(amount, _UNITS[sort], f"`{sort}`", len(text.text), self._findings)
+        return ComputedEffect(sort, amount, text.place)
 
     def _alert(self, node: Node) -> EffectSpec | None:
         block = mapping(node, "`alert`", node.place, self._findings)
