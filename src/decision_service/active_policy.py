@@ -69,25 +69,27 @@ def check_files(
 ) -> list[Diagnostic]:
     """Every finding of the rules directory, with some files replaced or added, in file order; nothing is raised."""
     with beside_the_loop():
-        return _check_files(rules, models, time_zone, reservation_timeout_ms, files or {})
+        return examine_files(rules, models, time_zone, reservation_timeout_ms, files or {})[1]
 
 
-def _check_files(
+def examine_files(
     rules: Path, models: Path, time_zone: str, reservation_timeout_ms: int, files: Mapping[str, str]
-) -> list[Diagnostic]:
+) -> tuple[Policy | None, list[Diagnostic]]:
+    """The policy, or None if it does not compile, and every finding in file order; nothing is raised."""
     findings = Findings()
+    policy = None
     documents = dict(read_directory(rules, findings))
     for name, text in files.items():
         document = read_text(text, name, findings)
         if document is not None:
             documents[name] = document
     try:
-        _compile(documents, models, time_zone, reservation_timeout_ms, findings)
+        policy = _compile(documents, models, time_zone, reservation_timeout_ms, findings)
     except PolicyRejected:
         pass  # the findings tell
     except ScorecardRejected as error:
         findings.error(Place(error.path, 1, 1), error.message)
-    return sorted(findings.diagnostics, key=lambda finding: finding.place)
+    return policy, sorted(findings.diagnostics, key=lambda finding: finding.place)
 
 
 class ActivePolicy:

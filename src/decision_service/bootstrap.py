@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -43,10 +43,10 @@ def retention_of(settings: Settings) -> Retention:
     return Retention(settings.retention_days * DAY_MS, settings.events_per_customer_max, slack)
 
 
-def linker_of(settings: Settings, store: Store, meters: Meters) -> Linker:
+def linker_of(settings: Settings, store: Store, meters: Meters, now_ms: Callable[[], int] = wall_clock_ms) -> Linker:
     """A linker that keeps as much of entities as the settings say."""
     kept_ms = settings.retention_days * DAY_MS
-    return Linker(store, meters, wall_clock_ms, settings.partitions, settings.links_per_entity_max, kept_ms)
+    return Linker(store, meters, now_ms, settings.partitions, settings.links_per_entity_max, kept_ms)
 
 
 @dataclass(frozen=True, slots=True)

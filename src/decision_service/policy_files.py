@@ -282,6 +282,16 @@ def read_document(path: Path, shown_as: str, findings: Findings) -> Document | N
     return read_text(raw, shown_as, findings)
 
 
+def policy_paths(rules_dir: Path) -> list[Path]:
+    """The policy files below a directory, in order of their names; those that start with a dot are passed over."""
+    return [
+        path
+        for path in sorted(rules_dir.rglob("*"))
+        if path.suffix in _SUFFIXES and not path.is_dir()
+        if not any(part.startswith(".") for part in path.relative_to(rules_dir).parts)
+    ]
+
+
 def read_directory(rules_dir: Path, findings: Findings) -> dict[str, Document]:
     """Every readable policy file below a directory by its relative name (`drawdown.yaml`,
     `features/volume.yaml`).
@@ -292,10 +302,8 @@ def read_directory(rules_dir: Path, findings: Findings) -> dict[str, Document]:
     if not rules_dir.is_dir():
         findings.error(Place(rules_dir.name, 1, 1), "there is no such rules directory")
         return documents
-    for path in sorted(rules_dir.rglob("*")):
+    for path in policy_paths(rules_dir):
         relative = path.relative_to(rules_dir)
-        if path.suffix not in _SUFFIXES or any(part.startswith(".") for part in relative.parts) or path.is_dir():
-            continue
         if not path.resolve().is_relative_to(rules_dir.resolve()):
             findings.error(Place(relative.as_posix(), 1, 1), "a symbolic link that leads out of the rules directory")
             continue

@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("demo", "run the service with a generated portfolio and a few explained drawdowns"),
     "import": ("import_history", "load facilities, attributes and histories of events into the store"),
     "replay": ("replay", "send a file of timed events through a running service"),
+    "rules": ("rules", "check, test, explain, compare and format the rules"),
     "features": ("features", "list, show, check, explain and build features"),
     "explain": ("explain", "say why a running service decided so"),
     "models": ("models", "check the scorecards of a directory as loading would"),

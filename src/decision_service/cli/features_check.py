@@ -1,6 +1,7 @@
 """`decision-service features check [DIR]`: compile the feature files as the service would, and report every finding.
 
-Exit status 0 if they compile (warnings are no failure unless `--strict`), 4 if they do not, 2 without such a directory.
+Exit status 0 if they compile (warnings are no failure unless `--strict`), 4 if they do not, 2 without such a directory
+or when it holds nothing that declares a feature or an attribute.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from decision_service.active_policy import check_files
 from decision_service.cli.policy_options import settings_of
 from decision_service.core.policy import ATTRIBUTES_FILE, FEATURES_FOLDER
 from decision_service.core.source import Diagnostic
+from decision_service.policy_files import policy_paths
 
 FAILED: Final = 4
 WARNED: Final = 1
@@ -37,6 +39,9 @@ def run(args: argparse.Namespace) -> int:
     if not settings.rules.is_dir():
         print(f"{settings.rules}: no such directory", file=sys.stderr)
         return WRONG
+    if not _has_features(settings.rules):
+        print(f"{settings.rules}: nothing to check, neither features/*.yaml nor {ATTRIBUTES_FILE}", file=sys.stderr)
+        return WRONG
     everything = check_files(settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms)
     found = [finding for finding in everything if args.all or _is_about_features(finding)]
     errors = sum(finding.severity == "error" for finding in found)
@@ -45,6 +50,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(found, errors, len(everything) - len(found))
     return FAILED if errors else WARNED if found and args.strict else 0
+
+
+def _has_features(rules: Path) -> bool:
+    """Whether a directory holds any file that declares features or attributes."""
+    names = (path.relative_to(rules).as_posix() for path in policy_paths(rules))
+    return any(name.startswith(FEATURES_FOLDER) or name == ATTRIBUTES_FILE for name in names)
 
 
 def _is_about_features(finding: Diagnostic) -> bool:

@@ -1,0 +1,102 @@
+"""`decision-service rules check [DIR]`: compile a whole policy as the service would, and report every finding.
+
+Exit status 0 if it compiles (warnings are no failure unless `--strict`, which makes them 1), 4 if it does not, 2
+without such a directory or when no policy file is in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from decision_service.active_policy import examine_files
+from decision_service.cases.parts import blocks_of, rule_sets
+from decision_service.cli.policy_options import settings_of
+from decision_service.core.policy import Policy
+from decision_service.core.source import Diagnostic
+from decision_service.policy_files import policy_paths
+
+FAILED: Final = 4
+WARNED: Final = 1
+WRONG: Final = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `rules check`."""
+    parser.add_argument("rules", type=Path, nargs="?", metavar="DIR", help="rules directory (setting `rules`)")
+    parser.add_argument("--models", type=Path, help="scorecards directory (setting `models`)")
+    parser.add_argument("--strict", action="store_true", help="warnings make the exit status 1")
+    parser.add_argument("--json", action="store_true", help="findings and summary as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check; the exit status."""
+    settings = settings_of(args)
+    problem = unusable(settings.rules)
+    if problem:
+        print(problem, file=sys.stderr)
+        return WRONG
+    policy, found = examine_files(
+        settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms, {}
+    )
+    errors = sum(finding.severity == "error" for finding in found)
+    summary = summary_of(policy) if policy is not None else None
+    if args.json:
+        report = {"diagnostics": [finding.as_json() for finding in found], "summary": summary}
+        print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+    else:
+        print_findings(found)
+        print(summary_line(summary) if summary is not None else f"{len(policy_paths(settings.rules))} files: no policy")
+    return FAILED if errors else WARNED if found and args.strict else 0
+
+
+def unusable(rules: Path) -> str:
+    """Why a directory cannot be a rules directory at all, or the empty string."""
+    if not rules.is_dir():
+        return f"{rules}: no such directory"
+    return "" if policy_paths(rules) else f"{rules}: no policy file (*.yaml) is there"
+
+
+def print_findings(found: Sequence[Diagnostic]) -> None:
+    """Every finding as text, and how many there are."""
+    for finding in found:
+        print(finding.render(), end="\n\n")
+    errors = sum(finding.severity == "error" for finding in found)
+    print(f"{counted(errors, 'error')}, {counted(len(found) - errors, 'warning')}")
+
+
+def summary_of(policy: Policy) -> dict[str, Any]:
+    """How much of what is in a policy."""
+    sets = rule_sets(policy)
+    blocks = [block for rule_set in sets.values() for block in blocks_of(rule_set.spec)]
+    kinds = ("table", "tree", "points", "matrix")
+    return {
+        "policy": policy.id,
+        "label": policy.label,
+        "scenes": sorted(sets),
+        "rules": sum(len(rule_set.rules) for rule_set in sets.values()),
+        **{kind: sum(block.kind == kind for block in blocks) for kind in kinds},
+        "features": len(policy.catalogue.by_name),
+        "files": len(policy.documents),
+    }
+
+
+def summary_line(summary: dict[str, Any]) -> str:
+    """The same as one line."""
+    parts = [
+        counted(len(summary["scenes"]), "scene"), counted(summary["rules"], "rule"),
+        counted(summary["table"], "table"), counted(summary["tree"], "tree"),
+        counted(summary["points"], "points scorecard"), counted(summary["matrix"], "matrix", "matrices"),
+        counted(summary["features"], "feature"),
+    ]  # fmt: skip
+    return f"{', '.join(parts)}; policy {summary['policy']} ({summary['label']})"
+
+
+def counted(n: int, what: str, many: str = "") -> str:
+    """`1 rule`, `2 rules`, `3 matrices`."""
+    return f"{n:,} {what if n == 1 else many or what + 's'}"
