@@ -219,7 +219,7 @@ def decisions(calls: int) -> list[Cost]:
                 instants.append((time.perf_counter_ns() - marks[-1]) / 1_000)
 
         whole = timed(lambda state=state, mark=mark: decide(request, state, policy, T_MS, "0" * 36, mark), calls)
-        name = f"policy, {len(policy.plan.names)} features"
+        name = f"policy, {len(policy.drawdown.plan.names)} features"
         costs.append(Cost("decisions", name, n, *whole))
         part = float(np.median(instants)), float(np.quantile(instants, 0.99))
         costs.append(Cost("decisions", "  of it features", n, *part))

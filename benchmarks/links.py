@@ -75,9 +75,9 @@ def request(way: str, number: int, now_ms: int) -> DecisionRequest:
 
 def looking_at(policy: Policy, grains: tuple[str, ...]) -> Policy:
     """The same policy, for which the logs of these grains are read."""
-    plan = copy.copy(policy.plan)
+    plan = copy.copy(policy.drawdown.plan)
     plan.link_grains = grains
-    return replace(policy, plan=plan)
+    return replace(policy, scenes={"drawdown": replace(policy.drawdown, plan=plan)})
 
 
 async def fill(store: Store, now_ms: int) -> None:

@@ -67,18 +67,18 @@ def judged_per_second(decisions: int) -> tuple[int, float]:
     policy, _ = load_policy(ROOT / "rules", ROOT / "models", "Asia/Shanghai", 86_400_000)
     random = np.random.default_rng(1)
     choices = np.array([np.nan, 0.0, 1.0, 2.0, 0.5, 0.96, 30.0, 4_990.0])
-    numbers = [random.choice(choices, decisions) for _ in policy.number_names]
+    numbers = [random.choice(choices, decisions) for _ in policy.drawdown.number_names]
     grades = ("A", "B", "C", "D", "E")
-    strings = [Texts(random.integers(-1, 5, decisions).astype(np.int32), grades) for _ in policy.string_names]
+    strings = [Texts(random.integers(-1, 5, decisions).astype(np.int32), grades) for _ in policy.drawdown.string_names]
     columns = Columns(decisions, numbers, strings, policy.rule_lists)
-    rule_set = VectorRuleSet(policy.rule_set.spec, policy.layout)
+    rule_set = VectorRuleSet(policy.drawdown.rule_set.spec, policy.drawdown.layout)
     t_ms = np.full(decisions, T_MS, np.int64)
     seconds = []
     for _ in range(5):
         began = time.process_time()
         rule_set.judge(columns, t_ms)
         seconds.append(time.process_time() - began)
-    return len(policy.rule_set.rules), decisions / min(seconds)
+    return len(policy.drawdown.rule_set.rules), decisions / min(seconds)
 
 
 def main() -> None:

@@ -126,7 +126,7 @@ class ActivePolicy:
     @property
     def scorecards(self) -> dict[str, Scorecard]:
         """The scorecards in force by name; none while no policy is loaded."""
-        return {} if self.policy is None else {s.scorecard.name: s.scorecard for s in self.policy.score_slots}
+        return {} if self.policy is None else dict(self.policy.scorecards)
 
     async def start(self) -> None:
         """Load the policy from disk (raising if it does not compile) and begin to follow files and fleet."""

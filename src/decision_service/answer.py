@@ -26,6 +26,7 @@ class Answer:
     decision_id: str
     outcome: str = ""
     rung: str = ""
+    scene: str = ""
     stages_s: tuple[float, ...] = ()  # seconds of read, features, score, rules, commit, serialise; none of a replay
 
 
@@ -51,12 +52,13 @@ def day(ms: int, utc_offset_ms: int) -> str:
 def answer_of(decision: Decision, latency_us: int, utc_offset_ms: int = 0) -> dict[str, Any]:
     """The answer's fields in their documented order. `latency_us` is the time up to the commit."""
     scale = SCALES[decision.currency]
-    change, reprice = decision.limit_change, decision.reprice
+    change, reprice, tier = decision.limit_change, decision.reprice, decision.tier
     return {
         "decision_id": decision.decision_id,
         "request_id": decision.request_id,
         "customer_id": decision.customer_id,
         "facility_id": decision.facility_id,
+        "scene": decision.scene,
         "decision": decision.decision,
         "approved_amount": decision.approved_minor / scale,
         "currency": decision.currency,
@@ -79,6 +81,8 @@ def answer_of(decision: Decision, latency_us: int, utc_offset_ms: int = 0) -> di
             "to": change.to_minor / scale,
             "effective_date": day(decision.decided_at_ms, utc_offset_ms),
         },
+        "tier": tier and {"from": tier.from_tier, "to": tier.to_tier, "indicators": list(tier.indicators)},
+        "renewal": decision.renewal,
         "alerts": [{"tier": alert.tier, "indicator": alert.indicator} for alert in decision.alerts],
         "offers": [{"name": name} for name in decision.offers],
         "tags": list(decision.tags),

@@ -158,9 +158,17 @@ class Customers:
             "diagnostics": [d.as_json() for d in active.diagnostics],
             "warnings": [d.as_json() for d in active.warnings],
             "files": {name: document.sha256 for name, document in sorted(policy.documents.items())},
-            "scorecards": {s.scorecard.name: s.scorecard.version for s in policy.score_slots},
+            "scorecards": {card.name: card.version for card in policy.scorecards.values()},
             "lists": {name: len(policy.lists[name]) for name in policy.list_names},
-            "features_used": len(policy.plan.names), "rules": len(policy.rule_set.rules),
+            "features_used": len(policy.feature_names),
+            "rules": sum(len(scene.rule_set.rules) for scene in policy.scenes.values()),
+            "scenes": {
+                name: {
+                    "rule_set": scene.rule_set.spec.name, "rules": len(scene.rule_set.rules),
+                    "features_used": len(scene.plan.names),
+                }
+                for name, scene in policy.scenes.items()
+            },
             "workers": [
                 {
                     "worker_id": w.worker_id, "policy_id": w.policy_id, "policy_label": w.policy_label,

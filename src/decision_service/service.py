@@ -24,7 +24,7 @@ import orjson
 from decision_service.active_policy import ActivePolicy
 from decision_service.answer import Answer, answer_bytes
 from decision_service.core.decide import current_facility, decide
-from decision_service.core.decision import Decision, LimitChange
+from decision_service.core.decision import Decision
 from decision_service.core.errors import (
     Conflict,
     DeadlineExceeded,
@@ -36,27 +36,12 @@ from decision_service.core.errors import (
     StoreError,
     VersionMoved,
 )
-from decision_service.core.event import (
-    APPROVED,
-    CHANNELS,
-    DRAWDOWN,
-    HELD,
-    LIMIT_CHANGE,
-    Event,
-    code_key,
-    counterparty_key,
-    device_key,
-    drawdown_key,
-    event_key,
-    facility_key,
-    holds_key,
-)
 from decision_service.core.limits import COMMIT_ATTEMPTS_MAX
 from decision_service.core.links import Links, customer_key, log_names, names_wanted, pack_links
-from decision_service.core.money import SCALES
-from decision_service.core.request import DecisionRequest
+from decision_service.core.request import DRAWDOWN_SCENE, DecisionRequest
 from decision_service.core.state import CustomerState
 from decision_service.decision_log import answer_in, decode, encode, fingerprint_of
+from decision_service.decision_records import change_records, drawdown_record, left_in
 from decision_service.linker import Linker
 from decision_service.recording import Retention
 from decision_service.snapshots import refuse_facility
@@ -71,7 +56,7 @@ LINKS_GRACE_S: Final = 0.001  # that entity logs may come after the customer, wh
 
 
 class DecisionService:
-    """Decisions on drawdowns. What else is known and asked of customers is in `customers.py`."""
+    """Decisions on drawdowns and reviews. What else is known and asked of customers is in `customers.py`."""
 
     def __init__(
         self, store: Store, active: ActivePolicy, meters: Meters, partitions: int, retention: Retention,
@@ -137,7 +122,9 @@ class DecisionService:
             for reason in decision.reasons:
                 self._meters.count_reason(reason.code)
             stages_s = (read_s, *stages_s[:-1], perf_counter() - began, stages_s[-1])
-            return Answer(answer_in(frame), False, decision_id, decision.decision, decision.rung, stages_s)
+            return Answer(
+                answer_in(frame), False, decision_id, decision.decision, decision.rung, decision.scene, stages_s
+            )
         raise DeadlineExceeded("this customer is being changed by too many callers at once")
 
     async def _read(
@@ -147,7 +134,8 @@ class DecisionService:
         already. What of them is late or failed is None: not there `links_budget_ms` after it was asked for and a moment
         after the customer came (on a busy machine both are slow, and giving up early would gain nothing), or not within
         half of the time there is."""
-        names = () if links is not None else names_wanted(request, self._active.current.link_grains)
+        scene = self._active.current.scenes.get(request.scene)  # without one a stored answer is still found
+        names = () if links is not None or scene is None else names_wanted(request, scene.link_grains)
         if not names:
             state = await self._store.read(request.customer_id, decision_id, left_s)
             return state if links is None else state.with_links(links)
@@ -217,17 +205,20 @@ class DecisionService:
         return decision, frame, (features - began, score - features, rules - score, perf_counter() - rules)
 
     def _commit(self, request: DecisionRequest, state: CustomerState, decision: Decision, frame: bytes) -> Commit:
-        """The one atomic change that a decision is: log record, facility snapshot, frame, outbox entry, links."""
+        """The one atomic change that a decision is: log records, facility snapshot, frame, outbox entry, links.
+
+        A review is no drawdown: it leaves only what it changed, and nothing at the entities that it names.
+        """
         t_ms = decision.decided_at_ms if request.occurred_at_ms is None else request.occurred_at_ms
-        records = record = drawdown_record(request, decision, t_ms)
-        names = log_names(request.device_id, request.counterparty_id, request.ip)
-        if decision.limit_change is not None and decision.limit_change.kind != "draw_cap":
-            records += limit_record(decision, decision.limit_change, t_ms)
+        review = request.is_review
+        record = b"" if review else drawdown_record(request, decision, t_ms)
+        names = () if review else log_names(request.device_id, request.counterparty_id, request.ip)
+        records = record + change_records(decision, t_ms)
         sent = request.facility
         newer = sent is not None and current_facility(request, state) is sent
         return Commit(
             request.customer_id, state.version, records=records,
-            trimmed_log=self._retention.trimmed(state.log, records),
+            trimmed_log=self._retention.trimmed(state.log, records) if records else None,
             facilities={request.facility_id: sent} if sent is not None and newer else {},
             decision=(decision.decision_id, frame),
             outbox=({b"kind": b"decision", b"id": decision.decision_id.encode()},),
@@ -241,7 +232,7 @@ class DecisionService:
         self._refuse_other_content(frame, request)
         answer = answer_in(frame)
         head = orjson.loads(answer)
-        return Answer(answer, True, decision_id, head["decision"], head["rung"])
+        return Answer(answer, True, decision_id, head["decision"], head["rung"], head.get("scene", DRAWDOWN_SCENE))
 
     @staticmethod
     def _refuse_other_content(frame: bytes, request: DecisionRequest) -> None:
@@ -250,14 +241,16 @@ class DecisionService:
 
     @staticmethod
     def _refuse_spent(request: DecisionRequest, state: CustomerState, decision_id: str) -> None:
-        """A request whose drawdown is in the log though its decision is gone is old, and is not decided twice."""
-        if holds_key(state.log, drawdown_key(decision_id)):
+        """A request that left its records in the log though its decision is gone is old, and is not decided twice."""
+        if left_in(state.log, request, decision_id):
             raise Conflict(f"request_id {request.request_id!r} was decided long ago; its answer is no longer kept")
 
     async def _own_facility(self, request: DecisionRequest, state: CustomerState, left_s: float) -> None:
-        """A facility first seen in a request is claimed for its customer before anything is lent on it."""
+        """A facility first seen in a request is claimed for its customer before anything is lent on it; nothing is for
+        a question that cannot be judged."""
         if request.facility is None or request.facility_id in state.facilities:
             return
+        self._active.current.scenes[request.scene]
         refuse_facility(request.facility_id, state.facilities)
         owner = await self._store.claim_facility(request.facility_id, request.customer_id, time_left(left_s))
         if owner != request.customer_id:
@@ -287,29 +280,3 @@ def time_left(left_s: float) -> float:
     if left_s <= 0:
         raise DeadlineExceeded("the deadline passed; nothing was decided")
     return left_s
-
-
-def drawdown_record(request: DecisionRequest, decision: Decision, t_ms: int) -> bytes:
-    """The log record of a decided drawdown: approved with what was approved, or held with what was asked for."""
-    approved = decision.approved_minor > 0
-    return Event(
-        key=drawdown_key(decision.decision_id), kind=DRAWDOWN, status=APPROVED if approved else HELD,
-        occurred_at_ms=t_ms,
-        amount_minor=decision.approved_minor if approved else request.amount_minor,
-        channel=CHANNELS[request.channel] if request.channel else 0,
-        facility=facility_key(request.facility_id),
-        device=device_key(request.device_id) if request.device_id else 0,
-        counterparty=counterparty_key(request.counterparty_id) if request.counterparty_id else 0,
-        code=code_key(request.purpose) if request.purpose else 0, geo=request.geo,
-        decided_at_ms=decision.decided_at_ms,
-    ).pack()  # fmt: skip
-
-
-def limit_record(decision: Decision, change: LimitChange, t_ms: int) -> bytes:
-    """The log record of a limit change this service asked for, so that its cooling-off starts with the decision."""
-    return Event(
-        key=event_key(f"limit\0{decision.decision_id}"), kind=LIMIT_CHANGE, status=APPROVED,
-        occurred_at_ms=t_ms, amount_minor=change.to_minor,
-        value=(change.to_minor - change.from_minor) / SCALES[decision.currency],
-        facility=facility_key(decision.facility_id),
-    ).pack()  # fmt: skip

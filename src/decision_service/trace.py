@@ -1,7 +1,8 @@
 """The trace: a stored decision explained, from its frame and the description of the policy that made it.
 
 The policy's description (`Policy.describe`) is kept in the store under the policy's id, so a decision can be explained
-after the policy that made it is gone. Nothing is decided again: the values shown are the values the rules saw.
+after the policy that made it is gone. Nothing is decided again: the values shown are the values the rules saw. The
+description of a policy from before there were scenes describes its drawdown scene at the top.
 
 Only contributions to a score are computed here, because they cost milliseconds and few decisions are looked at: by the
 active scorecard from the recorded features, and only if that scorecard still gives the recorded score. They are SHAP
@@ -18,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from decision_service.core.request import DRAWDOWN_SCENE
 from decision_service.core.scorecards.scorecard import Row, Scorecard
 from decision_service.decision_log import Frame
 
@@ -28,11 +30,12 @@ def render_trace(frame: Frame, policy: Mapping[str, Any], active: Mapping[str, S
     """The trace object of `GET /v1/decisions/{id}`. `active` are the scorecards in force, by name. Takes milliseconds,
     without the GIL for most of them.
     """
-    numbers = dict(zip(policy["numbers"], np.frombuffer(frame.numbers, "<f8").tolist(), strict=True))
-    strings = dict(zip(policy["strings"], frame.rest["strings"], strict=True))
+    answer = orjson.loads(frame.answer)
+    scene = _scene(answer.get("scene", DRAWDOWN_SCENE), policy)
+    numbers = dict(zip(scene["numbers"], np.frombuffer(frame.numbers, "<f8").tolist(), strict=True))
+    strings = dict(zip(scene["strings"], frame.rest["strings"], strict=True))
     values: dict[str, float | str | None] = {**{n: _shown(v) for n, v in numbers.items()}, **strings}
-    features = policy["features"]
-    answered = orjson.loads(frame.answer)["scores"]
+    features, answered = scene["features"], answer["scores"]
     return {
         "request": orjson.loads(frame.request),
         "seq": frame.rest["seq"],
@@ -44,21 +47,29 @@ def render_trace(frame: Frame, policy: Mapping[str, Any], active: Mapping[str, S
             name: {"value": values[name], "unit": spec["unit"], "meaning": spec["meaning"]}
             for name, spec in features.items()
         },
-        "rules": [_rule(rule, verdict, values) for rule, verdict in zip(policy["rules"], frame.verdicts, strict=True)],
+        "rules": [_rule(rule, verdict, values) for rule, verdict in zip(scene["rules"], frame.verdicts, strict=True)],
         "cells": frame.rest["cells"],
         "scorecards": {
-            name: _scorecard(name, version, problem, answered[name], numbers, policy, active.get(name))
+            name: _scorecard(name, version, problem, answered[name], numbers, scene, active.get(name))
             for name, (version, problem) in frame.rest["scorecards"].items()
         },
     }
 
 
+def _scene(name: str, policy: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The description of the scene that judged; `features` by name, with unit and meaning."""
+    if "scenes" not in policy:
+        return policy
+    scene, told = policy["scenes"][name], policy["features"]
+    return {**scene, "features": {feature: told[feature] for feature in scene["features"] if feature in told}}
+
+
 def _scorecard(
     name: str, version: str, problem: str, answered: Mapping[str, Any], numbers: Mapping[str, float],
-    policy: Mapping[str, Any], active: Scorecard | None,
+    scene: Mapping[str, Any], active: Scorecard | None,
 ) -> dict[str, Any]:  # fmt: skip
     """One scorecard's score as answered, the features it rests on, and what each contributed."""
-    used = policy.get("scorecard_features", {}).get(name, ())  # descriptions of old policies lack them
+    used = scene.get("scorecard_features", {}).get(name, ())  # descriptions of old policies lack them
     features = {feature: _shown(numbers[feature]) for feature in used}
     told: dict[str, Any] = {"contributions": None, "expected": None}
     problem = problem or _unexplained(version, numbers, active)

@@ -1,7 +1,7 @@
 """Warming: every kernel compiled (or taken from Numba's cache on disk) before the first request needs it.
 
-A policy is warmed by deciding with it, on an empty log and on a short one, and throwing the answers away:
-whatever a decision calls has then been called. `python -m decision_service.warm` does so with the shipped
+A policy is warmed by deciding with it, in every scene, on an empty log and on a short one, and throwing the answers
+away: whatever a decision calls has then been called. `python -m decision_service.warm` does so with the shipped
 policy, which is how an image gets its cache at build time.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import Final
 
 from decision_service.core.decide import decide
@@ -46,7 +47,8 @@ def warm(policy: Policy | None) -> None:
     )  # fmt: skip
     for log in (header(), header() + records):
         state = CustomerState(1, log, {LINE.facility_id: LINE})
-        decide(REQUEST, state, policy, NOW_MS, "0" * 36)
+        for scene in policy.scenes:
+            decide(replace(REQUEST, scene=scene), state, policy, NOW_MS, "0" * 36)
 
 
 def main() -> int:

@@ -73,7 +73,7 @@ def request_of(amount_minor: int = 100_000, **attributes: float | str) -> Decisi
 def value(policy: Policy, name: str, state: CustomerState, request: DecisionRequest | None = None) -> float | None:
     """One number of the decision's vector."""
     decide(request or request_of(), state, policy, T, "d" * 32)
-    number = float(policy.numbers[policy.layout.numbers[name]])
+    number = float(policy.drawdown.numbers[policy.drawdown.layout.numbers[name]])
     return None if number != number else number
 
 

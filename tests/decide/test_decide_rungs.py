@@ -89,7 +89,7 @@ def decided(policy: Policy, links: Links = NO_LINKS, request: DecisionRequest = 
 
 def test_only_logs_that_features_look_at_are_asked_for() -> None:
     """The policy reads payees; the device feature is declared but nobody uses it."""
-    assert policy_of().link_grains == ("payee",)
+    assert policy_of().drawdown.link_grains == ("payee",)
 
 
 def test_a_log_that_was_read_decides_and_the_rung_is_full() -> None:

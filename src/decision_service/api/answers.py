@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from decision_service.core.request import SCENES
 
 
 class Answered(BaseModel):
@@ -67,6 +69,16 @@ class LimitChangeAnswer(Answered):
     effective_date: str
 
 
+class TierAnswer(Answered):
+    """The customer's warning tier before and after a review, and the alerts that ask for the tier it is now in."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    from_: Literal["none", "blue", "yellow", "orange", "red"] = Field(alias="from")
+    to: Literal["none", "blue", "yellow", "orange", "red"]
+    indicators: list[str]
+
+
 class AlertAnswer(Answered):
     """A warning raised beside the outcome."""
 
@@ -103,19 +115,27 @@ class PolicyName(Answered):
     label: str
 
 
+SceneName = Literal["drawdown", "warning", "limit", "price", "marketing", "renewal"]
+assert get_args(SceneName) == SCENES
+
+
 class DecisionAnswer(Answered):
-    """The decision. Pay out exactly `approved_amount`."""
+    """The decision. Pay out exactly `approved_amount`, which is 0 in a review; there `approve` means that nothing
+    changes. `tier` is null outside the scene `warning`, `renewal` unless a rule says how to renew."""
 
     decision_id: str
     request_id: str
     customer_id: str
     facility_id: str
+    scene: SceneName
     decision: Literal["approve", "hold", "reprice", "limit_change"]
     approved_amount: float
     currency: str
     hold: HoldAnswer | None
     reprice: RepriceAnswer | None
     limit_change: LimitChangeAnswer | None
+    tier: TierAnswer | None
+    renewal: Literal["auto", "manual", "decline"] | None
     alerts: list[AlertAnswer]
     offers: list[OfferAnswer]
     tags: list[str]
@@ -322,6 +342,14 @@ class WorkerAnswer(Answered):
     problem: str | None
 
 
+class PolicySceneAnswer(Answered):
+    """The rule set of one scene."""
+
+    rule_set: str
+    rules: int
+    features_used: int
+
+
 class PolicyAnswer(Answered):
     """The policy in force here, what the files on disk look like, and what every worker runs."""
 
@@ -337,6 +365,7 @@ class PolicyAnswer(Answered):
     lists: dict[str, int]
     features_used: int
     rules: int
+    scenes: dict[SceneName, PolicySceneAnswer]
     workers: list[WorkerAnswer]
 
 

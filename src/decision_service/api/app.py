@@ -30,7 +30,7 @@ from decision_service.api.handlers import Desk
 from decision_service.api.keys import Principal
 from decision_service.api.problems import TABLE, internal_problem, problem_of
 from decision_service.api.refusals import ClientGone, Forbidden, MethodNotAllowed, RouteUnknown
-from decision_service.api.routes import DECIDE_PATH, ROUTES, Route
+from decision_service.api.routes import DECIDE_PATH, ROUTES, Examples, Route
 from decision_service.core.errors import DecisionServiceError
 from decision_service.core.limits import ID_CHARS_MAX
 
@@ -181,7 +181,9 @@ def _operation(route: Route) -> dict[str, Any]:
         operation["description"] = f"Needs the scope `{route.scope}`."
     if route.body is not None:
         content: dict[str, Any] = {"schema": {"$ref": SCHEMAS + route.body.__name__}}
-        if route.example is not None:
+        if isinstance(route.example, Examples):
+            content["examples"] = {name: {"value": example} for name, example in route.example.items()}
+        elif route.example is not None:
             content["example"] = route.example
         operation["requestBody"] = {"required": True, "content": {"application/json": content}}
     return operation

@@ -6,9 +6,9 @@ instant) is `parse.py`'s.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel
 
 from decision_service.api.fields import (
     Accuracy,
@@ -33,7 +33,9 @@ from decision_service.core.limits import (
     ATTRIBUTES_PER_CALL_MAX,
     EVENTS_PER_CALL_MAX,
 )
+from decision_service.core.request import SCENES
 
+Scene = Annotated[str, Field(json_schema_extra={"enum": list(SCENES)})]
 Channel = Annotated[str, Field(json_schema_extra={"enum": list(CHANNELS)})]
 Kind = Annotated[str, Field(json_schema_extra={"enum": list(KINDS)})]
 Status = Annotated[str, Field(json_schema_extra={"enum": list(STATUSES)})]
@@ -75,14 +77,27 @@ class FacilityBody(Body):
     days_past_due: DaysPastDue | None = None
 
 
-class DecisionBody(Body):
-    """A request to draw on a facility."""
+_OF_A_REVIEW: Final[dict[str, JsonValue]] = {
+    "if": {"properties": {"scene": {"enum": list(SCENES[1:])}}, "required": ["scene"]},
+    "then": {"properties": {"amount": {"type": "null"}}},
+    "else": {
+        "required": ["amount", "currency"],
+        "properties": {"amount": {"not": {"type": "null"}}, "currency": {"not": {"type": "null"}}},
+    },
+}
 
-    request_id: Id = Field(description="The caller's id of this drawdown: a repeat gets the same answer.")
+
+class DecisionBody(Body):
+    """A question about a facility: a request to draw on it (the scene `drawdown`), or a review of it."""
+
+    model_config = ConfigDict(json_schema_extra=_OF_A_REVIEW)
+
+    request_id: Id = Field(description="The caller's id of this question: a repeat gets the same answer.")
+    scene: Scene | None = Field(None, description="Which rule set judges: drawdown by default; all others are reviews.")
     customer_id: Id
     facility_id: Id
-    amount: Money
-    currency: Currency
+    amount: Money | None = Field(None, description="Of a drawdown, and only of one: a review asks for no money.")
+    currency: Currency | None = Field(None, description="Of a drawdown; a review may leave it to the facility.")
     occurred_at: Instant | None = Field(None, description="When the customer asked; the server's clock by default.")
     channel: Channel | None = None
     device_id: Id | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from decision_service.core.request import SCENES
+
 DECISION: Final[dict[str, Any]] = {
     "request_id": "dd-20261121-000017",
     "customer_id": "c-1001",
@@ -24,12 +26,15 @@ DECISION_ANSWER: Final[dict[str, Any]] = {
     "request_id": "dd-20261121-000017",
     "customer_id": "c-1001",
     "facility_id": "f-1001",
+    "scene": "drawdown",
     "decision": "hold",
     "approved_amount": 0.0,
     "currency": "CNY",
     "hold": {"kind": "step_up", "expires_at": "2026-11-21T03:12:09.000Z"},
     "reprice": None,
     "limit_change": None,
+    "tier": None,
+    "renewal": None,
     "alerts": [{"tier": "yellow", "indicator": "odd_hour_draw"}],
     "offers": [],
     "tags": [],
@@ -41,6 +46,16 @@ DECISION_ANSWER: Final[dict[str, Any]] = {
     "decided_at": "2026-11-20T19:12:09.000Z",
     "latency_ms": 1.8,
 }
+DECISIONS: Final[dict[str, dict[str, Any]]] = {
+    "drawdown": DECISION,
+    **{
+        scene: {
+            "request_id": f"{scene}-20261121-c-1001", "scene": scene, "customer_id": "c-1001", "facility_id": "f-1001"
+        }
+        for scene in SCENES[1:]
+    },
+}  # fmt: skip
+"""One request a scene."""
 FACILITY: Final[dict[str, Any]] = {
     "customer_id": "c-1001",
     "product": "revolving",

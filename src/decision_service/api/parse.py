@@ -45,7 +45,8 @@ from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import ATTRIBUTES_PER_CALL_MAX, EVENT_AGE_MAX_MS, EVENTS_PER_CALL_MAX
 from decision_service.core.links import log_names
 from decision_service.core.money import exponent_of, to_minor
-from decision_service.core.request import DecisionRequest, PostedEvent
+from decision_service.core.request import DRAWDOWN_SCENE, SCENES, DecisionRequest, PostedEvent
+from decision_service.core.source import nearest_name
 from decision_service.store.keys import partition_of_decision
 
 MOVES_MONEY: Final = frozenset({"drawdown", "repayment", "purchase", "transfer_in", "transfer_out"})
@@ -75,21 +76,47 @@ class Clock:
 def parse_decision(body: bytes, clock: Clock) -> tuple[DecisionRequest, int | None]:
     """The request in a body and its deadline_ms. Raises InvalidInput, MalformedBody."""
     asked = _validated(DecisionBody, read_object(body))
-    amount_minor = to_minor(asked.amount, asked.currency, "amount")
+    scene = DRAWDOWN_SCENE if asked.scene is None else _scene(asked.scene)
+    amount_minor, currency = _money_asked(asked) if scene == DRAWDOWN_SCENE else _none_asked(asked)
     clock.check(asked.occurred_at, "occurred_at", clock.request_age_max_ms)
     _one_of(asked.channel, CHANNELS, "channel")
     facility = None
     if asked.facility is not None:
         facility = _facility(asked.facility, asked.facility_id, asked.customer_id, clock, "facility.")
-        if facility.currency != asked.currency:
+        if facility.currency != currency and currency:
             raise InvalidInput("currency", "is not the currency of the facility")
     request = DecisionRequest(
-        asked.request_id, asked.customer_id, asked.facility_id, amount_minor, asked.currency,
+        asked.request_id, asked.customer_id, asked.facility_id, amount_minor, currency,
         asked.occurred_at, asked.channel, asked.device_id, asked.counterparty_id, asked.purpose,
         _geo(asked.geo), asked.term_months, facility, _fingerprint(asked, amount_minor, facility), body,
-        asked.attributes or {}, asked.ip,
+        asked.attributes or {}, asked.ip, scene=scene,
     )  # fmt: skip
     return request, asked.deadline_ms
+
+
+def _scene(name: str) -> str:
+    if name in SCENES:
+        return name
+    near = nearest_name(name, SCENES)
+    raise InvalidInput("scene", "must be one of " + ", ".join(SCENES) + (f": did you mean {near}?" if near else ""))
+
+
+def _money_asked(asked: DecisionBody) -> tuple[int, str]:
+    """Amount in minor units and currency of a drawdown."""
+    if asked.amount is None:
+        raise InvalidInput("amount", "Field required")
+    if asked.currency is None:
+        raise InvalidInput("currency", "Field required")
+    return to_minor(asked.amount, asked.currency, "amount"), asked.currency
+
+
+def _none_asked(asked: DecisionBody) -> tuple[int, str]:
+    """The same of a review, for which nobody asks for money; the currency may be left to the facility."""
+    if asked.amount is not None:
+        raise InvalidInput("amount", f"is of drawdowns only: the scene {asked.scene} asks for no money")
+    if asked.currency is not None:
+        exponent_of(asked.currency, "currency")
+    return 0, asked.currency or ""
 
 
 def parse_facility(body: bytes, facility_id: str, clock: Clock) -> Facility:
@@ -222,6 +249,7 @@ def _fingerprint(asked: DecisionBody, amount_minor: int, facility: Facility | No
     """16 bytes over what was asked, each value in one form, in a fixed order; without request_id and
     deadline_ms."""
     geo = asked.geo
+    review = None if asked.scene == DRAWDOWN_SCENE else asked.scene
     content = (
         asked.customer_id, asked.facility_id, amount_minor, asked.currency, asked.occurred_at, asked.channel,
         asked.device_id, asked.counterparty_id, asked.purpose,
@@ -229,6 +257,7 @@ def _fingerprint(asked: DecisionBody, amount_minor: int, facility: Facility | No
         sorted(asked.attributes.items()) if asked.attributes else None,
         None if facility is None else astuple(facility),
         *(() if asked.ip is None else (asked.ip,)),  # last, and only if given: requests without one keep their print
+        *(() if review is None else ({"scene": review},)),  # likewise: drawdowns keep their print
     )  # fmt: skip
     return blake2b(orjson.dumps(content), digest_size=16, person=b"request").digest()
 

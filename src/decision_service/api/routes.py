@@ -31,6 +31,10 @@ class Query:
     description: str
 
 
+class Examples(dict[str, object]):
+    """Several example bodies of one call, by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One call of the contract. `scope` None means that anybody may ask. `problems` are its error
@@ -87,13 +91,14 @@ _EXPLAIN_QUERY: Final = (
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST", DECIDE_PATH, "decide", handlers.decide, "decisions",
-        "Decide a drawdown: approve, hold, reprice or limit change", answers.DecisionAnswer, _writing(409),
-        bodies.DecisionBody, examples.DECISION, examples.DECISION_ANSWER,
+        "Decide a drawdown (approve, hold, reprice or limit change), or review a line in another scene",
+        answers.DecisionAnswer, _writing(409), bodies.DecisionBody, Examples(examples.DECISIONS),
+        examples.DECISION_ANSWER,
     ),
     Route(
         "POST", "/v1/decisions/preview", "decide", handlers.preview, "decisions",
-        "The answer a drawdown would get now, with its trace; records nothing", answers.ExplainedDecision,
-        _writing(409), bodies.DecisionBody, examples.DECISION,
+        "The answer a drawdown or review would get now, with its trace; records nothing", answers.ExplainedDecision,
+        _writing(409), bodies.DecisionBody, Examples(examples.DECISIONS),
     ),
     Route(
         "GET", "/v1/decisions/{decision_id}", "read", handlers.get_decision, "decisions",

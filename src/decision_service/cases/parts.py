@@ -24,7 +24,7 @@ class Block:
 
 def rule_sets(policy: Policy) -> Mapping[str, RuleSet]:
     """The compiled rule sets by scene."""
-    return {policy.rule_set.spec.scene: policy.rule_set}
+    return {name: scene.rule_set for name, scene in policy.scenes.items()}
 
 
 def blocks_of(spec: RuleSetSpec) -> list[Block]:

@@ -4,7 +4,8 @@
 
 No await, clock, randomness, logging or I/O: the same inputs give the same bytes today and in five years, which is what
 makes replay, backtest, preview and audit the same code as production. `t`, the decision instant, is the request's
-`occurred_at`, else `now_ms`.
+`occurred_at`, else `now_ms`. The request says which scene of the policy judges it; a review is a question about 0 of
+the facility's currency, and otherwise decided as a drawdown is.
 
     position (ledger) -> numbers (facility, attributes) -> features (one kernel call a log) -> scores -> rules -> merge
 
@@ -17,9 +18,10 @@ The rung says how much stood behind the answer, the lowest that holds: `no_score
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, Protocol
 
-from decision_service.core.decision import ChangeLimit, Decision, Effect, Hold, Rung, Score, Trace
+from decision_service.core.decision import Approve, ChangeLimit, Decision, Effect, Hold, Rung, Score, Trace
 from decision_service.core.errors import InvalidInput
 from decision_service.core.event import LIMIT_CHANGE, Words, facility_key, read_header, words_of
 from decision_service.core.facility import Attribute, Facility, Position
@@ -29,9 +31,10 @@ from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS, HOUR_MS, SECOND_MS
 from decision_service.core.merge import Outcome, merge
 from decision_service.core.money import SCALES
-from decision_service.core.policy import Numbers, Policy
+from decision_service.core.policy import Policy
 from decision_service.core.request import DecisionRequest
 from decision_service.core.rules.attributes import AttributeLayout, AttributeSlot
+from decision_service.core.scene import Numbers, Scene
 from decision_service.core.state import CustomerState
 from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS
 from decision_service.core.zone import Zone
@@ -41,6 +44,7 @@ STAGES: Final = ("state", "features", "score", "rules")
 _NUMBERS: Final = len(BASE_NUMBERS)
 _BPS: Final = 10_000
 HISTORY_LOST: Final = Effect(Hold("review"), "ledger:history_trimmed", "RC91")
+NOTHING_AGAINST_A_REVIEW: Final = Effect(Approve(), "scene:review")
 
 
 def _no_mark(_stage: int) -> None:
@@ -55,21 +59,27 @@ def decide(
     decision_id: str,
     mark: Callable[[int], None] = _no_mark,
 ) -> Decision:
-    """The decision on one drawdown request. Raises InvalidInput for a facility that is unknown or does not fit."""
+    """The decision on one question.
+
+    Raises InvalidInput for a facility that is unknown or does not fit, and for a scene the policy does not have.
+    """
+    scene = policy.scenes[request.scene]
     t_ms = now_ms if request.occurred_at_ms is None else request.occurred_at_ms
     facility = current_facility(request, state)
+    if not request.currency:
+        request = replace(request, currency=facility.currency)
     words = words_of(state.log)
-    position = position_of(facility, words, t_ms, policy.reservation_timeout_ms)
-    missing = fill_inputs(request, state, policy, facility, position, words, t_ms, policy.numbers, policy.row)
-    strings = _strings(request, state, policy, facility, t_ms)
+    position = position_of(facility, words, t_ms, scene.reservation_timeout_ms)
+    missing = fill_inputs(request, state, scene, facility, position, words, t_ms, scene.numbers, scene.row)
+    strings = _strings(request, state, scene, facility, t_ms)
     mark(0)
-    links = words_of_links(state.links, policy.link_grains)
-    policy.plan.compute(words, links, policy.row, policy.numbers)
+    links = words_of_links(state.links, scene.link_grains)
+    scene.plan.compute(words, links, scene.row, scene.numbers)
     mark(1)
-    scores = _score(policy, strings)
+    scores = _score(scene, strings)
     mark(2)
-    values = policy.numbers.tolist()
-    evaluation = policy.rule_set.evaluate(
+    values = scene.numbers.tolist()
+    evaluation = scene.rule_set.evaluate(
         values,
         strings,
         policy.rule_lists,
@@ -78,18 +88,20 @@ def decide(
         facility.limit_minor,
         facility.apr_bps,
     )
-    effects = [*evaluation.effects, *_history_lost(state.log, facility, t_ms, policy.reservation_timeout_ms)]
+    effects = [*evaluation.effects, *_history_lost(state.log, facility, t_ms, scene.reservation_timeout_ms)]
+    if request.is_review:
+        effects.append(NOTHING_AGAINST_A_REVIEW)
     outcome = merge(
-        effects, request.amount_minor, facility, position, policy.rule_set.guardrails, t_ms,
-        _raise_allowed(effects, words, facility, policy, t_ms),
+        effects, request.amount_minor, facility, position, scene.rule_set.guardrails, t_ms,
+        _raise_allowed(effects, words, facility, scene, t_ms),
     )  # fmt: skip
     trace = Trace(
-        policy.numbers.tobytes(), tuple(strings), evaluation.verdicts, evaluation.cells,
+        scene.numbers.tobytes(), tuple(strings), evaluation.verdicts, evaluation.cells,
         read_header(state.log)[0] + len(words) - 2, state.version,
     )  # fmt: skip
     mark(3)
-    rung = _rung(scores, policy.plan.unread(links, policy.row))
-    return _record(request, policy, outcome, scores, missing, rung, trace, now_ms, decision_id)
+    rung = _rung(scores, scene.plan.unread(links, scene.row))
+    return _record(request, policy, scene, outcome, scores, missing, rung, trace, now_ms, decision_id)
 
 
 def _rung(scores: Mapping[str, Score], unread: bool) -> Rung:
@@ -99,7 +111,10 @@ def _rung(scores: Mapping[str, Score], unread: bool) -> Rung:
 
 
 def _history_lost(log: bytes, facility: Facility, t_ms: int, reservation_timeout_ms: int) -> tuple[Effect, ...]:
-    """A hold if retention trimmed records that the position rests on: what is available is then not known."""
+    """A hold if retention trimmed records that the position rests on: what is available is then not known.
+
+    In reviews too: how much of the line is used is what a raise, a price or a renewal rests on, so a person looks.
+    """
     _, trimmed_through_ms = read_header(log)
     if trimmed_through_ms < min(facility.as_of_ms + 1, t_ms - reservation_timeout_ms):
         return ()
@@ -114,7 +129,7 @@ def current_facility(request: DecisionRequest, state: CustomerState) -> Facility
         raise InvalidInput("facility_id", "unknown facility: send its snapshot as `facility` or PUT it first")
     if stored is not None and stored.currency != facility.currency:
         raise InvalidInput("facility.currency", f"the facility is in {stored.currency}")
-    if facility.currency != request.currency:
+    if facility.currency != request.currency and (request.currency or not request.is_review):
         raise InvalidInput("currency", f"the facility is in {facility.currency}")
     return facility
 
@@ -239,36 +254,36 @@ def _attribute(name: str, ttl_ms: int, request: DecisionRequest, state: Customer
 
 
 def _strings(
-    request: DecisionRequest, state: CustomerState, policy: Policy, facility: Facility, t_ms: int
+    request: DecisionRequest, state: CustomerState, scene: Scene, facility: Facility, t_ms: int
 ) -> list[str | None]:
     """The string vector: base strings, string attributes, and a place for every scorecard's grade."""
     strings: list[str | None] = [
         request.customer_id, request.facility_id, request.currency, request.channel, request.device_id,
         request.counterparty_id, request.purpose, facility.product, facility.status,
     ]  # fmt: skip
-    strings += [None] * (len(policy.string_names) - len(BASE_STRINGS))
-    for slot in policy.text_slots:
+    strings += [None] * (len(scene.string_names) - len(BASE_STRINGS))
+    for slot in scene.text_slots:
         value = _attribute(slot.spec.spec.name, slot.spec.ttl_ms, request, state, t_ms)
         strings[slot.index] = None if value is None else str(value)
     return strings
 
 
-def _score(policy: Policy, strings: list[str | None]) -> dict[str, Score]:
-    """Score every scorecard, leaving points, pd and grade where the rules look for them."""
+def _score(scene: Scene, strings: list[str | None]) -> dict[str, Score]:
+    """Score every scorecard of the scene, leaving points, pd and grade where the rules look for them."""
     scores = {}
-    for slot in policy.score_slots:
-        policy.numbers.take(slot.gather, out=slot.row, mode="clip")  # in range by construction; `raise` would copy
+    for slot in scene.score_slots:
+        scene.numbers.take(slot.gather, out=slot.row, mode="clip")  # in range by construction; `raise` would copy
         score = slot.scorecard.score(slot.row)
-        policy.numbers[slot.points] = NAN if score.points is None else score.points
-        policy.numbers[slot.pd] = NAN if score.pd is None else score.pd
+        scene.numbers[slot.points] = NAN if score.points is None else score.points
+        scene.numbers[slot.pd] = NAN if score.pd is None else score.pd
         strings[slot.grade] = score.grade
         scores[slot.scorecard.name] = score
     return scores
 
 
-def _raise_allowed(effects: list[Effect], words: Words, facility: Facility, policy: Policy, t_ms: int) -> bool:
+def _raise_allowed(effects: list[Effect], words: Words, facility: Facility, scene: Scene, t_ms: int) -> bool:
     """Whether the cooling-off since the last limit change is over; looked up only if somebody asks for a change."""
-    cooldown_ms = policy.rule_set.guardrails.limit_raise_cooldown_ms
+    cooldown_ms = scene.rule_set.guardrails.limit_raise_cooldown_ms
     if cooldown_ms is None or not any(isinstance(e.action, ChangeLimit) for e in effects):
         return True
     records = words[1:]
@@ -279,10 +294,10 @@ def _raise_allowed(effects: list[Effect], words: Words, facility: Facility, poli
 
 
 def _record(
-    request: DecisionRequest, policy: Policy, outcome: Outcome, scores: dict[str, Score], missing: tuple[str, ...],
-    rung: Rung, trace: Trace, now_ms: int, decision_id: str,
+    request: DecisionRequest, policy: Policy, scene: Scene, outcome: Outcome, scores: dict[str, Score],
+    missing: tuple[str, ...], rung: Rung, trace: Trace, now_ms: int, decision_id: str,
 ) -> Decision:  # fmt: skip
-    expiry_ms = policy.rule_set.guardrails.hold_expiry_ms(outcome.hold) if outcome.hold else None
+    expiry_ms = scene.rule_set.guardrails.hold_expiry_ms(outcome.hold) if outcome.hold else None
     return Decision(
         decision_id=decision_id, request_id=request.request_id, customer_id=request.customer_id,
         facility_id=request.facility_id, decision=outcome.decision, approved_minor=outcome.approved_minor,
@@ -291,5 +306,5 @@ def _record(
         reprice=outcome.reprice, limit_change=outcome.limit_change, alerts=outcome.alerts, offers=outcome.offers,
         tags=outcome.tags, reasons=outcome.reasons, scores=scores, policy_id=policy.id, policy_label=policy.label,
         rung=rung,
-        missing=missing, decided_at_ms=now_ms, trace=trace,
+        missing=missing, decided_at_ms=now_ms, scene=scene.name, trace=trace,
     )  # fmt: skip

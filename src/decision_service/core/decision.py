@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from decision_service.core.reasons import Reason
+from decision_service.core.request import DRAWDOWN_SCENE
 
 HoldKind = Literal["step_up", "review", "block"]
 Rung = Literal["full", "no_links", "no_score", "static"]
 LimitKind = Literal["freeze", "cut", "draw_cap", "raise"]
 HOLD_RANK: Final[dict[str, int]] = {"step_up": 1, "review": 2, "block": 3}
+Renewal = Literal["auto", "manual", "decline"]
 TIER_RANK: Final[dict[str, int]] = {"blue": 1, "yellow": 2, "orange": 3, "red": 4}
 
 
@@ -117,6 +119,20 @@ class Reprice:
 
 
 @dataclass(frozen=True, slots=True)
+class TierChange:
+    """A customer's warning tier before and after a review: `none`, or one of TIER_RANK.
+
+    `indicators` are those of the alerts that ask for the tier it is now in. `recorded` says whether the customer's log
+    is to hold an entry: the tier moved, or is asserted again.
+    """
+
+    from_tier: str
+    to_tier: str
+    indicators: tuple[str, ...]
+    recorded: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """One scorecard's verdict; all three are None when it could not score (`problem` says why)."""
 
@@ -169,4 +185,7 @@ class Decision:
     rung: Rung
     missing: tuple[str, ...]
     decided_at_ms: int
+    scene: str = DRAWDOWN_SCENE
+    tier: TierChange | None = None
+    renewal: Renewal | None = None
     trace: Trace | None = field(default=None, compare=False)

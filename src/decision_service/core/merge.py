@@ -124,7 +124,7 @@ def _payout(asked: Asked, amount_minor: int) -> tuple[HoldKind | None, int]:
         return None, 0
     caps = [e.action.amount_minor for e in asked.get(CapDraw, ()) if isinstance(e.action, CapDraw)]
     approved = max(0, min(caps, default=amount_minor))
-    return ("review" if approved == 0 else None), approved  # a cap of nothing is no approval
+    return ("review" if caps and approved == 0 else None), approved  # a cap of nothing is no approval
 
 
 def _freezes(asked: Asked) -> bool:

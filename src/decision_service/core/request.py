@@ -1,19 +1,28 @@
-"""A drawdown request, parsed and checked: the question that a decision answers."""
+"""A request, parsed and checked: the question that a decision answers.
+
+A *scene* is the sort of question. `drawdown` asks for money; all others are *reviews* of a line, for which nobody asks
+for anything: their amount is 0, and their currency is the facility's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from decision_service.core.event import Event, Geo
 from decision_service.core.facility import Facility
 
+DRAWDOWN_SCENE: Final = "drawdown"
+SCENES: Final = (DRAWDOWN_SCENE, "warning", "limit", "price", "marketing", "renewal")
+
 
 @dataclass(frozen=True, slots=True)
 class DecisionRequest:
-    """One request to draw on a facility.
+    """One question about a facility: a request to draw on it, or a review of it.
 
-    `amount_minor` is in minor units of `currency`. `occurred_at_ms` is None when the caller left it to our clock.
+    `amount_minor` is in minor units of `currency`, which a review may leave empty: it is the facility's.
+    `occurred_at_ms` is None when the caller left it to our clock.
     `fingerprint` digests the content as the caller meant it (key order, white space, `1.0` against `1` do not count;
     `deadline_ms` neither), so that one `request_id` cannot ask two questions. `body` is the request as received.
     """
@@ -36,6 +45,12 @@ class DecisionRequest:
     attributes: Mapping[str, float | str] = field(default_factory=dict)
     ip: str | None = None
     loan: int = 0  # key of the drawdown event of the loan that the question is about; 0 for none
+    scene: str = DRAWDOWN_SCENE  # of SCENES
+
+    @property
+    def is_review(self) -> bool:
+        """Whether nobody asks for money."""
+        return self.scene != DRAWDOWN_SCENE
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class Dictionary:
         self.policy = policy
         self.catalogue: Catalogue = policy.catalogue
         self.usage: Usage = usage_of(policy)
-        self._computed = frozenset(policy.plan.names)
+        self._computed = frozenset(policy.feature_names)
         self._segment_texts = dict(segment_texts(policy))
         self._rows: dict[int, list[str]] = {}
         for spec in self.catalogue.specs:
@@ -39,7 +39,7 @@ class Dictionary:
         return tuple(self.catalogue.by_name)
 
     def is_computed(self, name: str) -> bool:
-        """Whether every decision computes it, because a rule, matrix, scorecard or `record` needs it."""
+        """Whether every decision of some scene computes it: a rule, matrix, scorecard or `record` needs it."""
         return name in self._computed
 
     def uses(self, name: str) -> tuple[Use, ...]:

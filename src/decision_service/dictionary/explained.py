@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
+import numpy as np
+
 from decision_service.core.decide import fill_inputs
 from decision_service.core.event import (
     CHANNEL_NAMES,
@@ -93,14 +95,14 @@ def computed_numbers(
     By the plans and the kernel that decide, for a request at `request.occurred_at_ms`; NaN is null.
     """
     assert request.occurred_at_ms is not None, "a question about features has an instant"
-    t_ms, words, row = request.occurred_at_ms, words_of(state.log), policy.row.copy()
+    t_ms, words, row = request.occurred_at_ms, words_of(state.log), policy.drawdown.row.copy()
     plans = policy.plans_for(names)
-    numbers = policy.numbers.copy()
-    numbers.resize(policy.first_feature + len(plans.names), refcheck=False)
+    inputs = policy.attribute_layout.names
+    numbers = np.full(len(inputs) + len(plans.names), np.nan)
     position = position_of(facility, words, t_ms, policy.reservation_timeout_ms)
-    fill_inputs(request, state, policy, facility, position, words, t_ms, numbers, row)
+    fill_inputs(request, state, policy.drawdown, facility, position, words, t_ms, numbers, row)
     plans.compute(words, words_of_links(state.links, plans.link_grains), row, numbers)
-    known = (*policy.number_names[: policy.first_feature], *plans.names)
+    known = (*inputs, *plans.names)
     return dict(zip(known, numbers.tolist(), strict=True)), row
 
 

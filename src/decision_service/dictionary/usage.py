@@ -51,15 +51,14 @@ def usage_of(policy: Policy) -> Usage:
 
 
 def _uses(policy: Policy) -> Iterator[tuple[str, Use]]:
-    rule_set = policy.rule_set.spec
-    for rule in rule_set.rules:
-        for name in sorted(rule.names):
-            yield name, Use("rule", rule.id, rule_set.scene, rule.reason)
-    for matrix in rule_set.matrices:
-        for name in sorted(matrix.names):
-            yield name, Use("matrix", matrix.id, rule_set.scene, matrix.reason)
-    for slot in policy.score_slots:
-        card = slot.scorecard
+    for scene in policy.scenes.values():
+        for rule in scene.rule_set.rules:
+            for name in sorted(rule.names):
+                yield name, Use("rule", rule.id, scene.name, rule.reason)
+        for matrix in scene.rule_set.matrices:
+            for name in sorted(matrix.names):
+                yield name, Use("matrix", matrix.id, scene.name, matrix.reason)
+    for card in policy.scorecards.values():
         for feature in card.manifest.features:
             yield feature.name, Use("scorecard", card.name, "", feature.reason)
     for name in recorded_names(policy):

@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 from decision_service.core.expressions.names import names_in
 from decision_service.core.expressions.parse import parse_condition
 from decision_service.core.limits import RULES_MAX
+from decision_service.core.request import SCENES
 from decision_service.core.rules.constants import NO_CONSTANTS, Constants, read_constants
 from decision_service.core.rules.effects import EffectReader, holds, is_adverse
 from decision_service.core.rules.fields import check_keys, identifier, mapping, one_of, scalar, sequence
@@ -44,7 +45,6 @@ __all__ = ["RuleSetSpec", "read_rule_set"]
 _TOP: Final = ("rule_set", "scene", "note", "stages", "constants", "rules", "matrices", "guardrails", "fallback")
 _RULE: Final = ("id", "stage", "note", "when", "on_null", "then", "reason", "tests")
 _MATRIX: Final = ("id", "stage", "note", "rows", "columns", "cells", "on_null", "reason", "tests")
-SCENES: Final = ("drawdown", "warning", "limit", "price", "marketing", "renewal")
 Part = TypeVar("Part", RuleSpec, MatrixSpec)
 
 
