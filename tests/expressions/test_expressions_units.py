@@ -70,7 +70,7 @@ def test_units_follow_through_arithmetic(text: str, unit: str) -> None:
         ("odd and amount + share > 5", 9, "an amount of money is added to a ratio: `amount` and `share`", "a share"),
         ("amount - count > 5", 1, "an amount of money is reduced by a count: `amount` and `count`", "an amou"),
         ("max(amount, share) > 5", 5, "an amount of money is in one `max` with a ratio: `amount` and `share`", ""),
-        ("coalesce(count, age, way) > 5", 10, "a count is in one `coalesce` with a number of kilometres: `count` and `way`", ""),
+        ("coalesce(age, share) > 5", 10, "a number of days is in one `coalesce` with a ratio: `age` and `share`", ""),
         ("(count if odd else share) > 5", 2, "a count is the alternative to a ratio: `count` and `share`", "a count"),
         ("share in prices", 1, "a ratio is looked up in a list of which each is an amount of money: `share`", ""),
         ("0 < amount < share", 5, "an amount of money is compared with a ratio: `amount` and `share`", "a share"),

@@ -1,20 +1,23 @@
-"""Warnings: what compiles and is hardly meant. Never an error, so a warning cannot stop a reload."""
+"""Warnings: what compiles and is hardly meant. Never an error, so a warning cannot stop a reload.
+
+Of a condition: that it, or a part of it, is never true, or true whenever what it reads is known. Rules beside each
+other are looked at by `shadows.py`, units by `expressions/units.py`.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from typing import Final
 
-from decision_service.core.expressions.names import names_in
+from decision_service.core.expressions.names import children, names_in
 from decision_service.core.expressions.scalar import compile_condition
-from decision_service.core.expressions.tree import And, Compare, Name, Number, Tree
+from decision_service.core.expressions.tree import And, Or, Tree
+from decision_service.core.rules.cases import TooManyCases, cases_of, name_of
 from decision_service.core.source import Findings, Place, Scalar
-from decision_service.core.vocabulary import Layout
+from decision_service.core.vocabulary import Layout, NameSpec
 
 _NOWHERE: Final = Layout({}, {})
-_MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
-Range = tuple[float, bool, float, bool]  # low, low excluded, high, high excluded
+_WHOLE, _PART = "this condition is", "this part of the condition is"
 
 
 def lint_constants(places: Iterable[tuple[str, Place]], used: Collection[str], findings: Findings) -> None:
@@ -25,46 +28,53 @@ def lint_constants(places: Iterable[tuple[str, Place]], used: Collection[str], f
 
 
 def lint_condition(when: Tree, text: Scalar, findings: Findings) -> None:
-    """Conditions that are true or false whatever the decision."""
+    """Conditions that are true or false whatever the decision, and such parts of them."""
+    specs = list(names_in(when))
+    names = {spec.name for spec in specs}
     length = len(text.text)
-    if not any(True for _ in names_in(when)):
+    if not specs:
         truth = "always" if compile_condition(when, _NOWHERE)([], [], {}) else "never"
-        findings.warning(text.place, f"this condition is {truth} true", length=length)
-        return
-    for name in _contradictions(when):
-        findings.warning(
-            text.place, f"this condition is never true: no value of `{name}` meets all its bounds", length=length
-        )
+        findings.warning(text.place, f"{_WHOLE} {truth} true", length=length)
+    elif len(names) < len(specs):  # two bounds that contradict each other are bounds on one name
+        verdict = _verdict(when)
+        if verdict:
+            findings.warning(text.place, f"{_WHOLE} {verdict}", length=length)
+        else:
+            _lint_parts(when, findings)
 
 
-def _contradictions(when: Tree) -> list[str]:
-    """Names whose bounds in a conjunction leave no value."""
-    ranges: dict[str, Range] = {}
-    for name, op, bound in _bounds(when):
-        ranges[name] = _narrowed(ranges.get(name, (-math.inf, False, math.inf, False)), op, bound)
-    return [name for name, range_ in ranges.items() if _empty(range_)]
+def _lint_parts(tree: Tree, findings: Findings) -> None:
+    """The outermost parts that are always or never true."""
+    for child in children(tree):
+        verdict = _verdict(child) if isinstance(child, (And, Or)) else ""
+        if verdict:
+            findings.warning(child.place, f"{_PART} {verdict}")
+        else:
+            _lint_parts(child, findings)
 
 
-def _bounds(tree: Tree) -> list[tuple[str, str, float]]:
-    if isinstance(tree, And):
-        return [bound for operand in tree.operands for bound in _bounds(operand)]
-    match tree:
-        case Compare(left=Name() as name, right=Number() as number):
-            return [(name.spec.name, tree.op, number.value)]
-        case Compare(left=Number() as number, right=Name() as name):
-            return [(name.spec.name, _MIRRORED[tree.op], number.value)]
-    return []
+def _verdict(tree: Tree) -> str:
+    """`never true: why`, `true whenever ... is known`, or nothing."""
+    clashes: set[Hashable] = set()
+    try:
+        if not cases_of(tree, True, clashes):
+            return f"never true: {_contradiction(clashes)}"
+        if not cases_of(tree, False):
+            return _whenever(names_in(tree))
+    except TooManyCases:
+        pass
+    return ""
 
 
-def _narrowed(range_: Range, op: str, bound: float) -> Range:
-    low, low_out, high, high_out = range_
-    if op in (">", ">=", "==") and (bound, op == ">") > (low, low_out):
-        low, low_out = bound, op == ">"
-    if op in ("<", "<=", "==") and (bound, op != "<") < (high, not high_out):
-        high, high_out = bound, op == "<"
-    return low, low_out, high, high_out
+def _contradiction(clashes: Collection[Hashable]) -> str:
+    names = [name_of(subject) for subject in clashes]
+    if len(names) == 1 and names[0]:
+        return f"no value of `{names[0]}` meets all its bounds"
+    return "its parts contradict each other"
 
 
-def _empty(range_: Range) -> bool:
-    low, low_out, high, high_out = range_
-    return low > high or (low == high and (low_out or high_out))
+def _whenever(specs: Iterable[NameSpec]) -> str:
+    nullable = dict.fromkeys(f"`{spec.name}`" for spec in specs if spec.nullable)
+    if not nullable:
+        return "always true"
+    return f"true whenever {' and '.join(nullable)} {'is' if len(nullable) == 1 else 'are'} known"

@@ -27,6 +27,7 @@ from decision_service.core.rules.guardrails import read_fallback, read_guardrail
 from decision_service.core.rules.lint import lint_condition, lint_constants
 from decision_service.core.rules.matrix import read_axis, read_cells
 from decision_service.core.rules.rule_tests import read_tests
+from decision_service.core.rules.shadows import lint_rules
 from decision_service.core.rules.spec import (
     ComputedEffect,
     EffectSpec,
@@ -111,6 +112,7 @@ class _Reader:
         resort = None if fallback is None else read_fallback(fallback, self._findings)
         if not self._findings.errors:  # a constant may seem unused only because its name is mistyped
             lint_constants(self._own.places, self._vocabulary.used, self._findings)
+            lint_rules(rules, self._findings)
         if name is None or scene is None or resort is None:
             return None
         names = [name for rule in rules for name in rule.names]
