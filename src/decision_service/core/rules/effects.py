@@ -32,7 +32,8 @@ from decision_service.core.decision import (
 )
 from decision_service.core.expressions.parse import parse_number
 from decision_service.core.expressions.units import check_unit
-from decision_service.core.rules.fields import check_keys, identifier, mapping, one_of, scalar
+from decision_service.core.rules.fields import check_keys, identifier, one_of, scalar
+from decision_service.core.rules.near_misses import meant_effect, meant_hold
 from decision_service.core.rules.spec import ComputedEffect, ComputedSort, EffectSpec, FixedEffect, OnNull
 from decision_service.core.source import Findings, MappingNode, Node, Scalar, SequenceNode, nearest_name
 from decision_service.core.vocabulary import Vocabulary
@@ -76,6 +77,12 @@ class EffectReader:
         """What to do when the condition is unknown: fire, skip, hold (a review) or `{hold: kind}`."""
         if isinstance(node, MappingNode) and node.keys() == ("hold",):
             return self._hold_kind(node.items[0][1])
+        if isinstance(node, Scalar) and node.text in HOLD_RANK:
+            self._findings.error(
+                node.place, f"`on_null`: `{node.text}` is a kind of hold", expected=f"`on_null: {{hold: {node.text}}}`",
+                length=len(node.text),
+            )  # fmt: skip
+            return None
         words = ("fire", "skip", "hold") if may_fire else ("skip", "hold")
         match one_of(node, words, "`on_null`", self._findings):
             case "fire":
@@ -89,18 +96,31 @@ class EffectReader:
     def _keyed(self, key: Scalar, value: Node) -> tuple[EffectSpec, ...] | None:
         reader = self._readers.get(key.text)
         if reader is None:
-            return self._unknown(key)
+            return self._alone(key) if key.text in ("approve", "nothing") else self._unknown(key)
         effect = reader(value)
         return None if effect is None else (effect,)
 
+    def _alone(self, key: Scalar) -> tuple[EffectSpec, ...] | None:
+        self._findings.error(
+            key.place, f"`{key.text}` takes no value", expected=f"`{key.text}` as it is, in a list beside others",
+            length=len(key.text),
+        )  # fmt: skip
+        return None
+
     def _unknown(self, node: Scalar) -> tuple[EffectSpec, ...] | None:
         self._findings.error(
-            node.place, f"unknown effect `{node.text}`", expected=", ".join(_SORTS),
+            node.place, f"unknown effect `{node.text}`", expected=meant_effect(node.text) or ", ".join(_SORTS),
             nearest=nearest_name(node.text, _SORTS), length=max(1, len(node.text)),
         )  # fmt: skip
         return None
 
     def _hold_kind(self, node: Node) -> OnNull | None:
+        if isinstance(node, Scalar) and node.text not in HOLD_RANK:
+            self._findings.error(
+                node.place, f"kind of hold: `{node.text}` is not known", expected=", ".join(HOLD_RANK),
+                nearest=meant_hold(node.text, tuple(HOLD_RANK)), length=max(1, len(node.text)),
+            )  # fmt: skip
+            return None
         match one_of(node, HOLD_RANK, "kind of hold", self._findings):
             case "step_up":
                 return "step_up"
@@ -156,12 +176,12 @@ class EffectReader:
         return ComputedEffect(sort, amount, text.place)
 
     def _alert(self, node: Node) -> EffectSpec | None:
-        block = mapping(node, "`alert`", node.place, self._findings)
-        if block is None or not check_keys(
-            block, ("tier", "indicator"), ("tier", "indicator"), "`alert`", self._findings
-        ):
+        if not isinstance(node, MappingNode):
+            self._findings.error(node.place, "`alert` takes two things", expected="{tier: yellow, indicator: name}")
             return None
-        tier_node, indicator_node = block.get("tier"), block.get("indicator")
+        if not check_keys(node, ("tier", "indicator"), ("tier", "indicator"), "`alert`", self._findings):
+            return None
+        tier_node, indicator_node = node.get("tier"), node.get("indicator")
         assert tier_node is not None, "check_keys saw to it"
         assert indicator_node is not None, "check_keys saw to it"
         tier = one_of(tier_node, TIER_RANK, "tier", self._findings)
