@@ -1,0 +1,138 @@
+"""`rules diff` tells what two policies decide otherwise, and calls nothing a difference that decides the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tools_command import Command, golden
+
+from service_process import ROOT
+
+BLOCKS = """
+tables:
+  - id: renewal_by_lateness
+    inputs: [behaviour.grade, rpy_dpd_max_365d]
+    rows:
+      - {if: [[A, B], "<= 0"], then: [{renew: auto}, {limit: {raise: 0.10}}]}
+      - {id: c_late, if: [C, "> 0 and <= late_short"], then: {renew: manual}, reason: RC31}
+    otherwise: {renew: decline}
+    on_null: {hold: review}
+trees:
+  - id: how_strained
+    root:
+      if: utl_now > 0.8
+      then: {if: utl_max > 0.9, then: {hold: review}, else: approve}
+      else: nothing
+    on_null: skip
+points:
+  - id: intent
+    base: 500
+    of:
+      - {value: utl_now, bins: {"<= 0.3": 30, "> 0.3": -20, null: 0}}
+    grades: {A: 520, B: 0}
+"""
+SAME = {
+    "white space and brackets": ("vel_prior_10m >= burst", "(vel_prior_10m   >= (burst))"),
+    "a number's form": ("{value: 2, unit: n}", "{value: 2.0, unit: n}"),
+    "a hold by its longer name": ("on_null: hold", "on_null: {hold: review}"),
+    "the order of effects": ("then: {hold: step_up}", "then: [{hold: step_up}]"),
+    "a comment": ("rules:", "# what we do\nrules:"),
+    "block style": ("then: {hold: block}", "then:\n      hold: block"),
+}
+CHANGED = (
+    ("{value: 2, unit: n}", "{effective_from: {2026-01-01: 2, 2027-01-01: 3}, unit: n}"),
+    ("request.amount > 0", "request.amount >= 0"),
+    ("active: [approve, {cap_draw: 1000}]", "active: [approve, {cap_draw: 0.5 * request.amount}]"),
+    ("reason: RC90", "reason: RC91"),
+    ("id: on_list", "id: on_block_list"),
+    ('"<= 0"]', '"<= 1"]'),
+    ("[{renew: auto}, {limit: {raise: 0.10}}]", "[{renew: auto}, {limit: {raise: 0.20}}]"),
+    ("else: approve", "else: {tag: strained}"),
+    ('"> 0.3": -20', '"> 0.3": -30'),
+    ("B: 0", "B: 10"),
+)
+
+
+@pytest.fixture
+def both(policy_folder: Path) -> tuple[Path, Path]:
+    """The policy with blocks of every sort, twice."""
+    path = policy_folder / "drawdown.yaml"
+    path.write_text(path.read_text() + BLOCKS)
+    other = policy_folder.parent / "other"
+    shutil.copytree(policy_folder, other)
+    return policy_folder, other
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("what", SAME, ids=str)
+def test_what_decides_the_same_is_no_difference(what: str, both: tuple[Path, Path], command: Command) -> None:
+    """Layout, comments and equal forms: status 0."""
+    replace(both[1] / "drawdown.yaml", *SAME[what])
+    status, out, _ = command("diff", *both)
+    assert (status, out) == (0, "no difference\n")
+
+
+def test_every_sort_of_change_is_told_by_what_it_is_of(both: tuple[Path, Path], command: Command) -> None:
+    """Rules, constants by date, cells by their labels, rows, leaves, bins, grades, fallback, lists and features."""
+    for old, new in CHANGED:
+        replace(both[1] / "drawdown.yaml", old, new)
+    replace(both[1] / "policy.yaml", "[block]", "[block, watch]")
+    replace(both[1] / "features" / "velocity.yaml", "windows: [10m]", "windows: [10m, 1h]")
+    status, out, _ = command("diff", *both)
+    assert status == 1
+    golden("diff", out)
+
+
+def test_differences_come_as_json(both: tuple[Path, Path], command: Command) -> None:
+    """Each with its group, sort, name and the parts that changed."""
+    replace(both[1] / "drawdown.yaml", "{value: 2, unit: n}", "{value: 3, unit: n}")
+    status, out, _ = command("diff", *both, "--json")
+    assert status == 1
+    assert json.loads(out) == [
+        {
+            "group": "drawdown", "sort": "constant", "name": "burst", "how": "changed",
+            "changes": [{"part": None, "old": "2", "new": "3"}],
+        }
+    ]  # fmt: skip
+
+
+def test_notes_and_tests_are_told_only_if_asked_for(both: tuple[Path, Path], command: Command) -> None:
+    """They decide nothing."""
+    replace(both[1] / "drawdown.yaml", "when: request.amount > 0", "note: all others\n    when: request.amount > 0")
+    assert command("diff", *both)[0] == 0
+    status, out, _ = command("diff", *both, "--notes")
+    assert status == 1
+    assert "note: all others (new)" in out
+
+
+def test_a_feature_may_stand_in_any_file(both: tuple[Path, Path], command: Command) -> None:
+    """A renamed feature file is no difference."""
+    (both[1] / "features" / "velocity.yaml").rename(both[1] / "features" / "counts.yaml")
+    assert command("diff", *both)[0] == 0
+
+
+def test_the_shipped_policy_equals_itself_and_not_an_empty_one(command: Command, tmp_path: Path) -> None:
+    """Against a folder with a label alone, everything is removed."""
+    assert command("diff", ROOT / "rules", ROOT / "rules")[0] == 0
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "policy.yaml").write_text("label: none\n")
+    status, out, _ = command("diff", ROOT / "rules", tmp_path / "few", "--json")
+    assert status == 1
+    assert {difference["how"] for difference in json.loads(out)} <= {"removed", "changed"}
+
+
+def test_what_cannot_be_read_is_told(both: tuple[Path, Path], command: Command, tmp_path: Path) -> None:
+    """Status 2 without such a directory, 4 for a file that is not a policy file."""
+    assert command("diff", both[0], tmp_path / "nowhere")[0] == 2
+    (both[1] / "drawdown.yaml").write_text("rules: [")
+    status, out, _ = command("diff", *both)
+    assert status == 4
+    assert "not valid YAML" in out
