@@ -49,8 +49,10 @@ def _pass(text: str) -> str:
 
 
 def _split(text: str) -> list[str]:
-    """The lines without the spaces at their ends."""
-    return [line.rstrip(" \t") for line in _BREAK.split(text.rstrip("\r\n \t"))]
+    """The lines without the spaces at their ends; those of a block scalar are part of its text."""
+    lines = _BREAK.split(text.rstrip("\r\n \t"))
+    kept = {n for word in words_of(text) if word.sort == "block" for n in block_lines(word, lines) if lines[n].strip()}
+    return [line if number in kept else line.rstrip(" \t") for number, line in enumerate(lines)]
 
 
 def _without_gaps(lines: list[str], words: list[Word]) -> list[str]:
