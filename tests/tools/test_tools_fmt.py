@@ -93,7 +93,7 @@ def test_files_are_written_only_without_check(command: Command, tmp_path: Path) 
     assert (status, "would change" in out, path.read_text()) == (1, True, UNTIDY)
     assert command("fmt", path)[0] == 0
     golden("tidy", path.read_text())
-    assert command("fmt", "--check", tmp_path)[0] == 0
+    assert command("fmt", "--check", path)[0] == 0
     status, out, _ = command("fmt", "--check", "--json", path)
     assert (status, json.loads(out)) == (0, {"changed": [], "files": 1, "diagnostics": []})
 
