@@ -48,8 +48,7 @@ def agree(rule_set: RuleSet, layout: Layout, columns: Columns, t_ms: list[int]) 
             assert one != WENT_WRONG
             assert one == many or (one == UNKNOWN_HELD and many == FIRED), (rule.id, one, many)
         for matrix, cell, number in zip(rule_set.matrices, single.cells, judged.cells[:, i].tolist(), strict=True):
-            width = len(matrix.columns.labels)
-            expected = "unknown" if number < 0 else matrix.label(*divmod(number, width))
+            expected = "unknown" if number < 0 else matrix.labels[number]
             assert cell == f"{matrix.id}:{expected}"
     return int((judged.verdicts == FIRED).sum())
 

@@ -61,7 +61,12 @@ def coverage(policy: Policy, results: Iterable[CaseResult]) -> list[SceneCoverag
     for scene, rule_set in sorted(rule_sets(policy).items()):
         reached |= {(scene, rule.id, _verdict(test.expect)) for rule in rule_set.rules for test in rule.tests}
         blocks = blocks_of(rule_set.spec)
-        reached |= {(scene, f"{block.id}:{test.expect}", "fired") for block in blocks for test in block.tests}
+        reached |= {
+            (scene, f"{block.id}:{label}", "fired")
+            for block in blocks
+            for test in block.tests
+            for label in test.expect.split("+")
+        }
         rules = [rule.id for rule in rule_set.rules]
         cells = [f"{block.id}:{label}" for block in blocks for label in block.labels]
         scenes.append(

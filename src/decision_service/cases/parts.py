@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from decision_service.core.policy import Policy
 from decision_service.core.rules.compile import RuleSet
-from decision_service.core.rules.spec import RuleSetSpec, TestSpec
+from decision_service.core.rules.rule_set import RuleSetSpec
+from decision_service.core.rules.spec import TestSpec
 
 UNKNOWN = "unknown"
 
@@ -29,10 +30,4 @@ def rule_sets(policy: Policy) -> Mapping[str, RuleSet]:
 
 def blocks_of(spec: RuleSetSpec) -> list[Block]:
     """The blocks of a rule set, in the order they stand in the file."""
-    return [
-        Block(
-            "matrix", matrix.id,
-            tuple(f"{row}/{column}" for row in matrix.rows.labels for column in matrix.columns.labels), matrix.tests,
-        )
-        for matrix in spec.matrices
-    ]  # fmt: skip
+    return [Block(block.sort, block.id, block.labels, block.tests) for block in spec.blocks]

@@ -88,7 +88,7 @@ class Scene:
             "numbers": self.number_names,
             "strings": self.string_names,
             "features": self.plan.names,
-            "rules": [rule.describe() for rule in self.rule_set.rules],
+            **self.rule_set.spec.describe(),
             "scorecards": {s.scorecard.name: s.scorecard.version for s in self.score_slots},
             "scorecard_features": {s.scorecard.name: s.scorecard.names for s in self.score_slots},
         }

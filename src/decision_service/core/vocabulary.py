@@ -31,7 +31,8 @@ class Kind(Enum):
 @dataclass(frozen=True, slots=True)
 class NameSpec:
     """A name of the language. `unit`: money, ratio, n, s, d, km, kmh, bps, points, or "" where it has none.
-    `constant` holds the value of a named constant (a number, a string, or a tuple of either), else None."""
+    `constant` holds the value of a named constant (a number, a string, or a tuple of either), else None.
+    `values` are all values a string can have, where they are known."""
 
     name: str
     kind: Kind
@@ -39,6 +40,7 @@ class NameSpec:
     nullable: bool = True
     meaning: str = ""
     constant: float | str | tuple[float | str, ...] | None = None
+    values: tuple[str, ...] = ()
 
 
 def _number(name: str, unit: str, meaning: str, *, nullable: bool = True) -> NameSpec:

@@ -15,7 +15,7 @@ from decision_service.core.policy import ATTRIBUTES_FILE, FEATURES_FOLDER, Polic
 from decision_service.core.rules.attributes import AttributeSpec
 from decision_service.core.source import Findings, MappingNode, Scalar
 from decision_service.dictionary.families import family_of
-from decision_service.dictionary.usage import Usage, Use, needs_of, segments_of, usage_of
+from decision_service.dictionary.usage import BLOCKS, Usage, Use, needs_of, segments_of, usage_of
 from decision_service.dictionary.wording import duration_text, null_words, window_text
 
 
@@ -68,7 +68,7 @@ class Dictionary:
             "name": name, "family": family_of(name).letter, "unit": spec.unit, "null": spec.null.text,
             "grain": grain_of(spec), "internal": spec.internal, "meaning": _meaning(spec),
             "computed": self.is_computed(name),
-            "rules": sum(use.sort in ("rule", "matrix") for use in uses),
+            "rules": sum(use.sort in ("rule", *BLOCKS) for use in uses),
             "scorecards": sum(use.sort == "scorecard" for use in uses),
             "features": sum(use.sort == "feature" and use.name != name + SURGE for use in uses),
         }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Who uses a feature or an attribute: rules and matrices by scene, scorecards, the list of recorded features, and other
+"""Who uses a feature or an attribute: rules and blocks by scene, scorecards, the list of recorded features, and other
 features.
 """
 
@@ -15,8 +15,9 @@ from decision_service.core.features.references import dependencies, names_in
 from decision_service.core.policy import Policy
 from decision_service.core.source import Scalar, SequenceNode
 
-Sort = Literal["rule", "matrix", "scorecard", "recorded", "feature"]
-DECIDING: Final = ("rule", "matrix", "scorecard", "recorded")  # sorts for whose sake a feature is computed
+Sort = Literal["rule", "matrix", "table", "tree", "points", "scorecard", "recorded", "feature"]
+BLOCKS: Final = ("matrix", "table", "tree", "points")
+DECIDING: Final = ("rule", *BLOCKS, "scorecard", "recorded")  # sorts for whose sake a feature is computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,9 @@ def _uses(policy: Policy) -> Iterator[tuple[str, Use]]:
         for rule in scene.rule_set.rules:
             for name in sorted(rule.names):
                 yield name, Use("rule", rule.id, scene.name, rule.reason)
-        for matrix in scene.rule_set.matrices:
-            for name in sorted(matrix.names):
-                yield name, Use("matrix", matrix.id, scene.name, matrix.reason)
+        for block in scene.rule_set.spec.blocks:
+            for name in sorted(block.names):
+                yield name, Use(block.sort, block.id, scene.name, block.reason)
     for card in policy.scorecards.values():
         for feature in card.manifest.features:
             yield feature.name, Use("scorecard", card.name, "", feature.reason)
@@ -96,5 +97,5 @@ def _of_first(key: str) -> tuple[bool, str]:
 
 
 def deciding(uses: Iterable[Use]) -> int:
-    """How many rules, matrices and scorecards are among some uses."""
-    return sum(use.sort in ("rule", "matrix", "scorecard") for use in uses)
+    """How many rules, blocks and scorecards are among some uses."""
+    return sum(use.sort in ("rule", *BLOCKS, "scorecard") for use in uses)

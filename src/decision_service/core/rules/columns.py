@@ -1,10 +1,11 @@
 """A rule set over many decisions at once: the verdicts and cells that `codegen` gives for one, as columns.
 
-What a backtest asks of a policy: which rules fire, which stay silent, which cannot tell, and which cell of each matrix
-is hit. Effects are not merged here: an amount computed by a rule belongs to the one decision it is merged in.
+What a backtest asks of a policy: which rules fire, which stay silent, which cannot tell, and what each block hits.
+Effects are not merged here: an amount computed by a rule belongs to the one decision it is merged in.
 
     verdicts  uint8[rules, n]    codes of `codegen`: SILENT, FIRED, UNKNOWN_SKIPPED, UNKNOWN_FIRED, UNKNOWN_HELD
-    cells     int32[matrices, n] row * columns + column, -1 where the matrix cannot tell
+    cells     int32[blocks, n]   number of the label hit (of `block.labels`), -1 where the block cannot tell
+    hits      bool[labels, n]    of every `all` table instead (its row of `cells` is all -1), the last one for unknown
 
 Equal to the single function, verdict by verdict, but for two things that only exist one decision at a time: an effect
 whose computed amount is null (UNKNOWN_HELD there, FIRED here) and a rule that goes wrong (WENT_WRONG there).
@@ -22,22 +23,27 @@ import numpy.typing as npt
 from decision_service.core.expressions.columns import Columns, Floats, Texts, chunks
 from decision_service.core.expressions.vector import ConditionFunction, VectorCompiler
 from decision_service.core.rules.codegen import FIRED, SILENT, UNKNOWN_FIRED, UNKNOWN_HELD, UNKNOWN_SKIPPED
-from decision_service.core.rules.spec import Axis, DatedConstant, RuleSetSpec
+from decision_service.core.rules.rule_set import RuleSetSpec
+from decision_service.core.rules.spec import Axis, DatedConstant, MatrixSpec
+from decision_service.core.rules.table_columns import CANNOT_TELL, VectorTable
 from decision_service.core.vocabulary import Kind, Layout
 
 Verdicts = npt.NDArray[np.uint8]
 Cells = npt.NDArray[np.int32]
+Hits = npt.NDArray[np.bool_]
 Instants = npt.NDArray[np.int64]
+CellFunction = Callable[[Columns, Instants], Cells]
 _AxisFunction = Callable[[Columns], npt.NDArray[np.int64]]
 _UNKNOWN: Final[Mapping[str, int]] = {"fire": UNKNOWN_FIRED, "skip": UNKNOWN_SKIPPED}
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a rule set says about many decisions."""
+    """What a rule set says about many decisions; `hits` by the id of the table."""
 
     verdicts: Verdicts
     cells: Cells
+    hits: Mapping[str, Hits]
 
 
 class VectorRuleSet:
@@ -48,26 +54,43 @@ class VectorRuleSet:
         self._layout = layout
         compiler = VectorCompiler(layout, [dated.name for dated in spec.dated])
         self._rules = tuple((compiler.condition(r.when), _UNKNOWN.get(r.on_null, UNKNOWN_HELD)) for r in spec.rules)
-        self._matrices = tuple(
-            (self._axis(m.rows), self._axis(m.columns), len(m.columns.labels)) for m in spec.matrices
-        )
+        tables = [(table, VectorTable(table, compiler)) for table in spec.tables]
+        self._blocks: list[CellFunction] = [self._matrix(matrix) for matrix in spec.matrices]
+        self._blocks += [vector.first if table.hit == "first" else _nothing_hit for table, vector in tables]
+        self._every = {t.id: (vector, len(t.labels) + 1) for t, vector in tables if t.hit == "all"}
 
     def judge(self, columns: Columns, t_ms: Instants) -> Judged:
-        """Verdicts and cells of every decision; `t_ms` int64[n] are their instants."""
+        """What every decision comes to; `t_ms` int64[n] are their instants."""
         columns = replace(columns, named={dated.name: values_at(dated, t_ms) for dated in self._dated})
-        verdicts = np.empty((len(self._rules), columns.count), np.uint8)
-        cells = np.empty((len(self._matrices), columns.count), np.int32)
+        judged = Judged(
+            np.empty((len(self._rules), columns.count), np.uint8),
+            np.empty((len(self._blocks), columns.count), np.int32),
+            {name: np.empty((width, columns.count), np.bool_) for name, (_, width) in self._every.items()},
+        )
         start = 0
         with np.errstate(all="ignore"):  # what overflows or has no value is null, which is no reason for a warning
             for part in chunks(columns):
                 stop = start + part.count
-                for index, (condition, unknown) in enumerate(self._rules):
-                    _verdict(condition, unknown, part, verdicts[index, start:stop])
-                for index, (row, column, width) in enumerate(self._matrices):
-                    r, c = row(part), column(part)
-                    cells[index, start:stop] = np.where((r < 0) | (c < 0), -1, r * width + c)
+                self._judge(part, t_ms[start:stop], slice(start, stop), judged)
                 start = stop
-        return Judged(verdicts, cells)
+        return judged
+
+    def _judge(self, part: Columns, t_ms: Instants, where: slice, judged: Judged) -> None:
+        for index, (condition, unknown) in enumerate(self._rules):
+            _verdict(condition, unknown, part, judged.verdicts[index, where])
+        for index, block in enumerate(self._blocks):
+            judged.cells[index, where] = block(part, t_ms)
+        for name, (table, _) in self._every.items():
+            judged.hits[name][:, where] = table.every(part, t_ms)
+
+    def _matrix(self, matrix: MatrixSpec) -> CellFunction:
+        row, column, width = self._axis(matrix.rows), self._axis(matrix.columns), len(matrix.columns.labels)
+
+        def cell(columns: Columns, _t_ms: Instants) -> Cells:
+            r, c = row(columns), column(columns)
+            return np.where((r < 0) | (c < 0), CANNOT_TELL, r * width + c).astype(np.int32)
+
+        return cell
 
     def _axis(self, axis: Axis) -> _AxisFunction:
         """The position on an axis, negative for none."""
@@ -80,6 +103,11 @@ class VectorRuleSet:
         edges = np.array([float(value) for value in axis.values], np.float64)
         find = _range_position if axis.ranged else _value_position
         return lambda columns: find(columns.numbers[number], edges, null)
+
+
+def _nothing_hit(columns: Columns, _t_ms: Instants) -> Cells:
+    """The row of `cells` of a table whose `hits` say what it comes to."""
+    return np.full(columns.count, CANNOT_TELL, np.int32)
 
 
 def values_at(dated: DatedConstant, t_ms: Instants) -> Floats:

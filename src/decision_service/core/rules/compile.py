@@ -6,13 +6,8 @@ from dataclasses import dataclass, field
 
 from decision_service.core.rules.codegen import EvaluateFunction, Evaluation, RuleSetCompiler
 from decision_service.core.rules.rehearsal import report_failures, run_rule_tests
-from decision_service.core.rules.spec import (
-    Fallback,
-    Guardrails,
-    MatrixSpec,
-    RuleSetSpec,
-    RuleSpec,
-)
+from decision_service.core.rules.rule_set import RuleSetSpec
+from decision_service.core.rules.spec import Fallback, Guardrails, MatrixSpec, RuleSpec
 from decision_service.core.source import Findings
 from decision_service.core.vocabulary import Layout
 

@@ -7,8 +7,9 @@
     alert: {tier: yellow, indicator: name}    a warning beside the outcome
     offer: name · tag: name · renew: auto | manual | decline
     approve                                   explicitly nothing against it
+    nothing                                   asks for nothing: a cell, a row or a leaf must say something
 
-One effect, a mapping of several, or a list of either.
+One effect, a mapping of several, or a list of either; `nothing` stands alone.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ _SORTS: Final = ("hold", "cap_draw", "limit", "price", "alert", "offer", "renew"
 _UNITS: Final[dict[ComputedSort, str]] = {
     "cap_draw": "money", "set": "money", "raise": "ratio", "cut": "ratio", "add_bps": "bps", "set_apr": "ratio",
 }  # fmt: skip
+NOTHING: Final = "nothing"
 _RENEWALS: Final = ("auto", "manual", "decline")
 _ADVERSE: Final = (Hold, CapDraw, ChangeLimit, ChangePrice)
 
@@ -58,7 +60,9 @@ class EffectReader:
         }  # fmt: skip
 
     def read(self, node: Node) -> tuple[EffectSpec, ...] | None:
-        """The effects that `node` asks for, or None if anything is wrong with them."""
+        """The effects that `node` asks for (none for `nothing`), or None if anything is wrong with them."""
+        if isinstance(node, Scalar) and node.text == NOTHING:
+            return ()
         if isinstance(node, SequenceNode):
             parts = [self.read(item) for item in node]
         elif isinstance(node, MappingNode):
@@ -67,9 +71,13 @@ class EffectReader:
             parts = [(FixedEffect(Approve(), node.place),)]
         else:
             parts = [self._unknown(node)]
-        if not parts:
-            self._findings.error(node.place, "no effect is asked for", expected="`approve` if nothing is against it")
-        if not parts or None in parts:
+        if not parts or any(part == () for part in parts):
+            self._findings.error(
+                node.place, "no effect is asked for",
+                expected="`approve` if nothing is against it, or `nothing` alone if this block has no say",
+            )  # fmt: skip
+            return None
+        if None in parts:
             return None
         return tuple(effect for part in parts if part is not None for effect in part)
 
@@ -96,7 +104,7 @@ class EffectReader:
     def _keyed(self, key: Scalar, value: Node) -> tuple[EffectSpec, ...] | None:
         reader = self._readers.get(key.text)
         if reader is None:
-            return self._alone(key) if key.text in ("approve", "nothing") else self._unknown(key)
+            return self._alone(key) if key.text in ("approve", NOTHING) else self._unknown(key)
         effect = reader(value)
         return None if effect is None else (effect,)
 
@@ -110,7 +118,7 @@ class EffectReader:
     def _unknown(self, node: Scalar) -> tuple[EffectSpec, ...] | None:
         self._findings.error(
             node.place, f"unknown effect `{node.text}`", expected=meant_effect(node.text) or ", ".join(_SORTS),
-            nearest=nearest_name(node.text, _SORTS), length=max(1, len(node.text)),
+            nearest=nearest_name(node.text, (*_SORTS, NOTHING)), length=max(1, len(node.text)),
         )  # fmt: skip
         return None
 
@@ -173,7 +181,7 @@ class EffectReader:
         if amount is None:
             return None
         check_unit(amount, _UNITS[sort], f"`{sort}`", len(text.text), self._findings)
-        return ComputedEffect(sort, amount, text.place)
+        return ComputedEffect(sort, amount, text.place, text.text)
 
     def _alert(self, node: Node) -> EffectSpec | None:
         if not isinstance(node, MappingNode):

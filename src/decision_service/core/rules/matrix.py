@@ -19,8 +19,9 @@ from typing import Final
 from decision_service.core.decision import Approve, Hold
 from decision_service.core.limits import MATRIX_CELLS_MAX
 from decision_service.core.rules.effects import EffectReader, action_of
-from decision_service.core.rules.fields import mapping, sequence
-from decision_service.core.rules.spec import Axis, ComputedEffect, EffectSpec, FixedEffect
+from decision_service.core.rules.fields import check_keys, mapping, sequence
+from decision_service.core.rules.heads import HeadReader, amount_names
+from decision_service.core.rules.spec import Axis, ComputedEffect, EffectSpec, FixedEffect, MatrixSpec
 from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar, nearest_name
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
 
@@ -30,6 +31,32 @@ _AXIS: Final = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_.]*)\s*(in|<=)\s*\[(.*)\]\s*
 _EXPECTED: Final = "`name in [A, B, C]` or `name <= [0.5, 0.8, inf]`, a last `null` for unknown values"
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 NULL: Final = "null"
+_KEYS: Final = ("id", "stage", "note", "rows", "columns", "cells", "on_null", "reason", "tests")
+
+
+def read_matrix(node: MappingNode, heads: HeadReader) -> MatrixSpec | None:
+    """One matrix, or None with the reasons among the findings."""
+    findings = heads.findings
+    sound = check_keys(node, _KEYS, ("id", "rows", "columns", "cells"), "a matrix", findings)
+    head = heads.head(node)
+    rows_node, columns_node, cells_node = node.get("rows"), node.get("columns"), node.get("cells")
+    rows = None if rows_node is None else read_axis(rows_node, "rows", heads.vocabulary, findings)
+    columns = None if columns_node is None else read_axis(columns_node, "columns", heads.vocabulary, findings)
+    cells = None
+    if rows is not None and columns is not None and cells_node is not None:
+        cells = read_cells(cells_node, rows, columns, heads.effects, findings)
+    every = [effect for row in cells or () for cell in row for effect in cell]
+    on_null, reason = heads.on_null(node, every, may_fire=False), heads.reason(node, every)
+    if rows is None or columns is None or cells is None or head is None or not sound:
+        return None
+    if on_null is None or reason is None:
+        return None
+    specs = [rows.name, columns.name, *amount_names(every)]
+    labels = [f"{row}/{column}" for row in rows.labels for column in columns.labels]
+    return MatrixSpec(
+        head.id, head.stage, head.place, rows, columns, cells, on_null, reason,
+        heads.tests(node, specs, (*labels, "unknown")), heads.names(specs), head.note,
+    )  # fmt: skip
 
 
 def read_axis(node: Node, what: str, vocabulary: Vocabulary, findings: Findings) -> Axis | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from decision_service.core.rules.codegen import FIRED, PART_RULES, SILENT, Generated, PartFunction
-from decision_service.core.rules.spec import NOTHING_KNOWN, RuleSetSpec, TestSpec
+from decision_service.core.rules.codegen import FIRED, PART_BLOCKS, PART_RULES, SILENT, Generated, PartFunction
+from decision_service.core.rules.rule_set import RuleSetSpec
+from decision_service.core.rules.spec import NOTHING_KNOWN, TestSpec
 from decision_service.core.source import Findings, Place
 from decision_service.core.vocabulary import Layout
 
@@ -20,7 +21,7 @@ class TestResult:
 
     __test__ = False
 
-    subject: str  # rule:id or matrix:id
+    subject: str  # such as rule `overdue`
     expected: str
     actual: str
     place: Place
@@ -37,8 +38,9 @@ def run_rule_tests(spec: RuleSetSpec, generated: Generated, layout: Layout) -> l
     results: list[TestResult] = []
     for index, rule in enumerate(spec.rules):
         results += [stage.result(f"rule `{rule.id}`", test, stage.verdict(index, test)) for test in rule.tests]
-    for index, matrix in enumerate(spec.matrices):
-        results += [stage.result(f"matrix `{matrix.id}`", test, stage.cell(index, test)) for test in matrix.tests]
+    for index, block in enumerate(spec.blocks):
+        subject = f"{block.sort} `{block.id}`"
+        results += [stage.result(subject, test, stage.label(index, test)) for test in block.tests]
     return results
 
 
@@ -73,11 +75,12 @@ class _Stage:
         self._run(self._generated.rules[rule // PART_RULES], test, verdicts, [])
         return _VERDICTS.get(verdicts[rule], "unknown")
 
-    def cell(self, matrix: int, test: TestSpec) -> str:
-        """The label of the cell, or unknown."""
+    def label(self, block: int, test: TestSpec) -> str:
+        """What a block hits: the label of a cell or a row, `otherwise`, unknown; several joined by `+`."""
         cells: list[str] = []
-        self._run(self._generated.matrices, test, bytearray(len(self._spec.rules)), cells)
-        return cells[matrix].split(":", 1)[1]
+        self._run(self._generated.blocks[block // PART_BLOCKS], test, bytearray(), cells)
+        of_block = self._spec.blocks[block].id + ":"
+        return "+".join(cell.removeprefix(of_block) for cell in cells if cell.startswith(of_block))
 
     def _run(self, part: PartFunction, test: TestSpec, verdicts: bytearray, cells: list[str]) -> None:
         numbers = [NOTHING_KNOWN] * self._width
@@ -93,4 +96,4 @@ class _Stage:
         limit_minor = int(limit * _SCALE) if isinstance(limit, float) and limit == limit else 0
         at_ms = self._latest_ms if test.at_ms is None else test.at_ms
         dated = (constant.at(at_ms) for constant in self._spec.dated)
-        part(numbers, strings, lists, _SCALE, limit_minor, 0, verdicts, [], cells, *dated)
+        part(numbers, strings, lists, at_ms, _SCALE, limit_minor, 0, verdicts, [], cells, *dated)

@@ -1,4 +1,4 @@
-"""Reading the inline tests of rules and matrices (`rehearsal.py` runs them).
+"""Reading the inline tests of rules and blocks (`rehearsal.py` runs them).
 
     tests:
       - {given: {vel_req_cnt_10m: 4}, expect: fires}
@@ -23,7 +23,7 @@ from decision_service.core.rules.fields import (
     sequence,
 )
 from decision_service.core.rules.spec import NOTHING_KNOWN, TestSpec
-from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar, nearest_name
+from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar, SequenceNode, nearest_name
 from decision_service.core.vocabulary import Kind, NameSpec
 from decision_service.core.zone import Zone
 
@@ -31,31 +31,45 @@ Value = float | str | frozenset[str]
 
 
 def read_tests(
-    node: MappingNode, specs: Iterable[NameSpec], expected: Collection[str], zone: Zone | None, findings: Findings
-) -> tuple[TestSpec, ...]:
-    """The tests under `tests` of a rule or matrix that reads `specs`; wrong ones are left out and reported."""
+    node: MappingNode, specs: Iterable[NameSpec], expected: Collection[str], zone: Zone | None, findings: Findings,
+    *, several: bool = False,
+) -> tuple[TestSpec, ...]:  # fmt: skip
+    """The tests under `tests` of a rule or block that reads `specs`; wrong ones are left out and reported.
+
+    `several`: a test may expect a list of `expected`; they are joined by `+` in the order of `expected`.
+    """
     tests = node.get("tests")
     items = None if tests is None else sequence(tests, "`tests`", findings)
     known = {spec.name: spec for spec in specs}
-    read = [_test(item, known, expected, zone, findings) for item in items or ()]
+    read = [_test(item, known, expected, several, zone, findings) for item in items or ()]
     return tuple(test for test in read if test is not None)
 
 
 def _test(
-    node: Node, known: dict[str, NameSpec], expected: Collection[str], zone: Zone | None, findings: Findings
-) -> TestSpec | None:
+    node: Node, known: dict[str, NameSpec], expected: Collection[str], several: bool, zone: Zone | None,
+    findings: Findings,
+) -> TestSpec | None:  # fmt: skip
     block = mapping(node, "a test", node.place, findings)
     if block is None or not check_keys(block, ("given", "at", "expect"), ("given", "expect"), "a test", findings):
         return None
     given_node, at_node, expect_node = block.get("given"), block.get("at"), block.get("expect")
     given = mapping(given_node, "`given`", node.place, findings)
-    expect = None if expect_node is None else one_of(expect_node, expected, "`expect`", findings)
+    expect = None if expect_node is None else _expect(expect_node, expected, several, findings)
     at_ms = None if at_node is None else instant_ms(at_node, zone, findings)
     if given is None or expect is None or (at_ms is None and at_node is not None):
         return None
     pairs = [_given(key, value, known, findings) for key, value in given.items]
     sound = tuple(pair for pair in pairs if pair is not None)
     return TestSpec(sound, at_ms, expect, _at(expect_node, node.place)) if len(sound) == len(pairs) else None
+
+
+def _expect(node: Node, expected: Collection[str], several: bool, findings: Findings) -> str | None:
+    if not several or not isinstance(node, SequenceNode):
+        return one_of(node, expected, "`expect`", findings)
+    chosen = {one_of(item, expected, "`expect`", findings) for item in node}
+    if not chosen:
+        findings.error(node.place, "`expect` names nothing", expected=", ".join(expected))
+    return None if not chosen or None in chosen else "+".join(label for label in expected if label in chosen)
 
 
 def _at(node: Node | None, otherwise: Place) -> Place:

@@ -7,11 +7,11 @@ Amounts inside expressions are major units, ratios are plain (0.2 is 20 %), inst
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
-from decision_service.core.decision import Action, HoldKind
+from decision_service.core.decision import Action, Alert, ChangeLimit, Hold, HoldKind, Offer, Renew, Tag
 from decision_service.core.expressions.tree import Tree
 from decision_service.core.limits import DAY_MS, MINUTE_MS
 from decision_service.core.source import Place
@@ -37,9 +37,39 @@ class ComputedEffect:
     sort: ComputedSort
     amount: Tree
     place: Place
+    text: str = ""  # the amount as typed
 
 
 EffectSpec = FixedEffect | ComputedEffect
+
+
+def said(then: Iterable[EffectSpec]) -> list[str | dict[str, Any]]:
+    """Effects in plain values, written as an analyst writes them; equal effects read alike."""
+    return [_said(effect) for effect in then]
+
+
+def _said(effect: EffectSpec) -> str | dict[str, Any]:
+    if isinstance(effect, ComputedEffect):
+        match effect.sort:
+            case "cap_draw":
+                return {"cap_draw": effect.text}
+            case "add_bps" | "set_apr":
+                return {"price": {effect.sort: effect.text}}
+        return {"limit": {effect.sort: effect.text}}
+    match effect.action:
+        case Hold(kind=kind):
+            return {"hold": kind}
+        case ChangeLimit(kind=change):
+            return {"limit": change}
+        case Alert(tier=tier, indicator=indicator):
+            return {"alert": {"tier": tier, "indicator": indicator}}
+        case Offer(name=name):
+            return {"offer": name}
+        case Tag(name=name):
+            return {"tag": name}
+        case Renew(how=how):
+            return {"renew": how}
+    return "approve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +107,7 @@ class RuleSpec:
         """What a trace needs to explain this rule's verdict."""
         return {
             "id": self.id, "stage": self.stage, "when": self.when_text, "names": sorted(self.names),
-            "on_null": self.on_null, "reason": self.reason or None, "note": self.note or None,
+            "then": said(self.then), "on_null": self.on_null, "reason": self.reason or None, "note": self.note or None,
         }  # fmt: skip
 
 
@@ -99,11 +129,16 @@ class Axis:
         """Whether the axis has a place for an unknown value."""
         return len(self.labels) > len(self.values)
 
+    def describe(self) -> dict[str, Any]:
+        """The axis in plain values."""
+        return {"name": self.name.name, "ranged": self.ranged, "labels": list(self.labels)}
+
 
 @dataclass(frozen=True, slots=True)
 class MatrixSpec:
     """One matrix; `cells[i][j]` are the effects of row i and column j."""
 
+    sort: ClassVar[Literal["matrix"]] = "matrix"
     id: str
     stage: str
     place: Place
@@ -114,10 +149,25 @@ class MatrixSpec:
     reason: str
     tests: tuple[TestSpec, ...]
     names: frozenset[str]
+    note: str = ""
 
-    def label(self, row: int, column: int) -> str:
-        """`C/0.95`."""
-        return f"{self.rows.labels[row]}/{self.columns.labels[column]}"
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What can be hit, row by row: `C/0.95`."""
+        return tuple(f"{row}/{column}" for row in self.rows.labels for column in self.columns.labels)
+
+    @property
+    def asked(self) -> tuple[tuple[tuple[EffectSpec, ...], str], ...]:
+        """The effects and the reason of every label."""
+        return tuple((cell, self.reason) for row in self.cells for cell in row)
+
+    def describe(self) -> dict[str, Any]:
+        """What a trace or a comparison of policies needs to show this matrix."""
+        return {
+            "id": self.id, "stage": self.stage, "rows": self.rows.describe(), "columns": self.columns.describe(),
+            "cells": [[said(cell) for cell in row] for row in self.cells], "names": sorted(self.names),
+            "on_null": self.on_null, "reason": self.reason or None, "note": self.note or None,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,20 +216,3 @@ class Fallback:
     hold: HoldKind
     reason: str
     small_amount: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class RuleSetSpec:
-    """One rule set, rules in stage order."""
-
-    name: str
-    scene: str
-    place: Place
-    rules: tuple[RuleSpec, ...]
-    matrices: tuple[MatrixSpec, ...]
-    dated: tuple[DatedConstant, ...]
-    guardrails: Guardrails
-    fallback: Fallback
-    names_used: frozenset[str]
-    lists_used: frozenset[str]
-    constants_used: frozenset[str] = frozenset()  # own and shared ones

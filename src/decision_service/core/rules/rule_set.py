@@ -1,0 +1,45 @@
+"""A whole rule set as read and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from decision_service.core.rules.spec import DatedConstant, Fallback, Guardrails, MatrixSpec, RuleSpec
+from decision_service.core.rules.table_spec import TableSpec
+from decision_service.core.source import Place
+
+Block = MatrixSpec | TableSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSetSpec:
+    """One rule set; rules and each sort of block in stage order."""
+
+    name: str
+    scene: str
+    place: Place
+    rules: tuple[RuleSpec, ...]
+    matrices: tuple[MatrixSpec, ...]
+    tables: tuple[TableSpec, ...]
+    dated: tuple[DatedConstant, ...]
+    guardrails: Guardrails
+    fallback: Fallback
+    names_used: frozenset[str]
+    lists_used: frozenset[str]
+    constants_used: frozenset[str] = frozenset()  # own and shared ones
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Everything that says in `Evaluation.cells` what it came to, in that order."""
+        return (*self.matrices, *self.tables)
+
+    def describe(self) -> dict[str, Any]:
+        """What a trace or a comparison of policies needs: rules in the order of the verdicts, and all blocks."""
+        return {
+            "rule_set": self.name,
+            "scene": self.scene,
+            "rules": [rule.describe() for rule in self.rules],
+            "matrices": [matrix.describe() for matrix in self.matrices],
+            "tables": [table.describe() for table in self.tables],
+        }

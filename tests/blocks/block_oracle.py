@@ -1,0 +1,50 @@
+"""What blocks mean, in the plainest way: the definition that generated code, single and vectorised, is held to.
+
+True, False and None (unknown). A null value is None. Cells are texts as an analyst types them; a list is a list.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Final
+
+Value = float | str | None
+CellText = str | float | list[str | float]
+_OPS: Final = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+
+
+def cell_holds(cell: CellText, x: Value, null_is_value: bool) -> bool | None:
+    """Whether a value meets a cell."""
+    if cell == "any":
+        return True
+    if cell in ("null", "known"):
+        return (x is None) is (cell == "null")
+    if x is None:
+        return False if null_is_value else None
+    if isinstance(cell, list):
+        return x in cell
+    if isinstance(cell, str) and cell[0] in "<>=!":
+        bounds = [part.split() for part in cell.split(" and ")]
+        return all(_OPS[op](x, bound if isinstance(x, str) else float(bound)) for op, bound in bounds)
+    return x == cell
+
+
+def row_holds(cells: Sequence[CellText], values: Sequence[Value], named: Sequence[bool]) -> bool | None:
+    """Whether all cells of a row hold (Kleene)."""
+    held = [cell_holds(cell, x, null) for cell, x, null in zip(cells, values, named, strict=True)]
+    return False if False in held else None if None in held else True
+
+
+def table_hits(hit: str, rows: Sequence[Sequence[CellText]], values: Sequence[Value]) -> list[str]:
+    """The labels a table hits: numbers of rows from 1, `otherwise`, `unknown`."""
+    named = [any(row[i] == "null" for row in rows) for i in range(len(values))]
+    held = [row_holds(row, values, named) for row in rows]
+    if hit == "first":
+        decisive = next((number for number, truth in enumerate(held, 1) if truth is not False), None)
+        return ["otherwise"] if decisive is None else [str(decisive) if held[decisive - 1] else "unknown"]
+    hits = [str(number) for number, truth in enumerate(held, 1) if truth]
+    hits += ["unknown"] if None in held else []
+    return hits or ["otherwise"]

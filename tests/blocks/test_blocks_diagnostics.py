@@ -1,0 +1,25 @@
+"""What an analyst reads when a block is wrong: each `golden/<case>.yaml` with its rendered diagnostics beside it.
+
+To change a text on purpose: `UPDATE_GOLDEN=1 pytest tests/blocks`, and read the difference before committing it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from rule_cases import rendered
+
+GOLDEN = Path(__file__).with_name("golden")
+CASES = sorted(path.stem for path in GOLDEN.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_wrong_block_is_explained_like_a_good_compiler_would(case: str) -> None:
+    """Every diagnostic of the file, with place, caret, expectation and the nearest known name, is as pinned."""
+    text = rendered((GOLDEN / f"{case}.yaml").read_text(encoding="utf-8"))
+    pinned = GOLDEN / f"{case}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        pinned.write_text(text, encoding="utf-8")
+    assert text == pinned.read_text(encoding="utf-8")
