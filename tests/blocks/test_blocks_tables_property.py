@@ -16,7 +16,7 @@ FINE = sorted({*GRID, *(x + d for x in GRID for d in (-0.1, 0.1)), 0.75, 1.5})
 
 
 @pytest.mark.parametrize("hit", ["first", "all"])
-@settings(max_examples=120)
+@settings(max_examples=60, deadline=None)
 @given(table=tables(), data=st.data())
 def test_a_table_is_what_its_definition_says(hit: str, table: tuple[list[str], Rows], data: st.DataObject) -> None:
     """Every decision hits the rows that the plain interpreter says, one at a time and as columns."""
@@ -39,7 +39,7 @@ def whole_grid(names: list[str]) -> list[dict[str, float | str | None]]:
     return [dict(zip(names, point, strict=True)) for point in itertools.product(*(own[name] for name in names))]
 
 
-@settings(max_examples=150)
+@settings(max_examples=80, deadline=None)
 @given(table=tables(inputs_max=2, rows_max=5))
 def test_a_gap_is_reported_if_and_only_if_there_is_one(table: tuple[list[str], Rows]) -> None:
     """Against every point of a grid; and the example in the message is such a point."""
@@ -67,7 +67,7 @@ def parsed(message: str) -> dict[str, float | str | None]:
     return point
 
 
-@settings(max_examples=100)
+@settings(max_examples=60, deadline=None)
 @given(table=tables(inputs_max=2, rows_max=5))
 def test_a_row_is_called_unreachable_if_and_only_if_it_is(table: tuple[list[str], Rows]) -> None:
     """Against every point of a grid."""
