@@ -52,7 +52,7 @@ class Checker:
     """The whitelist walk. Each method returns None when it (or something below) recorded an error."""
 
     def __init__(self, text: str, place: Place, vocabulary: Vocabulary, findings: Findings) -> None:
-        self._bytes = text.encode()
+        self._bytes = b"" if text.isascii() else text.encode()
         self._place = place
         self._vocabulary = vocabulary
         self._findings = findings
@@ -84,6 +84,8 @@ class Checker:
     # -----------------------------------------------------------------------------------------------
 
     def _at(self, node: ast.expr) -> Place:
+        if not self._bytes:  # Python counts columns in bytes
+            return self._place.moved(node.col_offset)
         return self._place.moved(len(self._bytes[: node.col_offset].decode(errors="replace")))
 
     def _error(self, node: ast.expr, message: str, expected: str = "", nearest: str = "") -> Tree | None:

@@ -8,6 +8,7 @@ of stack, warn, or take long: length, nesting and number of terms are capped bef
 from __future__ import annotations
 
 import ast
+from typing import Final
 
 from decision_service.core.expressions.check import CONDITION, NUMERIC, SAYS, Checker
 from decision_service.core.expressions.tokens import Token, cut
@@ -16,6 +17,8 @@ from decision_service.core.expressions.units import report_mixed_units
 from decision_service.core.limits import EXPRESSION_DEPTH_MAX, EXPRESSION_NODES_MAX
 from decision_service.core.source import Findings, Place
 from decision_service.core.vocabulary import Kind, Vocabulary
+
+_ONE_LINE: Final = str.maketrans("\t\r\n", "   ")
 
 
 def parse_expression(text: str, place: Place, vocabulary: Vocabulary, findings: Findings) -> Tree | None:
@@ -27,7 +30,7 @@ def parse_expression(text: str, place: Place, vocabulary: Vocabulary, findings: 
         findings.error(place, "an empty expression", expected="a condition or a value")
         return None
     body = _python_tree(text, place, tokens, findings)
-    if body is None or not _within_caps(body, place, findings):
+    if body is None or not (_few(tokens, text) or _within_caps(body, place, findings)):
         return None
     return Checker(text, place, vocabulary, findings).tree(body)
 
@@ -58,7 +61,7 @@ def _expect(tree: Tree | None, kinds: tuple[Kind, ...], expected: str, length: i
 
 
 def _python_tree(text: str, place: Place, tokens: list[Token], findings: Findings) -> ast.expr | None:
-    one_line = "".join(" " if c in "\t\r\n" else c for c in text)
+    one_line = text.translate(_ONE_LINE)
     lead = len(one_line) - len(one_line.lstrip())
     try:
         return _shifted(ast.parse(one_line[lead:], mode="eval").body, lead)
@@ -94,6 +97,11 @@ def _report_syntax(message: str, offset: int, end: int, place: Place, tokens: li
             expected=hint,
             length=len(token.text),
         )
+
+
+def _few(tokens: list[Token], text: str) -> bool:
+    """Whether there are too few words to be over a cap: no node without a word or a dot of its own."""
+    return len(tokens) + text.count(".") <= min(EXPRESSION_DEPTH_MAX, EXPRESSION_NODES_MAX)
 
 
 def _within_caps(body: ast.expr, place: Place, findings: Findings) -> bool:

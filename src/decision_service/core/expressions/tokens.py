@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import keyword
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from decision_service.core.limits import EXPRESSION_CHARS_MAX, EXPRESSION_DEPTH_MAX
 from decision_service.core.source import Findings, Place
 
 _TOKEN: Final = re.compile(
-    r"""(?P<space>[ \t\r\n]+)
-      | (?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![A-Za-z0-9_.]))
+    r"""(?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![A-Za-z0-9_.]))
       | (?P<name>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*)
       | (?P<string>"[^"\\\r\n]*"|'[^'\\\r\n]*')
       | (?P<operator><=|>=|==|!=|&&|\|\||\*\*|//|:=|<>|<<|>>|[-+*/<>(),\[\]])
-      | (?P<other>["'][^"']*["']?|[0-9][A-Za-z0-9_.]*|.)""",
+      | (?P<other>["'][^"']*["']?|[0-9][A-Za-z0-9_.]*|[^ \t\r\n])""",
     re.VERBOSE | re.ASCII | re.DOTALL,
 )
 
@@ -38,13 +36,13 @@ _FOREIGN_WORDS: Final = {
     "AND": "`and`", "OR": "`or`", "NOT": "`not`", "IN": "`in`",
     "True": "a condition", "False": "a condition", "true": "a condition, or 1", "false": "a condition, or 0",
 }  # fmt: skip
-_PYTHON_WORDS: Final = frozenset(keyword.kwlist) - {"and", "or", "not", "in", "if", "else"}
 WORDS: Final = frozenset(("and", "or", "not", "in", "if", "else"))
+_OPERATORS: Final = frozenset(("<", "<=", ">", ">=", "==", "!=", "-", "+", "*", "/", "(", ")", ",", "[", "]"))
+_REFUSED_WORDS: Final = (frozenset(keyword.kwlist) | frozenset(_FOREIGN_WORDS)) - WORDS
 _NESTING: Final = {"(": 1, "[": 1, ")": -1, "]": -1}
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One word: what sort, its text, and the offset of its first character."""
 
     sort: str  # number, name, string, operator
@@ -63,7 +61,8 @@ def cut(text: str, place: Place, findings: Findings) -> list[Token] | None:
     sound = True
     for match in _TOKEN.finditer(text):
         token = Token(match.lastgroup or "other", match.group(), match.start())
-        if token.sort == "space":
+        if token.text in _OPERATORS or (token.sort == "name" and token.text not in _REFUSED_WORDS):
+            tokens.append(token)
             continue
         problem = _problem(token, tokens[-1] if tokens else None)
         if problem is not None:
@@ -79,7 +78,7 @@ def _problem(token: Token, before: Token | None) -> tuple[str, str] | None:
     text = token.text
     if text in _FOREIGN:
         return f"`{text}` is not part of the language", _FOREIGN[text]
-    if token.sort == "name" and (text in _FOREIGN_WORDS or text in _PYTHON_WORDS):
+    if token.sort == "name" and text in _REFUSED_WORDS:
         return f"`{text}` is not part of the language", _FOREIGN_WORDS.get(text, "")
     if token.sort == "string" and before is not None and before.sort in ("string", "name"):
         if before.sort == "string" or (before.text not in WORDS and before.offset + len(before.text) == token.offset):
@@ -101,6 +100,8 @@ def _problem(token: Token, before: Token | None) -> tuple[str, str] | None:
 
 def _shallow(tokens: list[Token], place: Place, findings: Findings) -> bool:
     """Whether nothing is nested so deep that a recursive parser could run out of stack."""
+    if len(tokens) <= EXPRESSION_DEPTH_MAX:
+        return True
     depth = signs = branches = 0
     for token in tokens:
         depth += _NESTING.get(token.text, 0) if token.sort == "operator" else 0
