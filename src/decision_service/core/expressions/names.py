@@ -11,10 +11,13 @@ from decision_service.core.expressions.tree import (
     Compare,
     IfElse,
     In,
+    Literals,
     Name,
     Negative,
     Not,
+    Number,
     Or,
+    String,
     Tree,
 )
 from decision_service.core.vocabulary import NameSpec
@@ -22,10 +25,13 @@ from decision_service.core.vocabulary import NameSpec
 
 def names_in(tree: Tree) -> Iterator[NameSpec]:
     """Every name below `tree`, lists included, in reading order and with repetitions; constants are folded away."""
-    if isinstance(tree, Name):
-        yield tree.spec
-    for child in children(tree):
-        yield from names_in(child)
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Name):
+            yield node.spec
+        elif not isinstance(node, (Number, String, Literals)):
+            pending.extend(reversed(children(node)))
 
 
 def children(tree: Tree) -> tuple[Tree, ...]:

@@ -87,11 +87,15 @@ def if_else(test: ast.expr, then: ast.expr, otherwise: ast.expr) -> ast.expr:
 def python_function(
     parameters: Sequence[str], body: list[ast.stmt], namespace: dict[str, object]
 ) -> Callable[..., Any]:
-    """A function of our own nodes, never of text; its globals are `namespace` and nothing else."""
+    """A function of our own nodes, never of text; its globals are `namespace` and nothing else.
+
+    `namespace` does not hold the function: the two would keep each other alive, and with them a replaced policy, until
+    the cyclic collector looked (which it does not, see `interpreter.py`).
+    """
     names = [ast.arg(name, None, None, **LINE) for name in parameters]
     arguments = ast.arguments([], names, None, [], [], None, [])
     definition = ast.FunctionDef("generated", arguments, body, [], None, None, **LINE)
     code = compile(ast.Module([definition], []), "<policy>", "exec")
     exec(code, namespace)
-    made: Callable[..., Any] = namespace["generated"]  # type: ignore[assignment]
+    made: Callable[..., Any] = namespace.pop("generated")  # type: ignore[assignment]
     return made
