@@ -54,10 +54,6 @@ class EffectReader:
     def __init__(self, vocabulary: Vocabulary, findings: Findings) -> None:
         self._vocabulary = vocabulary
         self._findings = findings
-        self._readers: dict[str, Callable[[Node], EffectSpec | None]] = {
-            "hold": self._hold, "cap_draw": self._cap_draw, "limit": self._limit, "price": self._price,
-            "alert": self._alert, "offer": self._offer, "renew": self._renew, "tag": self._tag,
-        }  # fmt: skip
 
     def read(self, node: Node) -> tuple[EffectSpec, ...] | None:
         """The effects that `node` asks for (none for `nothing`), or None if anything is wrong with them."""
@@ -102,10 +98,10 @@ class EffectReader:
         return None
 
     def _keyed(self, key: Scalar, value: Node) -> tuple[EffectSpec, ...] | None:
-        reader = self._readers.get(key.text)
+        reader = _READERS.get(key.text)
         if reader is None:
             return self._alone(key) if key.text in ("approve", NOTHING) else self._unknown(key)
-        effect = reader(value)
+        effect = reader(self, value)
         return None if effect is None else (effect,)
 
     def _alone(self, key: Scalar) -> tuple[EffectSpec, ...] | None:
@@ -207,6 +203,13 @@ class EffectReader:
     def _renew(self, node: Node) -> EffectSpec | None:
         how = one_of(node, _RENEWALS, "`renew`", self._findings)
         return None if how is None else FixedEffect(Renew(how), node.place)
+
+
+_READERS: Final[dict[str, Callable[[EffectReader, Node], EffectSpec | None]]] = {
+    "hold": EffectReader._hold, "cap_draw": EffectReader._cap_draw, "limit": EffectReader._limit,
+    "price": EffectReader._price, "alert": EffectReader._alert, "offer": EffectReader._offer,
+    "renew": EffectReader._renew, "tag": EffectReader._tag,
+}  # fmt: skip
 
 
 def is_adverse(effect: EffectSpec) -> bool:
