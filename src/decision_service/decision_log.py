@@ -8,7 +8,7 @@ trace is rendered from. Sections follow a fixed header; numbers are not turned i
     sections fingerprint (16 bytes) | answer JSON | request body | numbers (float64, little-endian) | verdicts
              | rest JSON
 
-`rest` holds what is small and irregular: customer, strings, cells, seq, version, scores, stage times in microseconds.
+`rest` holds what is small and irregular: customer, strings, cells, guardrails, seq, version, scores, stage times in microseconds.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def encode(
             "policy_id": decision.policy_id,
             "strings": trace.strings,
             "cells": trace.cells,
+            "bounded": trace.bounded,
             "seq": trace.seq,
             "version": trace.version,
             "scorecards": {name: [score.version, score.problem] for name, score in decision.scores.items()},

@@ -80,7 +80,8 @@ def _rules(answer: Mapping[str, Any], trace: Mapping[str, Any]) -> list[str]:
     for rule in fired:
         lines += _wrapped(f"{rule['id']}: {' '.join(rule['when'].split())}", first="  ")
         lines += _wrapped(_saw(rule["values"]), first=" " * 6)
-    return lines + [f"  matrix cell {cell}" for cell in trace["cells"]]
+    lines += [f"  matrix cell {cell}" for cell in trace["cells"]]
+    return lines + [f"  bounded by {source}" for source in trace["bounded"]]
 
 
 def _wrapped(text: str, first: str) -> list[str]:

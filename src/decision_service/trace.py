@@ -49,6 +49,7 @@ def render_trace(frame: Frame, policy: Mapping[str, Any], active: Mapping[str, S
         },
         "rules": [_rule(rule, verdict, values) for rule, verdict in zip(scene["rules"], frame.verdicts, strict=True)],
         "cells": frame.rest["cells"],
+        "bounded": frame.rest.get("bounded", []),  # decisions of older versions lack it
         "scorecards": {
             name: _scorecard(name, version, problem, answered[name], numbers, scene, active.get(name))
             for name, (version, problem) in frame.rest["scorecards"].items()

@@ -1,14 +1,30 @@
-"""Merging effects: commutative, idempotent, and never approving by default."""
+"""Merging effects: commutative, idempotent, and never approving by default, in every scene."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outcome_cases import (
+    AMOUNT,
+    EFFECT,
+    EFFECTS,
+    EVENTS,
+    GUARDRAILS,
+    LINE,
+    POSITION,
+    SCENE,
+    T_MS,
+    UNBOUNDED,
+    history,
+    merged,
+    outcome_of,
+)
 
 from decision_service.core.decision import (
+    HOLD_RANK,
     Alert,
     Approve,
     CapDraw,
@@ -16,77 +32,112 @@ from decision_service.core.decision import (
     ChangePrice,
     Effect,
     Hold,
-    Offer,
     Renew,
     Reprice,
     Tag,
 )
-from decision_service.core.facility import Facility, Position
-from decision_service.core.merge import Outcome, merge
+from decision_service.core.event import Event
+from decision_service.core.merge import merge
+from decision_service.core.rules.spec import Bound, Guardrails
 
-LINE = Facility("f-1", "c-1", "revolver", "CNY", 1_000_00, 200_00, 0, 1_800, "active", 0)
-POSITION = Position(200_00, 100_00, 700_00)
-
-
-@dataclass(frozen=True)
-class Rails:
-    """Guardrails of a test."""
-
-    limit_step_max: float | None = 0.20
-    cap_bps: int | None = 2_400
-
-    def apr_cap_at(self, t_ms: int) -> int | None:
-        """The same cap at every instant."""
-        return self.cap_bps
+BLOCK = Effect(Hold("block"), "rule:x", "RC01")
 
 
-def merged(*actions: object, amount: int = 100_00, raise_allowed: bool = True, rails: Rails | None = None) -> Outcome:
-    """The outcome of actions asked for by rules r0, r1 ..."""
-    effects = [Effect(action, f"rule:r{i}", "RC11") for i, action in enumerate(actions)]  # type: ignore[arg-type]
-    return merge(effects, amount, LINE, POSITION, rails or Rails(), 0, raise_allowed)
-
-
-ACTIONS = st.one_of(
-    st.sampled_from([Hold("block"), Hold("review"), Hold("step_up"), Approve(), ChangeLimit("freeze"), Tag("t")]),
-    st.builds(CapDraw, st.integers(0, 150_00)),
-    st.builds(lambda to: ChangeLimit("set", to), st.integers(0, 2_000_00)),
-    st.builds(ChangePrice, st.integers(100, 4_000)),
-    st.builds(Alert, st.sampled_from(["blue", "red"]), st.sampled_from(["a", "b"])),
-    st.builds(Offer, st.sampled_from(["coupon", "waiver"])),
-    st.builds(Renew, st.sampled_from(["auto", "manual"])),
-)
-EFFECTS = st.lists(st.builds(Effect, ACTIONS, st.sampled_from(["rule:a", "rule:b"]), st.sampled_from(["", "RC11"])))
-
-
-@given(st.data(), EFFECTS)
-def test_neither_order_nor_repetition_changes_the_outcome(data: st.DataObject, effects: list[Effect]) -> None:
+@given(st.data(), EFFECTS, GUARDRAILS, EVENTS, SCENE)
+def test_neither_order_nor_repetition_changes_the_outcome(
+    data: st.DataObject, effects: list[Effect], rails: Guardrails, events: list[Event], scene: str
+) -> None:
     """Any permutation of the effects, with any of them repeated, merges to the same outcome."""
-    again = data.draw(st.permutations(effects + data.draw(st.lists(st.sampled_from(effects))) if effects else effects))
-    first = merge(effects, 100_00, LINE, POSITION, Rails(), 0, True)
-    assert merge(again, 100_00, LINE, POSITION, Rails(), 0, True) == first
+    repeated = data.draw(st.lists(st.sampled_from(effects), max_size=3)) if effects else []
+    again = data.draw(st.permutations(effects + repeated))
+    assert outcome_of(again, rails, history(*events), scene) == outcome_of(effects, rails, history(*events), scene)
 
 
-@given(EFFECTS)
-def test_an_outcome_pays_out_nothing_beside_a_hold_and_never_more_than_asked(effects: list[Effect]) -> None:
+@given(EFFECTS, EFFECTS, EFFECTS, GUARDRAILS, SCENE)
+def test_how_effects_are_grouped_does_not_matter(
+    some: list[Effect], more: list[Effect], rest: list[Effect], rails: Guardrails, scene: str
+) -> None:
+    """Merging what the rules of several stages ask for is the same in any grouping of the stages, each without what it
+    says twice."""
+    left = [*dict.fromkeys([*some, *more]), *rest]
+    right = [*some, *dict.fromkeys([*more, *rest])]
+    assert outcome_of(left, rails, scene=scene) == outcome_of(right, rails, scene=scene)
+
+
+@given(EFFECTS, GUARDRAILS)
+def test_an_outcome_pays_out_nothing_beside_a_hold_and_never_more_than_asked(
+    effects: list[Effect], rails: Guardrails
+) -> None:
     """The approved amount is 0 with a hold or a freeze, else between 1 and the amount asked for."""
-    outcome = merge(effects, 100_00, LINE, POSITION, Rails(), 0, True)
+    outcome = outcome_of(effects, rails)
     frozen = outcome.limit_change is not None and outcome.limit_change.kind == "freeze"
     assert (outcome.approved_minor == 0) == (outcome.hold is not None or frozen)
-    assert outcome.approved_minor <= 100_00
+    assert outcome.approved_minor <= AMOUNT
 
 
-@given(EFFECTS)
-def test_a_block_cannot_be_softened(effects: list[Effect]) -> None:
+@given(EFFECTS, GUARDRAILS, st.sampled_from(sorted(HOLD_RANK)), SCENE)
+def test_a_hold_only_ever_makes_an_outcome_worse(
+    effects: list[Effect], rails: Guardrails, kind: str, scene: str
+) -> None:
+    """Adding one pays out no more, raises nothing, prices nothing, renews nothing by itself, lifts no other hold."""
+    before = outcome_of(effects, rails, scene=scene)
+    after = outcome_of([*effects, Effect(Hold(kind), "rule:x")], rails, scene=scene)  # type: ignore[arg-type]
+    assert after.approved_minor <= before.approved_minor
+    assert after.hold is not None
+    assert HOLD_RANK[after.hold] >= max(
+        HOLD_RANK[kind], HOLD_RANK.get(before.hold or "", 0) if asked_for(effects) else 0
+    )
+    assert after.limit_change is None or after.limit_change.kind in ("freeze", "cut")
+    assert (after.reprice, after.renewal == "auto") == (None, False)
+
+
+def asked_for(effects: list[Effect]) -> bool:
+    """Whether somebody asked for a hold."""
+    return any(isinstance(effect.action, Hold) for effect in effects)
+
+
+@given(EFFECTS, EFFECT, GUARDRAILS, SCENE)
+def test_no_effect_ends_a_hold(effects: list[Effect], another: Effect, rails: Guardrails, scene: str) -> None:
+    """But an approval ends the hold of a drawdown that nobody had approved, and no other."""
+    before, after = (outcome_of(e, rails, scene=scene) for e in (effects, [*effects, another]))
+    nobody_approved = any(reason.source == "policy:no_outcome" for reason in before.reasons)
+    if before.hold is not None and not (nobody_approved and isinstance(another.action, Approve)):
+        assert after.hold is not None
+        assert HOLD_RANK[after.hold] >= HOLD_RANK[before.hold] or nobody_approved
+
+
+@given(EFFECTS, SCENE)
+def test_a_block_cannot_be_softened(effects: list[Effect], scene: str) -> None:
     """Adding a block yields a block whatever else was asked for."""
-    outcome = merge([*effects, Effect(Hold("block"), "rule:x", "RC01")], 100_00, LINE, POSITION, Rails(), 0, True)
+    outcome = outcome_of([*effects, BLOCK], scene=scene)
     assert (outcome.decision, outcome.hold) == ("hold", "block")
 
 
-def test_rules_that_say_nothing_are_no_approval() -> None:
+@given(EFFECTS, GUARDRAILS, SCENE)
+def test_only_a_warning_has_a_tier_and_only_a_drawdown_pays(
+    effects: list[Effect], rails: Guardrails, scene: str
+) -> None:
+    """A review pays out nothing and is not held for it."""
+    outcome = outcome_of(effects, rails, scene=scene)
+    assert outcome.tier is None or scene == "warning"
+    if scene != "drawdown":
+        assert outcome.approved_minor == 0
+        assert outcome.limit_change is None or outcome.limit_change.kind != "draw_cap"
+        assert outcome.hold is None or asked_for(effects) or "guardrail:apr_cap" in outcome.bounded
+
+
+def test_rules_that_say_nothing_about_a_drawdown_are_no_approval() -> None:
     """Without an explicit approve the outcome is a review with RC90."""
     outcome = merged(Tag("seen"))
     assert (outcome.decision, outcome.hold, outcome.approved_minor) == ("hold", "review", 0)
     assert "RC90" in {reason.code for reason in outcome.reasons}
+
+
+@pytest.mark.parametrize("scene", ["warning", "limit", "price", "marketing", "renewal"])
+def test_a_review_in_which_nobody_asks_for_anything_changes_nothing(scene: str) -> None:
+    """It approves, without a reason."""
+    outcome = outcome_of([], scene=scene)
+    assert (outcome.decision, outcome.hold, outcome.reasons, outcome.bounded) == ("approve", None, (), ())
 
 
 def test_the_headline_is_the_most_severe_thing_that_happened() -> None:
@@ -98,8 +149,8 @@ def test_the_headline_is_the_most_severe_thing_that_happened() -> None:
 
 
 def test_the_smallest_cap_holds_and_is_told_as_a_draw_cap() -> None:
-    """Two caps pay out the smaller one; the limit itself stays."""
-    outcome = merged(Approve(), CapDraw(80_00), CapDraw(60_00))
+    """Two caps pay out the smaller one; the limit itself stays, also where somebody asked for a raise."""
+    outcome = merged(Approve(), CapDraw(80_00), CapDraw(60_00), ChangeLimit("set", 1_100_00))
     assert outcome.approved_minor == 60_00
     assert outcome.limit_change is not None
     assert (outcome.limit_change.kind, outcome.limit_change.to_minor) == ("draw_cap", 60_00)
@@ -107,8 +158,7 @@ def test_the_smallest_cap_holds_and_is_told_as_a_draw_cap() -> None:
 
 def test_a_cap_that_does_not_bind_leaves_no_reason() -> None:
     """A cap at or above the amount changes nothing, so it is no cause of anything."""
-    effects = [Effect(Approve(), "matrix:m"), Effect(CapDraw(100_00), "matrix:m", "RC30")]
-    outcome = merge(effects, 100_00, LINE, POSITION, Rails(), 0, True)
+    outcome = outcome_of([Effect(Approve(), "matrix:m"), Effect(CapDraw(AMOUNT), "matrix:m", "RC30")])
     assert (outcome.decision, outcome.reasons) == ("approve", ())
 
 
@@ -117,31 +167,55 @@ def test_a_cap_of_nothing_is_a_review() -> None:
     assert merged(Approve(), CapDraw(0)).hold == "review"
 
 
-def test_a_cut_never_goes_below_what_is_used() -> None:
-    """Outstanding, reserved and this draw stay within the limit that a cut leaves."""
-    outcome = merged(Approve(), ChangeLimit("set", 100_00))
-    assert outcome.limit_change is not None
-    assert (outcome.limit_change.kind, outcome.limit_change.to_minor) == ("cut", 400_00)
-
-
-def test_a_raise_is_limited_to_one_step_and_needs_its_cooling_off() -> None:
-    """A raise of 50 % is given as 20 %, and not at all during the cooling-off or beside a hold."""
-    raised = merged(Approve(), ChangeLimit("set", 1_500_00))
-    assert raised.limit_change is not None
-    assert (raised.limit_change.kind, raised.limit_change.to_minor) == ("raise", 1_200_00)
-    assert merged(Approve(), ChangeLimit("set", 1_500_00), raise_allowed=False).limit_change is None
-    assert merged(Hold("step_up"), ChangeLimit("set", 1_500_00)).limit_change is None
-
-
 def test_a_price_above_the_cap_is_reviewed_and_not_clipped() -> None:
     """Clip-and-lend is a negative margin: the draw is held instead."""
     outcome = merged(Approve(), ChangePrice(2_401))
-    assert (outcome.hold, outcome.reprice) == ("review", None)
+    assert (outcome.hold, outcome.reprice, outcome.bounded) == ("review", None, ("guardrail:apr_cap",))
+    assert ("RC36", "guardrail:apr_cap") in {(reason.code, reason.source) for reason in outcome.reasons}
     assert merged(Approve(), ChangePrice(2_400)).reprice == Reprice(1_800, 2_400)
 
 
-@pytest.mark.parametrize("rails", [Rails(cap_bps=None), Rails(limit_step_max=None)])
-def test_guardrails_that_are_not_set_bound_nothing(rails: Rails) -> None:
-    """Without a cap or a step the effects go through as asked."""
-    outcome = merged(Approve(), ChangeLimit("set", 1_500_00), ChangePrice(2_300), rails=rails)
-    assert outcome.reprice == Reprice(1_800, 2_300)
+def test_what_is_not_bounded_goes_through_as_asked() -> None:
+    """Without a cap or a step."""
+    outcome = merged(Approve(), ChangeLimit("set", 9_000_00), ChangePrice(9_000), guardrails=UNBOUNDED)
+    assert outcome.reprice == Reprice(1_800, 9_000)
+    assert outcome.limit_change is not None
+    assert (outcome.limit_change.to_minor, outcome.bounded) == (9_000_00, ())
+
+
+def test_an_alert_of_one_indicator_is_given_once_with_its_highest_tier() -> None:
+    """Two rules that see the same thing do not warn twice."""
+    alerts = [
+        Alert("yellow", "inquiries"),
+        Alert("red", "inquiries"),
+        Alert("blue", "inquiries"),
+        Alert("blue", "hours"),
+    ]
+    assert merged(Approve(), *alerts).alerts == (Alert("blue", "hours"), Alert("red", "inquiries"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "renewal"),
+    [
+        ([], None),
+        ([Renew("auto")], "auto"),
+        ([Renew("auto"), Renew("manual")], "manual"),
+        ([Renew("auto"), Renew("decline"), Renew("manual")], "decline"),
+        ([Renew("auto"), Hold("review")], "manual"),
+        ([Renew("decline"), Hold("review")], "decline"),
+        ([Hold("review")], None),
+    ],
+)
+def test_the_most_cautious_renewal_holds(asked: list[object], renewal: str | None) -> None:
+    """decline > manual > auto; beside a hold nothing is renewed by itself."""
+    assert merged(*asked, scene="renewal").renewal == renewal
+
+
+def test_what_a_guardrail_left_nothing_of_is_the_cause_of_nothing() -> None:
+    """A cut that would go below what is used, where nearly all is used, gives no reason; one that happens does."""
+    cushion = Guardrails(limit_cut_cushion=Bound((1.0,)))
+    used_up = replace(LINE, limit_minor=POSITION.outstanding_minor + POSITION.reserved_minor)
+    cut = [Effect(ChangeLimit("set", 0), "rule:cut", "RC20")]
+    spent = merge(cut, 0, used_up, POSITION, cushion, T_MS, history(), "limit")
+    assert (spent.decision, spent.reasons, spent.bounded) == ("approve", (), ("guardrail:limit_cut_cushion",))
+    assert [reason.code for reason in outcome_of(cut, cushion, scene="limit").reasons] == ["RC20"]

@@ -29,7 +29,7 @@ HELD = Shown(
         },
     },
     {
-        "features": {"a": {}, "b": {}}, "cells": ["grid:C/0.80"],
+        "features": {"a": {}, "b": {}}, "cells": ["grid:C/0.80"], "bounded": ["guardrail:limit_step_max"],
         "scorecards": {
             "behaviour": {
                 "problem": None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 from rule_cases import LAYOUT, compiled, evaluate
 
@@ -18,6 +20,8 @@ from decision_service.core.decision import (
     Renew,
     Tag,
 )
+from decision_service.core.rules.guardrails import GUARDRAILS
+from decision_service.core.rules.spec import Bound, Guardrails
 
 JANUARY_2026_MS = 1_767_225_600_000
 DAY_MS = 86_400_000
@@ -247,8 +251,61 @@ def test_guardrails_and_fallback_are_exposed() -> None:
         + "  limit_raise_cooldown: 180d, hold_expiry: {step_up: 5m}}\n"
     )
     bounds = rules.guardrails
-    caps = [bounds.apr_cap_at(t) for t in (0, JANUARY_2026_MS, JANUARY_2026_MS + 180 * DAY_MS, 2**50)]
+    assert bounds.apr_cap_bps is not None
+    caps = [bounds.apr_cap_bps.at(t) for t in (0, JANUARY_2026_MS, JANUARY_2026_MS + 180 * DAY_MS, 2**50)]
     assert caps == [2_400, 2_400, 2_400, 2_000]
-    assert (bounds.limit_step_max, bounds.limit_raise_cooldown_ms) == (0.2, 180 * DAY_MS)
-    assert (bounds.hold_expiry_ms("step_up"), bounds.hold_expiry_ms("review")) == (300_000, DAY_MS)
+    assert (bounds.limit_step_max, bounds.limit_raise_cooldown_ms) == (Bound((0.2,)), Bound((180 * DAY_MS,)))
+    assert (bounds.hold_expiry_ms("step_up", 0), bounds.hold_expiry_ms("review", 0)) == (300_000, DAY_MS)
     assert (rules.fallback.hold, rules.fallback.reason, rules.fallback.small_amount) == ("review", "RC90", 0.0)
+
+
+def test_a_guardrail_may_be_a_number_dates_or_a_constant_of_its_unit() -> None:
+    """Durations of constants are in days or seconds; a tier that never falls by itself dwells for ever; what is not
+    given does not bound, and a hold stands as long as it does everywhere."""
+    rules = compiled(
+        rule("{tag: x}")
+        + "constants:\n"
+        + "  cap: {effective_from: {2026-01-01: 0.24, 2026-07-01: 0.2}, unit: ratio}\n"
+        + "  per_borrower: {value: 200000, unit: money}\n"
+        + "  wait: {value: 90, unit: d}\n"
+        + "  soon: {effective_from: {2026-01-01: 600}, unit: s}\n"
+        + "guardrails:\n"
+        + "  apr_cap: cap\n"
+        + "  apr_floor: 0.0301\n"
+        + "  limit_cap: per_borrower\n"
+        + "  limit_raise_after_cut: wait\n"
+        + "  price_cooldown: {2026-01-01: 30d, 2026-07-01: 60d}\n"
+        + "  tier_dwell: {blue: 30d, yellow: wait, orange: manual, red: {2026-01-01: 60d, 2026-07-01: manual}}\n"
+        + "  hold_expiry: {block: soon}\n"
+    )
+    july = JANUARY_2026_MS + 181 * DAY_MS
+    assert rules.guardrails == Guardrails(
+        apr_cap_bps=Bound((2_400.0, 2_000.0), (JANUARY_2026_MS, july)),
+        apr_floor_bps=Bound((301.0,)),
+        limit_cap=Bound((200_000.0,)),
+        limit_raise_after_cut_ms=Bound((90.0 * DAY_MS,)),
+        price_cooldown_ms=Bound((30.0 * DAY_MS, 60.0 * DAY_MS), (JANUARY_2026_MS, july)),
+        tier_dwells_ms={
+            "blue": Bound((30.0 * DAY_MS,)),
+            "yellow": Bound((90.0 * DAY_MS,)),
+            "orange": Bound((float("inf"),)),
+            "red": Bound((60.0 * DAY_MS, float("inf")), (JANUARY_2026_MS, july)),
+        },
+        hold_expiries_ms={**Guardrails().hold_expiries_ms, "block": Bound((600_000.0,), (JANUARY_2026_MS,))},
+    )
+    assert [rules.guardrails.tier_dwell_ms(tier, july) for tier in ("none", "yellow", "red")] == [
+        0, 90 * DAY_MS, float("inf")
+    ]  # fmt: skip
+    assert rules.spec.dated == ()
+
+
+def test_every_guardrail_is_in_the_list_that_the_reference_is_made_of() -> None:
+    """Its example is a value that compiles."""
+    each = {"tiers": "{blue: %s, yellow: %s, orange: %s, red: manual}", "holds": "{step_up: %s, review: %s, block: %s}"}
+    lines = []
+    for spec in GUARDRAILS:
+        form = each.get(spec.form, "%s")
+        lines.append(f"  {spec.key}: {form.replace('%s', spec.example)}")
+    bounds = compiled(rule("{tag: x}") + "guardrails:\n" + "\n".join(lines) + "\n").guardrails
+    assert len(lines) == len(fields(Guardrails))
+    assert all(getattr(bounds, item.name) for item in fields(Guardrails))

@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
-from decision_service.core.decision import Approve, ChangeLimit, Decision, Effect, Hold, Rung, Score, Trace
+from decision_service.core.decision import Decision, Effect, Hold, Rung, Score, Trace
 from decision_service.core.errors import InvalidInput
-from decision_service.core.event import LIMIT_CHANGE, Words, facility_key, read_header, words_of
+from decision_service.core.event import Words, read_header, words_of
 from decision_service.core.facility import Attribute, Facility, Position
 from decision_service.core.features.plans import words_of_links
 from decision_service.core.inputs import RequestWords, fill_request_words
@@ -35,6 +35,7 @@ from decision_service.core.policy import Policy
 from decision_service.core.request import DecisionRequest
 from decision_service.core.rules.attributes import AttributeLayout, AttributeSlot
 from decision_service.core.scene import Numbers, Scene
+from decision_service.core.standing import Standing
 from decision_service.core.state import CustomerState
 from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS
 from decision_service.core.zone import Zone
@@ -44,7 +45,6 @@ STAGES: Final = ("state", "features", "score", "rules")
 _NUMBERS: Final = len(BASE_NUMBERS)
 _BPS: Final = 10_000
 HISTORY_LOST: Final = Effect(Hold("review"), "ledger:history_trimmed", "RC91")
-NOTHING_AGAINST_A_REVIEW: Final = Effect(Approve(), "scene:review")
 
 
 def _no_mark(_stage: int) -> None:
@@ -89,15 +89,13 @@ def decide(
         facility.apr_bps,
     )
     effects = [*evaluation.effects, *_history_lost(state.log, facility, t_ms, scene.reservation_timeout_ms)]
-    if request.is_review:
-        effects.append(NOTHING_AGAINST_A_REVIEW)
     outcome = merge(
         effects, request.amount_minor, facility, position, scene.rule_set.guardrails, t_ms,
-        _raise_allowed(effects, words, facility, scene, t_ms),
+        Standing(words, facility, t_ms, state.facilities.values()), request.scene,
     )  # fmt: skip
     trace = Trace(
         scene.numbers.tobytes(), tuple(strings), evaluation.verdicts, evaluation.cells,
-        read_header(state.log)[0] + len(words) - 2, state.version,
+        read_header(state.log)[0] + len(words) - 2, state.version, outcome.bounded,
     )  # fmt: skip
     mark(3)
     rung = _rung(scores, scene.plan.unread(links, scene.row))
@@ -281,23 +279,11 @@ def _score(scene: Scene, strings: list[str | None]) -> dict[str, Score]:
     return scores
 
 
-def _raise_allowed(effects: list[Effect], words: Words, facility: Facility, scene: Scene, t_ms: int) -> bool:
-    """Whether the cooling-off since the last limit change is over; looked up only if somebody asks for a change."""
-    cooldown_ms = scene.rule_set.guardrails.limit_raise_cooldown_ms
-    if cooldown_ms is None or not any(isinstance(e.action, ChangeLimit) for e in effects):
-        return True
-    records = words[1:]
-    changed = (records[:, 4] & 0xFF == LIMIT_CHANGE) & (
-        records[:, 6] & 0xFFFFFFFF == facility_key(facility.facility_id)
-    )
-    return not bool((changed & (records[:, 0] > t_ms - cooldown_ms)).any())
-
-
 def _record(
     request: DecisionRequest, policy: Policy, scene: Scene, outcome: Outcome, scores: dict[str, Score],
     missing: tuple[str, ...], rung: Rung, trace: Trace, now_ms: int, decision_id: str,
 ) -> Decision:  # fmt: skip
-    expiry_ms = scene.rule_set.guardrails.hold_expiry_ms(outcome.hold) if outcome.hold else None
+    expiry_ms = scene.rule_set.guardrails.hold_expiry_ms(outcome.hold, now_ms) if outcome.hold else None
     return Decision(
         decision_id=decision_id, request_id=request.request_id, customer_id=request.customer_id,
         facility_id=request.facility_id, decision=outcome.decision, approved_minor=outcome.approved_minor,
@@ -305,6 +291,6 @@ def _record(
         hold_expires_at_ms=None if expiry_ms is None else now_ms + expiry_ms,
         reprice=outcome.reprice, limit_change=outcome.limit_change, alerts=outcome.alerts, offers=outcome.offers,
         tags=outcome.tags, reasons=outcome.reasons, scores=scores, policy_id=policy.id, policy_label=policy.label,
-        rung=rung,
-        missing=missing, decided_at_ms=now_ms, scene=scene.name, trace=trace,
+        rung=rung, missing=missing, decided_at_ms=now_ms, scene=scene.name, tier=outcome.tier,
+        renewal=outcome.renewal, trace=trace,
     )  # fmt: skip

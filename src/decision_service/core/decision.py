@@ -24,6 +24,8 @@ LimitKind = Literal["freeze", "cut", "draw_cap", "raise"]
 HOLD_RANK: Final[dict[str, int]] = {"step_up": 1, "review": 2, "block": 3}
 Renewal = Literal["auto", "manual", "decline"]
 TIER_RANK: Final[dict[str, int]] = {"blue": 1, "yellow": 2, "orange": 3, "red": 4}
+TIERS: Final = ("none", *TIER_RANK)  # by rank
+RENEWALS: Final[tuple[Renewal, ...]] = ("auto", "manual", "decline")  # by severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ class Trace:
     cells: tuple[str, ...]
     seq: int  # sequence number of the last log record seen, -1 for an empty log
     version: int  # version of the customer's state
+    bounded: tuple[str, ...] = ()  # guardrails that changed what the rules asked for: `guardrail:limit_step_max`
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,18 @@ Each part of the outcome is the extreme of what was asked for, so order and repe
 
     hold          the most severe kind
     draw cap      the smallest; one that does not bind is no effect and gives no reason
-    limit         freeze, else the lowest of the cuts (never below what is used), else the lowest of the raises
+    limit         freeze, else the lowest of the cuts, else (and beside no cut) the lowest of the raises
     price         the highest rate
-    alerts, offers, tags   the union, sorted
+    alerts        one an indicator, of the highest tier it was raised with
+    renewal       decline, else manual, else auto; beside a hold auto is manual
+    offers, tags  the union, sorted
 
-Guardrails act on the merged outcome: a raise is limited to one step and a cooling-off period and is dropped beside a
-hold or a cut; a price above the cap for the date is not clipped (that would lend at a loss) but sent to review.
+Guardrails act on what that comes to (`bounds`). A price above the cap for the date is not clipped (that would lend at a
+loss) but sent to review, whatever else would have become of it. Beside a hold nothing gets better: no raise, no price,
+no renewal by itself; a cut or a freeze stands.
+
+A drawdown that nobody approves is held: there is no default outcome. All other scenes are reviews, which pay nothing
+out: one in which nobody asks for anything approves, that is, leaves everything as it is.
 
 Money in minor units, rates in basis points, instants in ms UTC.
 """
@@ -18,10 +24,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal
 
+from decision_service.core.bounds import Bounds
 from decision_service.core.decision import (
     HOLD_RANK,
+    RENEWALS,
+    TIER_RANK,
     Action,
     Alert,
     Approve,
@@ -34,29 +43,23 @@ from decision_service.core.decision import (
     LimitChange,
     Offer,
     Renew,
+    Renewal,
     Reprice,
     Tag,
+    TierChange,
 )
 from decision_service.core.facility import Facility, Position
 from decision_service.core.reasons import Reason
+from decision_service.core.request import DRAWDOWN_SCENE
+from decision_service.core.rules.spec import Guardrails
+from decision_service.core.standing import Standing
 
-
-class Guardrails(Protocol):
-    """The bounds a rule set puts on its own effects (`rules/schema.py` reads them)."""
-
-    @property
-    def limit_step_max(self) -> float | None:
-        """Largest raise as a share of the limit."""
-        ...
-
-    def apr_cap_at(self, t_ms: int) -> int | None:
-        """The cap in basis points in force at an instant."""
-        ...
+_WARNING: Final = "warning"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the merged effects come to."""
+    """What the merged effects come to. `bounded` names the guardrails that changed it: `guardrail:limit_step_max`."""
 
     decision: Literal["approve", "hold", "reprice", "limit_change"]
     approved_minor: int
@@ -67,6 +70,9 @@ class Outcome:
     offers: tuple[str, ...]
     tags: tuple[str, ...]
     reasons: tuple[Reason, ...]
+    tier: TierChange | None = None  # of the scene `warning`
+    renewal: Renewal | None = None
+    bounded: tuple[str, ...] = ()
 
 
 NO_OUTCOME = Effect(Hold("review"), "policy:no_outcome", "RC90")
@@ -81,36 +87,42 @@ def merge(
     position: Position,
     guardrails: Guardrails,
     t_ms: int,
-    raise_allowed: bool,
+    standing: Standing,
+    scene: str,
 ) -> Outcome:
-    """One outcome from the effects of all rules. `raise_allowed` is False during the cooling-off period."""
-    asked = _sorted_out(effects, amount_minor)
-    reprice = _reprice(asked, facility)
-    if reprice is not None:
-        cap_bps = guardrails.apr_cap_at(t_ms)
-        if cap_bps is not None and reprice.to_bps > cap_bps:
-            asked.setdefault(Hold, []).append(PRICE_ABOVE_CAP)
+    """One outcome from the effects of all rules of a scene. `amount_minor` is 0 but for a drawdown; `standing` is read
+    only if something that the guardrails bound was asked for."""
+    asked = _sorted_out(effects, amount_minor, scene)
+    bounds = Bounds(facility, guardrails, standing, t_ms)
+    price = _price(asked, facility)
+    if price is not None and bounds.price_above_cap(price):
+        asked.setdefault(Hold, []).append(PRICE_ABOVE_CAP)
     hold, approved = _payout(asked, amount_minor)
-    if hold:
-        reprice = None
-    change = _limit_change(asked, amount_minor, approved, facility, position, guardrails, raise_allowed and not hold)
+    reprice = None if price is None or hold else bounds.price(price)
+    used = position.outstanding_minor + position.reserved_minor + approved
+    capped = 0 < approved < amount_minor
+    change = _limit_change(asked, facility, used, bounds, may_rise=not hold and not capped)
+    if change is None and capped:
+        change = LimitChange("draw_cap", amount_minor, approved)
+    alerts = _alerts(asked)
+    tier = bounds.tier(alerts) if scene == _WARNING else None
     return Outcome(
-        _headline(hold, change, reprice), approved, hold, reprice, change,
-        tuple(sorted({e.action for e in asked.get(Alert, ()) if isinstance(e.action, Alert)})),
+        _headline(hold, change, reprice), approved, hold, reprice, change, alerts,
         tuple(sorted({e.action.name for e in asked.get(Offer, ()) if isinstance(e.action, Offer)})),
-        _tags(asked),
-        _reasons(asked),
+        tuple(sorted({e.action.name for e in asked.get(Tag, ()) if isinstance(e.action, Tag)})),
+        _reasons(asked, hold, change, reprice), tier, _renewal(asked, hold), tuple(sorted(bounds.signs)),
     )  # fmt: skip
 
 
-def _sorted_out(effects: Iterable[Effect], amount_minor: int) -> Asked:
-    """The effects by type of action, without caps that do not bind, and with a hold if nobody said yes or no."""
+def _sorted_out(effects: Iterable[Effect], amount_minor: int, scene: str) -> Asked:
+    """The effects by type of action, without caps that do not bind, and with a hold if nobody said yes or no to a
+    drawdown."""
     asked: Asked = {}
     for effect in effects:
         action = effect.action
         if not (isinstance(action, CapDraw) and action.amount_minor >= amount_minor):
             asked.setdefault(type(action), []).append(effect)
-    if Approve not in asked and Hold not in asked:
+    if scene == DRAWDOWN_SCENE and Approve not in asked and Hold not in asked:
         asked[Hold] = [NO_OUTCOME]
     return asked
 
@@ -132,44 +144,56 @@ def _freezes(asked: Asked) -> bool:
     return any(isinstance(change, ChangeLimit) and change.kind == "freeze" for change in changes)
 
 
-def _reprice(asked: Asked, facility: Facility) -> Reprice | None:
+def _price(asked: Asked, facility: Facility) -> int | None:
+    """The rate asked for, in basis points; None if nobody asks for another than there is."""
     rates = [e.action.apr_bps for e in asked.get(ChangePrice, ()) if isinstance(e.action, ChangePrice)]
-    if not rates or max(rates) == facility.apr_bps:
-        return None
-    return Reprice(facility.apr_bps, max(rates))
+    return max(rates) if rates and max(rates) != facility.apr_bps else None
 
 
-def _reasons(asked: Asked) -> tuple[Reason, ...]:
-    given = {(e.reason, e.source) for of_type in asked.values() for e in of_type if e.reason}
+def _reasons(
+    asked: Asked, hold: HoldKind | None, change: LimitChange | None, reprice: Reprice | None
+) -> tuple[Reason, ...]:
+    """Every cause that was given; but what the guardrails left nothing of is the cause of nothing."""
+    void: set[type[Action]] = set()
+    if not hold and reprice is None:
+        void.add(ChangePrice)
+    if not hold and (change is None or change.kind == "draw_cap"):
+        void.add(ChangeLimit)
+    given = {(e.reason, e.source) for sort, of_sort in asked.items() if sort not in void for e in of_sort if e.reason}
     return tuple(Reason(code, source) for code, source in sorted(given))
 
 
-def _tags(asked: Asked) -> tuple[str, ...]:
-    tags = {e.action.name for e in asked.get(Tag, ()) if isinstance(e.action, Tag)}
-    tags |= {f"renew_{e.action.how}" for e in asked.get(Renew, ()) if isinstance(e.action, Renew)}
-    return tuple(sorted(tags))
+def _alerts(asked: Asked) -> tuple[Alert, ...]:
+    highest: dict[str, str] = {}
+    for effect in asked.get(Alert, ()):
+        if isinstance(effect.action, Alert):
+            tier = highest.setdefault(effect.action.indicator, effect.action.tier)
+            if TIER_RANK[effect.action.tier] > TIER_RANK[tier]:
+                highest[effect.action.indicator] = effect.action.tier
+    return tuple(sorted(Alert(tier, indicator) for indicator, tier in highest.items()))
 
 
-def _limit_change(
-    asked: Asked, amount: int, approved: int, facility: Facility, position: Position,
-    guardrails: Guardrails, raise_allowed: bool,
-) -> LimitChange | None:  # fmt: skip
+def _renewal(asked: Asked, hold: HoldKind | None) -> Renewal | None:
+    ranks = [RENEWALS.index(e.action.how) for e in asked.get(Renew, ()) if isinstance(e.action, Renew)]
+    if not ranks:
+        return None
+    return RENEWALS[max(*ranks, 1 if hold else 0)]
+
+
+def _limit_change(asked: Asked, facility: Facility, used: int, bounds: Bounds, *, may_rise: bool) -> LimitChange | None:
+    """What becomes of the limit itself. `used` includes what this drawdown pays out."""
+    if ChangeLimit not in asked:
+        return None
     limit = facility.limit_minor
     if _freezes(asked):
         return LimitChange("freeze", limit, limit)
-    targets = [e.action.to_minor for e in asked.get(ChangeLimit, ()) if isinstance(e.action, ChangeLimit)]
-    cuts = [to for to in targets if to < limit]
-    used = position.outstanding_minor + position.reserved_minor + approved
-    if cuts and max(min(cuts), used) < limit:
-        return LimitChange("cut", limit, max(min(cuts), used))
-    if 0 < approved < amount:
-        return LimitChange("draw_cap", amount, approved)
-    raises = [to for to in targets if to > limit]
-    if raises and not cuts and raise_allowed:
-        step = guardrails.limit_step_max
-        to = min(raises) if step is None else min(min(raises), int(limit * (1.0 + step)))
-        return LimitChange("raise", limit, to) if to > limit else None
-    return None
+    targets = [e.action.to_minor for e in asked[ChangeLimit] if isinstance(e.action, ChangeLimit)]
+    cuts, raises = [to for to in targets if to < limit], [to for to in targets if to > limit]
+    if cuts:
+        to = bounds.cut(min(cuts), used)
+        return None if to is None else LimitChange("cut", limit, to)
+    to = bounds.raised(min(raises)) if raises and may_rise else None
+    return None if to is None else LimitChange("raise", limit, to)
 
 
 def _headline(

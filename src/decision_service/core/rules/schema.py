@@ -105,8 +105,11 @@ class _Reader:
             self._findings.error(self._root.place, "the rule set has no `rules`")
         if not (rules or matrices or tables) and not self._findings.errors:
             self._findings.error(self._root.place, "a rule set without rules", expected="at least one rule")
+        dated = tuple(
+            c for name, c in self._dated.items() if name in self._vocabulary.used
+        )  # of rules: guardrails fold
         guardrails, fallback = self._root.get("guardrails"), self._root.get("fallback")
-        bounds = Guardrails() if guardrails is None else read_guardrails(guardrails, self._zone, self._findings)
+        bounds = Guardrails() if guardrails is None else self._guardrails(guardrails)
         resort = None if fallback is None else read_fallback(fallback, self._findings)
         if not self._findings.errors:  # a constant may seem unused only because its name is mistyped
             lint_constants(self._own.places, self._vocabulary.used, self._findings)
@@ -117,11 +120,13 @@ class _Reader:
         names = [name for part in parts for name in part.names]
         used = frozenset(self._vocabulary.used)
         lists = frozenset(n for n in used if self._is_list(n))
-        dated = tuple(constant for name, constant in self._dated.items() if name in used)
         return RuleSetSpec(
             name, scene, self._root.place, rules, matrices, tables, dated, bounds, resort,
             frozenset(names), lists, used & self._constants,
         )  # fmt: skip
+
+    def _guardrails(self, node: Node) -> Guardrails:
+        return read_guardrails(node, self._vocabulary, self._dated, self._zone, self._findings)
 
     def _is_list(self, name: str) -> bool:
         spec = self._vocabulary[name]

@@ -185,25 +185,46 @@ class DatedConstant:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """A bound whose value may depend on the date. Before its first date the first value holds: it is never absent."""
+
+    values: tuple[float, ...]
+    starts_ms: tuple[int, ...] = (0,)  # from when each value holds, rising
+
+    def at(self, t_ms: int) -> float:
+        """The value in force at an instant."""
+        return self.values[max(0, bisect_right(self.starts_ms, t_ms) - 1)]
+
+
+def _hold_expiries() -> dict[str, Bound]:
+    return {"step_up": Bound((15 * MINUTE_MS,)), "review": Bound((DAY_MS,)), "block": Bound((DAY_MS,))}
+
+
+@dataclass(frozen=True, slots=True)
 class Guardrails:
-    """Bounds on what the effects of a rule set may do. None: not bounded."""
+    """Bounds on what the effects of a rule set may do; `rules/guardrails.py` says what each means. None: no bound."""
 
-    apr_caps_bps: tuple[tuple[int, int], ...] = ()  # (from when in ms UTC, cap in bps), rising
-    limit_step_max: float | None = None
-    limit_raise_cooldown_ms: int | None = None
-    hold_expiries_ms: Mapping[str, int] = field(
-        default_factory=lambda: {"step_up": 15 * MINUTE_MS, "review": DAY_MS, "block": DAY_MS}
-    )
+    apr_cap_bps: Bound | None = None
+    apr_floor_bps: Bound | None = None
+    price_step_max_bps: Bound | None = None
+    price_cooldown_ms: Bound | None = None
+    limit_step_max: Bound | None = None
+    limit_year_max: Bound | None = None
+    limit_cap: Bound | None = None  # major units of the facility's currency
+    limit_raise_cooldown_ms: Bound | None = None
+    limit_raise_after_cut_ms: Bound | None = None
+    limit_cut_cushion: Bound | None = None
+    tier_dwells_ms: Mapping[str, Bound] = field(default_factory=dict)  # infinite: only a person lowers the tier
+    hold_expiries_ms: Mapping[str, Bound] = field(default_factory=_hold_expiries)
 
-    def apr_cap_at(self, t_ms: int) -> int | None:
-        """The cap on the annual rate in bps; before the first date the first cap holds (a cap is never absent)."""
-        if not self.apr_caps_bps:
-            return None
-        return next((cap for start, cap in reversed(self.apr_caps_bps) if start <= t_ms), self.apr_caps_bps[0][1])
+    def tier_dwell_ms(self, tier: str, t_ms: int) -> float:
+        """How long a tier stands after it was last asserted; infinite if it never falls by itself."""
+        dwell = self.tier_dwells_ms.get(tier)
+        return 0.0 if dwell is None else dwell.at(t_ms)
 
-    def hold_expiry_ms(self, kind: HoldKind) -> int:
+    def hold_expiry_ms(self, kind: HoldKind, t_ms: int) -> int:
         """How long a hold of a kind stands."""
-        return self.hold_expiries_ms[kind]
+        return int(self.hold_expiries_ms[kind].at(t_ms))
 
 
 @dataclass(frozen=True, slots=True)
