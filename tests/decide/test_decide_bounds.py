@@ -112,8 +112,9 @@ def test_a_price_stays_within_its_bounds(
     now, to = outcome.reprice.from_bps, outcome.reprice.to_bps
     asked = max(e.action.apr_bps for e in effects if isinstance(e.action, ChangePrice))
     assert outcome.hold is None
-    assert rails.apr_cap_bps is None or to <= rails.apr_cap_bps.at(T_MS)
-    assert rails.price_step_max_bps is None or abs(to - now) <= rails.price_step_max_bps.at(T_MS)
+    cap, step = rails.apr_cap_bps, rails.price_step_max_bps
+    assert cap is None or to <= cap.at(T_MS)
+    assert step is None or abs(to - now) <= step.at(T_MS) or (cap is not None and to == int(cap.at(T_MS)) < now)
     assert rails.apr_floor_bps is None or to >= min(now, rails.apr_floor_bps.at(T_MS))
     assert now < to <= asked or now > to >= asked
     cooldown = rails.price_cooldown_ms
@@ -267,6 +268,12 @@ def test_a_price_above_the_cap_is_reviewed_even_if_a_step_would_stay_below_it() 
     rails = Guardrails(apr_cap_bps=Bound((2_400.0,)), price_step_max_bps=Bound((100.0,)))
     outcome = merged(Approve(), ChangePrice(3_000), guardrails=rails)
     assert (outcome.hold, outcome.reprice, outcome.bounded) == ("review", None, ("guardrail:apr_cap",))
+
+
+def test_a_fall_from_above_the_cap_comes_down_to_it_whatever_the_step() -> None:
+    """The cap of a new year takes force at once."""
+    rails = Guardrails(apr_cap_bps=Bound((1_500.0,)), price_step_max_bps=Bound((200.0,)))
+    assert merged(Approve(), ChangePrice(1_000), guardrails=rails).reprice == Reprice(1_800, 1_500)
 
 
 def test_a_bound_holds_before_its_first_date_too() -> None:

@@ -4,7 +4,8 @@
             else reduced to one step, to what is left of the year, and to what is left under the customer's cap
     cut     never below what is used, outstanding and reserved and this draw, and the cushion on top
     price   dropped within `price_cooldown` of the last change; else a fall stops at the floor, and either way at one
-            step. (The cap is for `merge`: a price above it is a hold.)
+            step, but where a fall started above the cap it comes down to it at least. (A price above the cap is for
+            `merge`, which holds it.)
     tier    a higher one takes force at once; a lower one when the tier in force was not asserted for its dwell
 
 A bound never turns a change around: what it leaves nothing of is no change. Every guardrail that alone would have
@@ -77,6 +78,8 @@ class Bounds:
             step = math.floor(rails.price_step_max_bps.at(self._t_ms))
             self._note("price_step_max_bps", abs(asked_bps - now) > step)
             to = min(max(to, now - step), now + step)
+        if rails.apr_cap_bps is not None:  # a step must not leave a fall above the cap; what is asked for is not above
+            to = min(to, math.floor(rails.apr_cap_bps.at(self._t_ms)))
         cooldown = rails.price_cooldown_ms
         last_ms = 0 if cooldown is None else self._standing.last_price_change_ms()
         return None if self._waits("price_cooldown", cooldown, last_ms) or to == now else Reprice(now, to)
