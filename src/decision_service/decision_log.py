@@ -8,7 +8,8 @@ trace is rendered from. Sections follow a fixed header; numbers are not turned i
     sections fingerprint (16 bytes) | answer JSON | request body | numbers (float64, little-endian) | verdicts
              | rest JSON
 
-`rest` holds what is small and irregular: customer, strings, cells, guardrails, seq, version, scores, stage times in microseconds.
+`rest` holds what is small and irregular: customer, strings, cells, guardrails that bound, seq, version, scores, stage
+times in microseconds.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from decision_service.core.event import EMPTY_LOG, KINDS, Event, code_key, facil
 from decision_service.core.facility import Facility, Position
 from decision_service.core.limits import DAY_MS
 from decision_service.core.merge import Outcome, merge
-from decision_service.core.rules.schema import SCENES
+from decision_service.core.request import SCENES
 from decision_service.core.rules.spec import Bound, Guardrails
 from decision_service.core.standing import Standing
 

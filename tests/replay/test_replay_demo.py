@@ -69,6 +69,7 @@ def test_case_reads_as_a_person_would_tell_it() -> None:
         "     odd: a > 1",
         "         saw a = 5,400, b = unknown",
         "     matrix cell grid:C/0.80",
+        "     bounded by guardrail:limit_step_max",
     ]
 
 
