@@ -36,6 +36,7 @@ from decision_service.core.source import Diagnostic, Document, Findings, Place
 from decision_service.core.zone import zone_named
 from decision_service.interpreter import beside_the_loop
 from decision_service.policy_files import read_directory, read_text
+from decision_service.policy_names import takes_name
 from decision_service.scorecard_files import load_scorecards
 from decision_service.store import Store, WorkerStatus
 
@@ -80,7 +81,7 @@ def examine_files(
     policy = None
     documents = dict(read_directory(rules, findings))
     for name, text in files.items():
-        document = read_text(text, name, findings)
+        document = read_text(text, name, findings) if takes_name(name, findings) else None
         if document is not None:
             documents[name] = document
     try:

@@ -50,6 +50,7 @@ _HINTS: Final = {
     "did not find expected ',' or '}'": "a closing `}`; quotes around text with [ ] { } or a comma in it",
     "did not find expected ',' or ']'": "a closing `]`; quotes around text with [ ] { } or a comma in it",
     "could not find expected ':'": "`key: value`",
+    "found unexpected end of stream": "a closing quote",
     "did not find expected key": "a key on the same indentation as the keys above it",
     "did not find expected '-' indicator": "list items on one indentation, each starting with `- `",
 }
@@ -319,6 +320,17 @@ def policy_paths(rules_dir: Path) -> list[Path]:
     ]
 
 
+def _misplaced(path: Path, rules_dir: Path) -> str:
+    """Why a file is not to be opened, if it is not."""
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError):  # Python's word for a link that leads to itself
+        return "a symbolic link that leads to itself"
+    if not real.is_relative_to(rules_dir.resolve()):
+        return "a symbolic link that leads out of the rules directory"
+    return "not a regular file" if real.exists() and not real.is_file() else ""
+
+
 def read_directory(rules_dir: Path, findings: Findings) -> dict[str, Document]:
     """Every readable policy file below a directory by its relative name (`drawdown.yaml`,
     `features/volume.yaml`).
@@ -331,8 +343,8 @@ def read_directory(rules_dir: Path, findings: Findings) -> dict[str, Document]:
         return documents
     for path in policy_paths(rules_dir):
         relative = path.relative_to(rules_dir)
-        if not path.resolve().is_relative_to(rules_dir.resolve()):
-            findings.error(Place(relative.as_posix(), 1, 1), "a symbolic link that leads out of the rules directory")
+        if problem := _misplaced(path, rules_dir):
+            findings.error(Place(relative.as_posix(), 1, 1), problem)
             continue
         document = read_document(path, relative.as_posix(), findings)
         if document is not None:

@@ -130,7 +130,9 @@ class Checker:
             return self._error(node, "only declared names may have a dot", "a name such as `facility.limit`")
         if dotted in FUNCTIONS:
             return self._error(node, f"`{dotted}` is a function", FUNCTIONS[dotted].signature)
-        return self._error(node, f"unknown name `{dotted}`", nearest=nearest_name(dotted, self._vocabulary))
+        nearest = nearest_name(dotted, self._vocabulary)
+        expected = "" if nearest else f'a name that is declared; text stands in quotes: "{dotted}"'
+        return self._error(node, f"unknown name `{dotted}`", expected, nearest)
 
     def _constant(self, spec: NameSpec, place: Place) -> Tree:
         value = spec.constant
