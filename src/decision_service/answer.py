@@ -13,6 +13,7 @@ from decision_service.core.decision import Decision
 from decision_service.core.limits import DAY_MS, SECOND_MS
 from decision_service.core.money import SCALES
 from decision_service.core.reasons import TEXTS
+from decision_service.core.request import DRAWDOWN_SCENE
 
 _EPOCH: Final = date(1970, 1, 1)
 
@@ -26,7 +27,7 @@ class Answer:
     decision_id: str
     outcome: str = ""
     rung: str = ""
-    scene: str = ""
+    scene: str = DRAWDOWN_SCENE
     stages_s: tuple[float, ...] = ()  # seconds of read, features, score, rules, commit, serialise; none of a replay
 
 

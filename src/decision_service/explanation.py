@@ -9,6 +9,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any, Final
 
+from decision_service.core.request import DRAWDOWN_SCENE
+
 WIDTH: Final = 100  # characters
 CONTRIBUTIONS_SHOWN: Final = 5  # of a scorecard, the largest
 CONTRIBUTION_MIN: Final = 0.005  # log-odds of bad; what would read 0.00 moved nothing
@@ -23,8 +25,16 @@ def explained(answer: Mapping[str, Any], trace: Mapping[str, Any]) -> list[str]:
 
 
 def _verdict(answer: Mapping[str, Any]) -> str:
-    """The outcome and all that happened beside it, in one sentence."""
-    happened = [f"{answer['decision'].upper().replace('_', ' ')}: pay out {_money(answer['approved_amount'], answer)}"]
+    """The outcome and all that happened beside it, in one sentence; of a review what it was about instead of money."""
+    outcome, scene = answer["decision"].upper().replace("_", " "), answer.get("scene", DRAWDOWN_SCENE)
+    if scene == DRAWDOWN_SCENE:
+        return "; ".join([f"{outcome}: pay out {_money(answer['approved_amount'], answer)}", *_happened(answer)])
+    return f"review of the scene {scene}: {outcome}; " + ("; ".join(_happened(answer)) or "nothing changes")
+
+
+def _happened(answer: Mapping[str, Any]) -> list[str]:
+    """All that happened beside the money."""
+    happened = []
     if (hold := answer["hold"]) is not None:
         happened.append(f"held for {hold['kind'].replace('_', '-')} until {hold['expires_at']}")
     if (change := answer["limit_change"]) is not None:
@@ -32,9 +42,13 @@ def _verdict(answer: Mapping[str, Any]) -> str:
         happened.append(f"{what} from {_money(change['from'], answer)} to {_money(change['to'], answer)}")
     if (reprice := answer["reprice"]) is not None:
         happened.append(f"new draws at {reprice['to']:.2%} instead of {reprice['from']:.2%} a year")
+    if (tier := answer.get("tier")) is not None and tier["from"] != tier["to"]:
+        happened.append(f"warning tier {tier['to']} instead of {tier['from']}")
+    if answer.get("renewal") is not None:
+        happened.append(f"renewal: {answer['renewal']}")
     happened += [f"{alert['tier']} alert {alert['indicator']}" for alert in answer["alerts"]]
     happened += [f"offer {offer['name']}" for offer in answer["offers"]]
-    return "; ".join(happened)
+    return happened
 
 
 def _scores(answer: Mapping[str, Any], trace: Mapping[str, Any]) -> list[str]:
@@ -80,7 +94,7 @@ def _rules(answer: Mapping[str, Any], trace: Mapping[str, Any]) -> list[str]:
     for rule in fired:
         lines += _wrapped(f"{rule['id']}: {' '.join(rule['when'].split())}", first="  ")
         lines += _wrapped(_saw(rule["values"]), first=" " * 6)
-    lines += [f"  matrix cell {cell}" for cell in trace["cells"]]
+    lines += [f"  hit {cell}" for cell in trace["cells"]]
     return lines + [f"  bounded by {source}" for source in trace["bounded"]]
 
 

@@ -193,6 +193,9 @@ class DecisionService:
             request, state, policy, self.now_ms(), decision_id, lambda _stage: marks.append(perf_counter())
         )
         began, _, features, score, rules = marks
+        assert decision.trace is not None
+        for part in policy.scenes[decision.scene].went_wrong(decision.trace):
+            self._meters.count_rule_wrong(decision.scene, part)
         answer = answer_bytes(decision, int((rules - arrived) * 1e6), policy.zone.offset_at(decision.decided_at_ms))
         stages_us = {
             "arrival_to_decide": round((began - arrived) * 1e6),
@@ -200,7 +203,6 @@ class DecisionService:
             "score": round((score - features) * 1e6),
             "rules": round((rules - score) * 1e6),
         }
-        assert decision.trace is not None
         frame = encode(decision, decision.trace, request, answer, stages_us)
         return decision, frame, (features - began, score - features, rules - score, perf_counter() - rules)
 

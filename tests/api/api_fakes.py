@@ -82,7 +82,7 @@ class FakeDecisions:
             raise RequestIdReused("already used with other content")
         self.asked.append(request)
         self.budgets_ms.append(budget_ms)
-        return Answer(self._body(request), before is not None, "0" * 36, "approve", "full")
+        return Answer(self._body(request), before is not None, "0" * 36, "approve", "full", request.scene)
 
     async def preview(self, request: DecisionRequest, arrived: float) -> bytes:
         del arrived

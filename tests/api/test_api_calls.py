@@ -413,7 +413,7 @@ def test_what_happened_is_counted(tmp_path: Path) -> None:
         return (await opened.client.get("/metrics")).text
 
     page = play(tmp_path, go)
-    assert 'decisions_total{decision="approve",replayed="true",rung="full"} 1.0' in page
+    assert 'decisions_total{decision="approve",replayed="true",rung="full",scene="drawdown"} 1.0' in page
     assert 'http_requests_total{method="POST",route="/v1/decisions",status="200"} 2.0' in page
     assert 'http_requests_total{method="GET",route="/v1/facilities/{facility_id}",status="404"} 1.0' in page
     assert 'stage_seconds_count{stage="total"} 2.0' in page
@@ -455,6 +455,11 @@ def test_every_example_of_the_document_is_accepted(tmp_path: Path) -> None:
         attributes = {"inquiries": next(iter(examples.ATTRIBUTES.values()))}
         for method, path, body in (
             ("POST", "/v1/decisions", decision),
+            *(
+                ("POST", "/v1/decisions", example)
+                for scene, example in examples.DECISIONS.items()
+                if scene != "drawdown"
+            ),
             ("POST", "/v1/decisions/preview", decision),
             ("PUT", "/v1/facilities/f-1001", examples.FACILITY),
             ("POST", "/v1/policy/check", examples.POLICY_FILES),

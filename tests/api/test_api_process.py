@@ -107,7 +107,7 @@ def test_two_workers_share_socket_store_and_counters(tmp_path: Path, rules: Path
         for i in range(20):  # a connection each
             assert httpx.post(f"{service.url}/v1/decisions", json=drawdown(f"r-{i}")).json()["decision"] == "approve"
         page = httpx.get(f"{service.url}/metrics").text
-        assert 'decisions_total{decision="approve",replayed="false",rung="full"} 20.0' in page
+        assert 'decisions_total{decision="approve",replayed="false",rung="full",scene="drawdown"} 20.0' in page
         assert "decision_service_workers 2.0" in page
         until(lambda: len(httpx.get(f"{service.url}/v1/policy").json()["workers"]) == 2)
         again = httpx.post(f"{service.url}/v1/decisions", json=drawdown("r-3"))
@@ -128,7 +128,7 @@ def test_a_killed_worker_is_replaced(tmp_path: Path, rules: Path, models: Path) 
         until(lambda: victim not in service.worker_pids() and len(service.worker_pids()) == 2, 60)
         service.wait_ready()
         page = until(lambda: (p := httpx.get(f"{service.url}/metrics").text) and "_workers 2.0" in p and p, 60)
-        assert 'decisions_total{decision="approve",replayed="false",rung="full"} 10.0' in page
+        assert 'decisions_total{decision="approve",replayed="false",rung="full",scene="drawdown"} 10.0' in page
 
 
 def test_a_worker_that_cannot_come_back_takes_nobody_with_it(tmp_path: Path, rules: Path, models: Path) -> None:

@@ -68,7 +68,7 @@ def test_case_reads_as_a_person_would_tell_it() -> None:
         "   2 rules looked at 2 features; 1 fired (1.2 ms):",
         "     odd: a > 1",
         "         saw a = 5,400, b = unknown",
-        "     matrix cell grid:C/0.80",
+        "     hit grid:C/0.80",
         "     bounded by guardrail:limit_step_max",
     ]
 

@@ -76,8 +76,8 @@ def test_what_is_counted_is_shown(tmp_path: Path) -> None:
     meters.set_links_waiting(3, 2.5)
     meters.count_request("POST /v1/decisions", 422)
     meters.set_policy("9f2c", "2026.11.1")
-    assert counted(meters, "decisions_total", decision="hold", rung="static", replayed="false") == 1
-    assert counted(meters, "decisions_total", decision="hold", rung="static", replayed="true") == 1
+    assert counted(meters, "decisions_total", decision="hold", rung="static", replayed="false", scene="drawdown") == 1
+    assert counted(meters, "decisions_total", decision="hold", rung="static", replayed="true", scene="drawdown") == 1
     assert counted(meters, "reasons_total", code="RC11") == 1
     assert counted(meters, "store_errors_total", code="store-unavailable") == 1
     assert (
@@ -142,7 +142,7 @@ def test_workers_are_added_up_and_a_dead_one_is_not_forgotten(tmp_path: Path) ->
     mine.move_in_flight(2)
     mine.set_policy("mine", "1")
     with other_worker(tmp_path) as other:
-        hold = {"decision": "hold", "rung": "full", "replayed": "false"}
+        hold = {"decision": "hold", "rung": "full", "replayed": "false", "scene": "drawdown"}
         assert counted(mine, "decisions_total", **hold) == 2
         assert counted(mine, "requests_in_flight") == 3
         assert counted(mine, "workers") == 2

@@ -153,8 +153,9 @@ class ExplainedDecision(DecisionAnswer):
 
     trace: dict[str, Any] = Field(
         description="The request, every input and feature, every rule's verdict with the values it saw, "
-        "matrix cells, every scorecard's score with what each feature contributed to it (log-odds of bad; null with "
-        "a `problem` if the model that scored is no longer active), policy id, log sequence number and stage timings."
+        "cells of matrices, tables and trees, every scorecard's score with what each feature contributed to it "
+        "(log-odds of bad; null with a `problem` if the model that scored is no longer active), policy id, log "
+        "sequence number and stage timings."
     )
 
 

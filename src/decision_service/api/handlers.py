@@ -69,7 +69,7 @@ async def decide(desk: Desk, call: Call) -> Reply:
     """POST /v1/decisions."""
     request, budget_ms, parse_s = await _drawdown(desk, call)
     answer = await desk.decisions.decide(request, budget_ms, call.arrived)
-    desk.meters.count_decision(answer.outcome, answer.rung, answer.replayed)
+    desk.meters.count_decision(answer.outcome, answer.rung, answer.replayed, answer.scene)
     total_s = perf_counter() - call.arrived
     if answer.stages_s:
         desk.meters.observe_decision((parse_s, *answer.stages_s, total_s))

@@ -151,7 +151,7 @@ class Trace:
 
     `numbers` and `strings` are the two value vectors (layout of the policy named by the decision); `verdicts` holds
     one byte a rule in policy order: 0 silent, 1 fired, 2 unknown and skipped, 3 unknown and fired, 4 unknown and held,
-    5 went wrong. `cells` names the matrix cells hit.
+    5 went wrong. `cells` names the cells of matrices, tables and trees that were hit.
     """
 
     numbers: bytes

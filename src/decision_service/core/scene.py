@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from decision_service.core.decision import Trace
 from decision_service.core.errors import InvalidInput
 from decision_service.core.features.catalogue import Catalogue
 from decision_service.core.features.plans import FeaturePlans, compile_plans
@@ -26,14 +27,17 @@ from decision_service.core.features.references import everything_behind
 from decision_service.core.inputs import REQUEST_WORDS, RequestWords
 from decision_service.core.request import DRAWDOWN_SCENE
 from decision_service.core.rules.attributes import AttributeLayout, AttributeSpec, lay_out
+from decision_service.core.rules.codegen import WENT_WRONG
 from decision_service.core.rules.compile import RuleSet, compile_rule_set
 from decision_service.core.rules.schema import RuleSetSpec
+from decision_service.core.rules.table_spec import WRONG
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Findings
 from decision_service.core.vocabulary import BASE_STRINGS, Kind, Layout
 from decision_service.core.zone import Zone
 
 Numbers = npt.NDArray[np.float64]
+_WRONG: Final = f":{WRONG}"  # how a block that raised ends in `Trace.cells`
 _SCORE_PARTS: Final = ("points", "pd", "grade")
 
 
@@ -81,6 +85,12 @@ class Scene:
     def link_grains(self) -> tuple[str, ...]:
         """The entity logs that the features read, of LINK_GRAINS."""
         return self.plan.link_grains
+
+    def went_wrong(self, trace: Trace) -> list[str]:
+        """Ids of the rules and blocks that could not be evaluated and took their `on_null`; almost always none."""
+        rules = self.rule_set.rules if WENT_WRONG in trace.verdicts else ()
+        wrong = [rule.id for rule, verdict in zip(rules, trace.verdicts, strict=False) if verdict == WENT_WRONG]
+        return wrong + [cell.removesuffix(_WRONG) for cell in trace.cells if cell.endswith(_WRONG)]
 
     def describe(self) -> dict[str, Any]:
         """What is needed to render a trace of this scene in five years."""

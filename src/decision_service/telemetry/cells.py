@@ -2,7 +2,12 @@
 
     file      <layout digest>.<pid>.cells in the runtime directory
     bytes     0 .. 8*n          n float64 cells, little-endian, laid out by the `Layout`
-              8*n .. 8*n + 256  the worker's policy, JSON `{"id", "label"}`, NUL-padded
+              .. + 256          the worker's policy, JSON `{"id", "label"}`, NUL-padded
+              .. + 80 * named   what the last `named` cells count, each a text, NUL-padded; empty for a free cell
+
+Most cells have a fixed meaning. The last `named` ones are for what is only known once it happens (the rules of whatever
+policies come to be loaded): the first that happens takes a free cell, and when none is left the last one gathers the
+rest. Each worker names its own, so they are added up by name.
 
 One thread writes a file; readers may see a histogram's sum one observation ahead of its buckets, never a torn
 cell (an aligned 8-byte store). When a worker dies its file stays, so counters never fall; the next worker to
@@ -16,7 +21,8 @@ import fcntl
 import json
 import mmap
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -27,27 +33,36 @@ import numpy as np
 import numpy.typing as npt
 
 TEXT_BYTES: Final = 256
+NAME_BYTES: Final = 80
+OTHER_NAME: Final = "other"
 RETIRED_PID: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Which cells there are: `names` in order, and how many of them, from the front, are gauges. Of these the last
-    `extremes` are not added up: the largest of all workers holds."""
+    `extremes` are not added up: the largest of all workers holds. Behind them stand `named` cells that are named when
+    they are first counted."""
 
     names: tuple[str, ...]
     gauges: int
     extremes: int = 0
+    named: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many cells there are, named ones included."""
+        return len(self.names) + self.named
 
     @property
     def digest(self) -> str:
         """Identifies the layout."""
-        return blake2b("\n".join(self.names).encode(), digest_size=6).hexdigest()
+        return blake2b("\n".join((*self.names, str(self.named))).encode(), digest_size=6).hexdigest()
 
     @property
     def file_bytes(self) -> int:
         """Size of a file of this layout."""
-        return 8 * len(self.names) + TEXT_BYTES
+        return 8 * self.size + TEXT_BYTES + NAME_BYTES * self.named
 
 
 class CellFile:
@@ -60,13 +75,25 @@ class CellFile:
             file.truncate(layout.file_bytes)
             self._map = mmap.mmap(file.fileno(), layout.file_bytes)
         self._view = memoryview(self._map)
-        self.cells: memoryview[float] = self._view[: 8 * len(layout.names)].cast("d")
+        self.cells: memoryview[float] = self._view[: 8 * layout.size].cast("d")
+        self._named: dict[str, int] = {}
 
     def write_text(self, policy_id: str, label: str) -> None:
         """Say which policy this worker runs (shortened to what fits)."""
         text = json.dumps({"id": policy_id[:64], "label": label[:32]}).encode()[:TEXT_BYTES]
-        start = 8 * len(self._layout.names)
-        self._view[start:] = text.ljust(TEXT_BYTES, b"\0")
+        start = 8 * self._layout.size
+        self._view[start : start + TEXT_BYTES] = text.ljust(TEXT_BYTES, b"\0")
+
+    def count_named(self, name: str) -> None:
+        """Count one of what `name` says; under OTHER_NAME if all named cells but the last are taken by others."""
+        if name not in self._named and len(self._named) >= self._layout.named - 1:
+            name = OTHER_NAME
+        position = self._named.get(name)
+        if position is None:
+            position = self._named[name] = len(self._named)
+            start = 8 * self._layout.size + TEXT_BYTES + NAME_BYTES * position
+            self._view[start : start + NAME_BYTES] = _padded(name)
+        self.cells[len(self._layout.names) + position] += 1.0
 
     def close(self) -> None:
         """Unmap; the file stays, so that what was counted is not lost."""
@@ -82,18 +109,21 @@ class Totals:
     cells: npt.NDArray[np.float64]
     policies: tuple[tuple[str, str], ...]
     workers: int
+    named: Mapping[str, float]
 
 
 def read_totals(directory: Path, layout: Layout) -> Totals:
     """Add up every file of this layout."""
     total = np.zeros(len(layout.names))
+    named: Counter[str] = Counter()
     policies: set[tuple[str, str]] = set()
     alive = 0
     for path, pid in _files(directory, layout):
         read = _read(path, layout)
         if read is None:
             continue
-        cells, policy = read
+        cells, policy, names = read
+        named.update(names)
         total[layout.gauges :] += cells[layout.gauges :]
         if _is_alive(pid):
             alive += 1
@@ -101,7 +131,7 @@ def read_totals(directory: Path, layout: Layout) -> Totals:
             total[:added] += cells[:added]
             np.maximum(total[added : layout.gauges], cells[added : layout.gauges], out=total[added : layout.gauges])
             policies |= {policy} if policy else set()
-    return Totals(total, tuple(sorted(policies)), alive)
+    return Totals(total, tuple(sorted(policies)), alive, named)
 
 
 def fold_retired(directory: Path, layout: Layout) -> None:
@@ -112,10 +142,13 @@ def fold_retired(directory: Path, layout: Layout) -> None:
             return
         retired = directory / f"{layout.digest}.{RETIRED_PID}.cells"
         read = [r for r in (_read(path, layout) for path in (retired, *(p for p, _ in dead))) if r is not None]
-        total = np.sum([cells for cells, _ in read], axis=0) if read else np.zeros(len(layout.names))
+        total = np.sum([cells for cells, *_ in read], axis=0) if read else np.zeros(len(layout.names))
         total[: layout.gauges] = 0.0
+        named: Counter[str] = Counter()
+        for *_, names in read:
+            named.update(names)
         partial = retired.with_suffix(".partial")
-        partial.write_bytes(total.astype("<f8").tobytes() + bytes(TEXT_BYTES))
+        partial.write_bytes(_retired(total, _fitting(named, layout.named), layout))
         partial.replace(retired)
         for path, _ in dead:
             path.unlink(missing_ok=True)
@@ -128,15 +161,45 @@ def _files(directory: Path, layout: Layout) -> Iterator[tuple[Path, int]]:
             yield path, int(pid)
 
 
-def _read(path: Path, layout: Layout) -> tuple[npt.NDArray[np.float64], tuple[str, str] | None] | None:
+def _fitting(named: Counter[str], room: int) -> Counter[str]:
+    """The same counts under at most so many names."""
+    if len(named) <= room:
+        return named
+    other = named.pop(OTHER_NAME, 0)
+    kept = Counter(dict(named.most_common(room - 1)))
+    kept[OTHER_NAME] = other + named.total() - kept.total()
+    return kept
+
+
+def _retired(total: npt.NDArray[np.float64], named: Counter[str], layout: Layout) -> bytes:
+    """A file of these counts and no policy."""
+    cells = np.zeros(layout.size)
+    cells[: len(total)] = total
+    cells[len(total) : len(total) + len(named)] = list(named.values())
+    texts = b"".join(map(_padded, named)).ljust(NAME_BYTES * layout.named, b"\0")
+    return cells.astype("<f8").tobytes() + bytes(TEXT_BYTES) + texts
+
+
+def _padded(name: str) -> bytes:
+    return name.encode()[:NAME_BYTES].ljust(NAME_BYTES, b"\0")
+
+
+Read = tuple[npt.NDArray[np.float64], tuple[str, str] | None, dict[str, int]]
+
+
+def _read(path: Path, layout: Layout) -> Read | None:
+    """Cells of fixed meaning, policy, and counts by name."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
     if len(content) != layout.file_bytes:
         return None
-    split = 8 * len(layout.names)
-    return np.frombuffer(content[:split], np.float64), _policy(content[split:].rstrip(b"\0"))
+    cells, fixed = np.frombuffer(content[: 8 * layout.size], np.float64), len(layout.names)
+    start = 8 * layout.size + TEXT_BYTES
+    texts = (content[start + NAME_BYTES * i :][:NAME_BYTES].rstrip(b"\0").decode() for i in range(layout.named))
+    named = {name: int(count) for name, count in zip(texts, cells[fixed:].tolist(), strict=True) if name}
+    return cells[:fixed], _policy(content[8 * layout.size : start].rstrip(b"\0")), named
 
 
 def _policy(text: bytes) -> tuple[str, str] | None:

@@ -12,7 +12,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from decision_service.core.links import LINK_GRAINS
-from decision_service.telemetry.cells import Totals
+from decision_service.core.request import DRAWDOWN_SCENE, SCENES
+from decision_service.telemetry.cells import OTHER_NAME, Totals
 from decision_service.telemetry.meters import (
     BOUNDS_S,
     FLAGS,
@@ -48,10 +49,8 @@ class MeterCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """All families."""
         totals = self._meters.totals()
-        yield self._labelled(
-            totals, "decisions", "Decisions answered", ("decision", "rung", "replayed"),
-            list(product(OUTCOMES, RUNGS, FLAGS)),
-        )  # fmt: skip
+        yield self._decisions(totals)
+        yield self._rules_wrong(totals)
         yield self._named(totals, "reasons", "Reasons given with decisions", "code")
         yield self._named(totals, "store_errors", "Failures of the store", "code")
         yield self._labelled(
@@ -109,6 +108,23 @@ class MeterCollector(Collector):
         family = CounterMetricFamily(PREFIX + (name or group), text, labels=labels)
         for i, member in enumerate(members, self._meters.start[group]):
             family.add_metric(member, float(totals.cells[i]))
+        return family
+
+    def _decisions(self, totals: Totals) -> CounterMetricFamily:
+        """Drawdowns under all their labels; of other scenes what occurred."""
+        labels = ("scene", "decision", "rung", "replayed")
+        family = CounterMetricFamily(PREFIX + "decisions", "Decisions answered", labels=labels)
+        for i, member in enumerate(product(SCENES, OUTCOMES, RUNGS, FLAGS), self._meters.start["decisions"]):
+            if totals.cells[i] or member[0] == DRAWDOWN_SCENE:
+                family.add_metric(member, float(totals.cells[i]))
+        return family
+
+    def _rules_wrong(self, totals: Totals) -> CounterMetricFamily:
+        text = "Rules and blocks that could not be evaluated and took their on_null"
+        family = CounterMetricFamily(PREFIX + "rules_wrong", text, labels=("scene", "rule"))
+        for name, count in sorted(totals.named.items()):
+            scene, _, rule = name.rpartition(" ")
+            family.add_metric((scene or OTHER_NAME, rule), count)
         return family
 
     def _requests(self, totals: Totals) -> CounterMetricFamily:

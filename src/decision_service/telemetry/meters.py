@@ -16,6 +16,7 @@ from typing import Final
 from decision_service.core import errors
 from decision_service.core.links import LINK_GRAINS
 from decision_service.core.reasons import TEXTS
+from decision_service.core.request import DRAWDOWN_SCENE, SCENES
 from decision_service.telemetry.cells import CellFile, Layout, Totals, fold_retired, read_totals
 
 OUTCOMES: Final = ("approve", "reprice", "limit_change", "hold")
@@ -26,6 +27,7 @@ LINK_RESULTS: Final = ("appended", "duplicate", "old", "refused", "unresolved", 
 as a whole: `unreadable` ones stay where they are; `left` are those for which there was no room in memory, so that
 whoever sweeps their partition finds them."""
 OTHER: Final = "other"
+RULES_WRONG_MAX: Final = 64  # rules counted by name that go wrong at run time; the rest together
 STATUSES: Final = (
     200, 201, 204, 304, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 421, 422, 429, 431, 500, 503, 0,
 )  # fmt: skip
@@ -73,7 +75,7 @@ class Meters:
             "in_flight": [""],
             "links_waiting": [""],
             "link_lag": [""],
-            "decisions": [" ".join(labels) for labels in product(OUTCOMES, RUNGS, FLAGS)],
+            "decisions": [" ".join(labels) for labels in product(SCENES, OUTCOMES, RUNGS, FLAGS)],
             "reasons": list(self._reason_codes),
             "store_errors": list(self._error_codes),
             "links": list(LINK_RESULTS),
@@ -88,13 +90,14 @@ class Meters:
         for group, members in groups.items():
             self.start[group] = len(names)
             names += [f"{group} {member}" for member in members]
-        self.layout = Layout(tuple(names), gauges=3, extremes=1)
+        self.layout = Layout(tuple(names), gauges=3, extremes=1, named=RULES_WRONG_MAX)
         self.directory = directory
         fold_retired(directory, self.layout)
         self._file = CellFile(directory, self.layout)
         self._cells = self._file.cells
         self._decisions = {
-            labels: self.start["decisions"] + i for i, labels in enumerate(product(OUTCOMES, RUNGS, (False, True)))
+            labels: self.start["decisions"] + i
+            for i, labels in enumerate(product(SCENES, OUTCOMES, RUNGS, (False, True)))
         }
         self._reasons = {code: self.start["reasons"] + i for i, code in enumerate(self._reason_codes)}
         self._store_errors = {code: self.start["store_errors"] + i for i, code in enumerate(self._error_codes)}
@@ -102,9 +105,13 @@ class Meters:
         self._statuses = {status: i for i, status in enumerate(STATUSES)}
         self._stages = tuple(self.start["stages"] + i * _HISTOGRAM_CELLS for i in range(len(STAGES)))
 
-    def count_decision(self, outcome: str, rung: str, replayed: bool = False) -> None:
+    def count_decision(self, outcome: str, rung: str, replayed: bool = False, scene: str = DRAWDOWN_SCENE) -> None:
         """One answer given; `replayed` if it was a stored one."""
-        self._cells[self._decisions[outcome, rung, replayed]] += 1.0
+        self._cells[self._decisions[scene, outcome, rung, replayed]] += 1.0
+
+    def count_rule_wrong(self, scene: str, rule: str) -> None:
+        """One rule or block of a scene that could not be evaluated and took its `on_null`."""
+        self._file.count_named(f"{scene} {rule}")
 
     def count_reason(self, code: str) -> None:
         """One reason given."""

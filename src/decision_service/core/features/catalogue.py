@@ -18,7 +18,7 @@ Nothing here raises for a mistake of an analyst: findings say where and what was
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -86,6 +86,7 @@ class Catalogue:
     constants: Mapping[str, NameSpec] = field(default_factory=dict)
     broken: tuple[NameSpec, ...] = ()  # what rows with a mistake would define
     calendars: Mapping[str, Calendar] = field(default_factory=dict)
+    families: Mapping[str, Sequence[str]] = field(default_factory=dict)  # the features of each row of buckets
 
     @property
     def vocabulary_specs(self) -> tuple[NameSpec, ...]:
@@ -306,4 +307,14 @@ def read_features(documents: Sequence[Document], base: Vocabulary, findings: Fin
     checked = check_references(specs, inputs.with_names(*missing), findings)
     if not findings.errors:
         check_supported(segments, checked, inputs, findings)
-    return Catalogue(tuple(checked.values()), segments, checked, constants, tuple(missing), calendars)
+    return Catalogue(
+        tuple(checked.values()), segments, checked, constants, tuple(missing), calendars, _families(checked.values())
+    )
+
+
+def _families(specs: Iterable[FeatureSpec]) -> dict[str, list[str]]:
+    families: dict[str, list[str]] = {}
+    for spec in specs:
+        if spec.variant.bucket >= 0:
+            families.setdefault(spec.name.rpartition("_m")[0], []).append(spec.name)
+    return families

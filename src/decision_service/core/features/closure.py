@@ -40,11 +40,7 @@ class Closure:
     def __init__(self, catalogue: Catalogue, needed: Iterable[str], given: Container[str] = ()) -> None:
         self._by_name = catalogue.by_name
         self._given = given
-        self._families: dict[str, list[str]] = {}
-        for spec in catalogue.specs:
-            if spec.variant.bucket >= 0:
-                family = spec.name.rpartition("_m")[0]
-                self._families.setdefault(family, []).append(spec.name)
+        self._families = catalogue.families
         self.specs: dict[str, FeatureSpec] = {}
         for name in needed:
             self._visit(catalogue.by_name[name])

@@ -61,6 +61,9 @@ class Variant:
     values: Mapping[str, str] = field(default_factory=dict)
 
 
+_ANY_VARIANT: Final = Variant("")  # for what is the same in all variants of a row
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row as typed, with what it defines."""
@@ -90,7 +93,7 @@ class Row:
 
     def flag(self, key: str) -> bool:
         """Whether `key` is `true`."""
-        return self.plain(key, Variant("")) == "true"
+        return self.plain(key, _ANY_VARIANT) == "true"
 
     def number(self, key: str, variant: Variant, default: float = 0.0) -> float:
         """The number under `key`; checked when the row was read."""
@@ -100,12 +103,12 @@ class Row:
     @property
     def grain(self) -> str:
         """Whose events the row looks at."""
-        return self.plain("grain", Variant(""), CUSTOMER)
+        return self.plain("grain", _ANY_VARIANT, CUSTOMER)
 
     @property
     def delay_ms(self) -> int:
         """How far back from the decision instant the row is computed."""
-        return durations.delay_ms(self.plain("delay", Variant(""), "0s")) or 0
+        return durations.delay_ms(self.plain("delay", _ANY_VARIANT, "0s")) or 0
 
     def segment_names(self) -> Iterator[tuple[str, str]]:
         """Every segment the row refers to: `(key, name)`."""
