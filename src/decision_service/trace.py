@@ -13,7 +13,10 @@ the risk.
 from __future__ import annotations
 
 import math
+import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +26,8 @@ from decision_service.core.request import DRAWDOWN_SCENE
 from decision_service.core.scorecards.scorecard import Row, Scorecard
 from decision_service.decision_log import Frame
 
+BLOCKS: Final = {"matrix": "matrices", "table": "tables", "tree": "trees"}  # by their sort in a description
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 VERDICTS: Final = ("silent", "fired", "unknown, skipped", "unknown, fired", "unknown, held", "went wrong")
 
 
@@ -36,6 +41,7 @@ def render_trace(frame: Frame, policy: Mapping[str, Any], active: Mapping[str, S
     strings = dict(zip(scene["strings"], frame.rest["strings"], strict=True))
     values: dict[str, float | str | None] = {**{n: _shown(v) for n, v in numbers.items()}, **strings}
     features, answered = scene["features"], answer["scores"]
+    in_force = _InForce(scene.get("constants", {}), _asked_at_ms(frame, answer))
     return {
         "request": orjson.loads(frame.request),
         "seq": frame.rest["seq"],
@@ -47,9 +53,17 @@ def render_trace(frame: Frame, policy: Mapping[str, Any], active: Mapping[str, S
             name: {"value": values[name], "unit": spec["unit"], "meaning": spec["meaning"]}
             for name, spec in features.items()
         },
-        "rules": [_rule(rule, verdict, values) for rule, verdict in zip(scene["rules"], frame.verdicts, strict=True)],
+        "rules": [
+            {**_rule(rule, verdict, values), **_where(rule), "constants": in_force(rule)}
+            for rule, verdict in zip(scene["rules"], frame.verdicts, strict=True)
+        ],
         "cells": frame.rest["cells"],
         "bounded": frame.rest.get("bounded", []),  # decisions of older versions lack it
+        "blocks": [
+            {**_block(sort, block, frame.rest["cells"], values), **_where(block), "constants": in_force(block)}
+            for sort in BLOCKS
+            for block in scene.get(BLOCKS[sort], ())  # descriptions of old policies lack them
+        ],
         "scorecards": {
             name: _scorecard(name, version, problem, answered[name], numbers, scene, active.get(name))
             for name, (version, problem) in frame.rest["scorecards"].items()
@@ -124,6 +138,48 @@ def _rule(rule: Mapping[str, Any], verdict: int, values: Mapping[str, Any]) -> d
         "because": f"unknown because {_listed(missing)} missing" if unknown else None,
         "reason": rule.get("reason"),
     }
+
+
+def _where(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a rule or block stands and what it is for."""
+    return {"stage": part.get("stage") or None, "note": part.get("note")}
+
+
+def _block(sort: str, block: Mapping[str, Any], cells: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A matrix, table or tree: what of it was hit, and the values it saw."""
+    hit = [label for cell in cells for name, _, label in [cell.partition(":")] if name == block["id"]]
+    saw = {name: values.get(name) for name in block["names"]}
+    missing = [name for name, value in saw.items() if value is None]
+    unknown = hit == ["unknown"] and missing
+    return {
+        "id": block["id"], "sort": sort, "hit": hit, "values": saw,
+        "because": f"unknown because {_listed(missing)} missing" if unknown else None, "reason": block.get("reason"),
+    }  # fmt: skip
+
+
+def _asked_at_ms(frame: Frame, answer: Mapping[str, Any]) -> int:
+    """The instant that a decision was about."""
+    told = orjson.loads(frame.request).get("occurred_at") or answer["decided_at"]
+    return int(datetime.fromisoformat(told).timestamp() * 1000)
+
+
+class _InForce:
+    """The constants of a scene, with the values they had at an instant."""
+
+    def __init__(self, constants: Mapping[str, Any], t_ms: int) -> None:
+        self._values = {name: _value_at(value, t_ms) for name, value in constants.items()}
+
+    def __call__(self, part: Mapping[str, Any]) -> dict[str, Any]:
+        """Those that a rule or block names."""
+        words = _NAME.findall(orjson.dumps(part).decode())
+        return {name: self._values[name] for name in sorted(self._values.keys() & set(words))}
+
+
+def _value_at(value: Any, t_ms: int) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    position = bisect_right(value["from_ms"], t_ms)
+    return value["values"][position - 1] if position else None
 
 
 def _listed(names: Sequence[str]) -> str:

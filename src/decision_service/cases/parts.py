@@ -29,5 +29,5 @@ def rule_sets(policy: Policy) -> Mapping[str, RuleSet]:
 
 
 def blocks_of(spec: RuleSetSpec) -> list[Block]:
-    """The blocks of a rule set, in the order they stand in the file."""
+    """The blocks of a rule set that have cells, rows or leaves."""
     return [Block(block.sort, block.id, block.labels, block.tests) for block in spec.blocks]

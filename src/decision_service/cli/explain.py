@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Explain; the exit status."""
     try:
-        decision = asyncio.run(_ask(args))
+        decision = asyncio.run(decision_asked_for(args))
     except ConnectionLost as error:
         print(f"the service does not answer: {error}", file=sys.stderr)
         return UNREACHABLE
@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _ask(args: argparse.Namespace) -> Any:
+async def decision_asked_for(args: argparse.Namespace) -> Any:
+    """The decision `args.decision_id` with its trace, from the service at `args.url`. NotFound, ConnectionLost."""
     bearer = bearer_in(args.bearer_file)
     async with Client(args.url, bearer) as client:
         response = await client.call("GET", f"/v1/decisions/{quote(args.decision_id, safe='')}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from decision_service.core.rules.spec import DatedConstant, Fallback, Guardrails, MatrixSpec, RuleSpec
@@ -28,6 +29,7 @@ class RuleSetSpec:
     names_used: frozenset[str]
     lists_used: frozenset[str]
     constants_used: frozenset[str] = frozenset()  # own and shared ones
+    constants: Mapping[str, Any] = field(default_factory=dict)  # those, as plain values for a description
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -39,6 +41,7 @@ class RuleSetSpec:
         return {
             "rule_set": self.name,
             "scene": self.scene,
+            "constants": dict(self.constants),
             "rules": [rule.describe() for rule in self.rules],
             "matrices": [matrix.describe() for matrix in self.matrices],
             "tables": [table.describe() for table in self.tables],

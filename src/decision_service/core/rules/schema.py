@@ -12,8 +12,8 @@ All mistakes of a file are reported at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Final, TypeVar
 
 from decision_service.core.expressions.names import names_in
 from decision_service.core.expressions.parse import parse_condition
@@ -122,11 +122,20 @@ class _Reader:
         lists = frozenset(n for n in used if self._is_list(n))
         return RuleSetSpec(
             name, scene, self._root.place, rules, matrices, tables, dated, bounds, resort,
-            frozenset(names), lists, used & self._constants,
+            frozenset(names), lists, used & self._constants, self._said_constants(used),
         )  # fmt: skip
 
     def _guardrails(self, node: Node) -> Guardrails:
         return read_guardrails(node, self._vocabulary, self._dated, self._zone, self._findings)
+
+    def _said_constants(self, used: Collection[str]) -> dict[str, Any]:
+        """The constants in use, as values; a dated one as `{from_ms: [...], values: [...]}`."""
+        said: dict[str, Any] = {}
+        for name in sorted(self._constants.intersection(used)):
+            dated = self._dated.get(name)
+            plain = self._vocabulary[name].constant
+            said[name] = plain if dated is None else {"from_ms": dated.starts_ms, "values": dated.values}
+        return said
 
     def _is_list(self, name: str) -> bool:
         spec = self._vocabulary[name]
