@@ -46,6 +46,9 @@ reference: $(DEV)  ## write docs/features.md and the JSON Schemas again
 	.venv/bin/decision-service features reference
 	.venv/bin/decision-service features schema features --out src/decision_service/schemas/features.schema.json
 	.venv/bin/decision-service features schema attributes --out src/decision_service/schemas/attributes.schema.json
+	for name in rules constants policy case; do \
+	    .venv/bin/decision-service rules schema $$name --out src/decision_service/schemas/$$name.schema.json; \
+	done
 
 lock:  ## resolve the lock files anew from pyproject.toml (needs uv)
 	$(UV_COMPILE) --all-extras pyproject.toml requirements-build.in -o requirements-dev.lock
