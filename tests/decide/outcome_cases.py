@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from decision_service.core.decision import (
@@ -33,6 +34,7 @@ POSITION: Final = Position(200_00, 100_00, 700_00)
 UNBOUNDED: Final = Guardrails()
 STEP_AND_CAP: Final = Guardrails(apr_cap_bps=Bound((2_400.0,)), limit_step_max=Bound((0.20,)))
 AMOUNT: Final = 100_00
+unhurried = settings(deadline=None)  # a busy machine makes no outcome wrong
 
 ACTIONS = st.one_of(
     st.sampled_from([Hold("block"), Hold("review"), Hold("step_up"), Approve(), ChangeLimit("freeze"), Tag("t")]),

@@ -8,7 +8,19 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from outcome_cases import EFFECTS, EVENTS, GUARDRAILS, LINE, POSITION, SCENE, T_MS, history, merged, outcome_of
+from outcome_cases import (
+    EFFECTS,
+    EVENTS,
+    GUARDRAILS,
+    LINE,
+    POSITION,
+    SCENE,
+    T_MS,
+    history,
+    merged,
+    outcome_of,
+    unhurried,
+)
 
 from decision_service.core.decision import (
     TIER_RANK,
@@ -63,6 +75,7 @@ def raised(
 # --- properties -------------------------------------------------------------------------------------------------------
 
 
+@unhurried
 @given(EFFECTS, GUARDRAILS, EVENTS, SCENE)
 def test_a_raise_never_exceeds_any_bound(
     effects: list[Effect], rails: Guardrails, events: list[Event], scene: str
@@ -89,6 +102,7 @@ def test_a_raise_never_exceeds_any_bound(
         assert wait is None or T_MS - last_ms >= wait.at(T_MS)
 
 
+@unhurried
 @given(EFFECTS, GUARDRAILS, SCENE)
 def test_a_cut_leaves_what_is_used_and_the_cushion(effects: list[Effect], rails: Guardrails, scene: str) -> None:
     """And it is a cut: below the limit there was."""
@@ -99,6 +113,7 @@ def test_a_cut_leaves_what_is_used_and_the_cushion(effects: list[Effect], rails:
         assert used * (1 + cushion) - Fraction(1, 10**6) <= outcome.limit_change.to_minor < LIMIT
 
 
+@unhurried
 @given(EFFECTS, GUARDRAILS, EVENTS, SCENE)
 def test_a_price_stays_within_its_bounds(
     effects: list[Effect], rails: Guardrails, events: list[Event], scene: str
@@ -124,6 +139,7 @@ def test_a_price_stays_within_its_bounds(
 ALERTS = st.lists(st.builds(Alert, st.sampled_from(sorted(TIER_RANK)), st.sampled_from("abc")), max_size=4)
 
 
+@unhurried
 @given(ALERTS, ALERTS, GUARDRAILS, EVENTS)
 def test_more_alerts_never_lower_the_tier(
     alerts: list[Alert], more: list[Alert], rails: Guardrails, events: list[Event]

@@ -21,6 +21,7 @@ from outcome_cases import (
     history,
     merged,
     outcome_of,
+    unhurried,
 )
 
 from decision_service.core.decision import (
@@ -43,6 +44,7 @@ from decision_service.core.rules.spec import Bound, Guardrails
 BLOCK = Effect(Hold("block"), "rule:x", "RC01")
 
 
+@unhurried
 @given(st.data(), EFFECTS, GUARDRAILS, EVENTS, SCENE)
 def test_neither_order_nor_repetition_changes_the_outcome(
     data: st.DataObject, effects: list[Effect], rails: Guardrails, events: list[Event], scene: str
@@ -53,6 +55,7 @@ def test_neither_order_nor_repetition_changes_the_outcome(
     assert outcome_of(again, rails, history(*events), scene) == outcome_of(effects, rails, history(*events), scene)
 
 
+@unhurried
 @given(EFFECTS, EFFECTS, EFFECTS, GUARDRAILS, SCENE)
 def test_how_effects_are_grouped_does_not_matter(
     some: list[Effect], more: list[Effect], rest: list[Effect], rails: Guardrails, scene: str
@@ -64,6 +67,7 @@ def test_how_effects_are_grouped_does_not_matter(
     assert outcome_of(left, rails, scene=scene) == outcome_of(right, rails, scene=scene)
 
 
+@unhurried
 @given(EFFECTS, GUARDRAILS)
 def test_an_outcome_pays_out_nothing_beside_a_hold_and_never_more_than_asked(
     effects: list[Effect], rails: Guardrails
@@ -75,6 +79,7 @@ def test_an_outcome_pays_out_nothing_beside_a_hold_and_never_more_than_asked(
     assert outcome.approved_minor <= AMOUNT
 
 
+@unhurried
 @given(EFFECTS, GUARDRAILS, st.sampled_from(sorted(HOLD_RANK)), SCENE)
 def test_a_hold_only_ever_makes_an_outcome_worse(
     effects: list[Effect], rails: Guardrails, kind: str, scene: str
@@ -96,6 +101,7 @@ def asked_for(effects: list[Effect]) -> bool:
     return any(isinstance(effect.action, Hold) for effect in effects)
 
 
+@unhurried
 @given(EFFECTS, EFFECT, GUARDRAILS, SCENE)
 def test_no_effect_ends_a_hold(effects: list[Effect], another: Effect, rails: Guardrails, scene: str) -> None:
     """But an approval ends the hold of a drawdown that nobody had approved, and no other."""
@@ -106,6 +112,7 @@ def test_no_effect_ends_a_hold(effects: list[Effect], another: Effect, rails: Gu
         assert HOLD_RANK[after.hold] >= HOLD_RANK[before.hold] or nobody_approved
 
 
+@unhurried
 @given(EFFECTS, SCENE)
 def test_a_block_cannot_be_softened(effects: list[Effect], scene: str) -> None:
     """Adding a block yields a block whatever else was asked for."""
@@ -113,6 +120,7 @@ def test_a_block_cannot_be_softened(effects: list[Effect], scene: str) -> None:
     assert (outcome.decision, outcome.hold) == ("hold", "block")
 
 
+@unhurried
 @given(EFFECTS, GUARDRAILS, SCENE)
 def test_only_a_warning_has_a_tier_and_only_a_drawdown_pays(
     effects: list[Effect], rails: Guardrails, scene: str

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outcome_cases import unhurried
 
 from decision_service.core.event import (
     APPROVED,
@@ -107,6 +108,7 @@ CHANGES = st.builds(
 TRIMMED = st.sampled_from([TRIMMED_NOTHING, T_MS - 500 * DAY_MS, T_MS - YEAR_MS, T_MS - 10 * DAY_MS])
 
 
+@unhurried
 @given(st.lists(CHANGES, max_size=12), TRIMMED)
 def test_the_history_of_a_line_is_what_its_records_say_one_by_one(events: list[Event], trimmed_ms: int) -> None:
     """Raises, cuts, the year's raises and the last change of the price agree with the definition."""
@@ -116,6 +118,7 @@ def test_the_history_of_a_line_is_what_its_records_say_one_by_one(events: list[E
     assert read.last_price_change_ms() == max([trimmed_ms, *rates])
 
 
+@unhurried
 @given(st.lists(CHANGES, max_size=12))
 def test_the_tier_in_force_is_the_newest_recorded(events: list[Event]) -> None:
     """By instant, then in recorded order; only whole ranks up to red that happened and are not ahead of the instant."""
