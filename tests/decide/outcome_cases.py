@@ -60,7 +60,7 @@ _dwell = st.dictionaries(
     st.sampled_from([Bound((30.0 * DAY_MS,)), Bound((float("inf"),))]),
 )
 GUARDRAILS = st.builds(
-    Guardrails, _bounds(st.floats(1_500, 3_000)), _bounds(st.floats(100, 2_000)), _bounds(st.integers(1, 500)),
+    Guardrails, _bounds(st.floats(1_500, 3_000)), _bounds(st.floats(100, 1_400)), _bounds(st.integers(1, 500)),
     _bounds(_days), _bounds(st.floats(0.01, 1)), _bounds(st.floats(0.01, 3)), _bounds(st.floats(500, 5_000)),
     _bounds(_days), _bounds(_days), _bounds(st.floats(0.01, 1)), _dwell,
 )  # fmt: skip

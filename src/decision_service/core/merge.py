@@ -108,8 +108,7 @@ def merge(
     tier = bounds.tier(alerts) if scene == _WARNING else None
     return Outcome(
         _headline(hold, change, reprice), approved, hold, reprice, change, alerts,
-        tuple(sorted({e.action.name for e in asked.get(Offer, ()) if isinstance(e.action, Offer)})),
-        tuple(sorted({e.action.name for e in asked.get(Tag, ()) if isinstance(e.action, Tag)})),
+        _names(asked, Offer), _names(asked, Tag),
         _reasons(asked, hold, change, reprice), tier, _renewal(asked, hold), tuple(sorted(bounds.signs)),
     )  # fmt: skip
 
@@ -140,14 +139,18 @@ def _payout(asked: Asked, amount_minor: int) -> tuple[HoldKind | None, int]:
 
 
 def _freezes(asked: Asked) -> bool:
-    changes = (e.action for e in asked.get(ChangeLimit, ()))
+    if ChangeLimit not in asked:
+        return False
+    changes = (e.action for e in asked[ChangeLimit])
     return any(isinstance(change, ChangeLimit) and change.kind == "freeze" for change in changes)
 
 
 def _price(asked: Asked, facility: Facility) -> int | None:
     """The rate asked for, in basis points; None if nobody asks for another than there is."""
-    rates = [e.action.apr_bps for e in asked.get(ChangePrice, ()) if isinstance(e.action, ChangePrice)]
-    return max(rates) if rates and max(rates) != facility.apr_bps else None
+    if ChangePrice not in asked:
+        return None
+    highest = max(e.action.apr_bps for e in asked[ChangePrice] if isinstance(e.action, ChangePrice))
+    return None if highest == facility.apr_bps else highest
 
 
 def _reasons(
@@ -163,9 +166,17 @@ def _reasons(
     return tuple(Reason(code, source) for code, source in sorted(given))
 
 
+def _names(asked: Asked, sort: type[Offer] | type[Tag]) -> tuple[str, ...]:
+    if sort not in asked:
+        return ()
+    return tuple(sorted({e.action.name for e in asked[sort] if isinstance(e.action, sort)}))
+
+
 def _alerts(asked: Asked) -> tuple[Alert, ...]:
+    if Alert not in asked:
+        return ()
     highest: dict[str, str] = {}
-    for effect in asked.get(Alert, ()):
+    for effect in asked[Alert]:
         if isinstance(effect.action, Alert):
             tier = highest.setdefault(effect.action.indicator, effect.action.tier)
             if TIER_RANK[effect.action.tier] > TIER_RANK[tier]:
@@ -174,9 +185,9 @@ def _alerts(asked: Asked) -> tuple[Alert, ...]:
 
 
 def _renewal(asked: Asked, hold: HoldKind | None) -> Renewal | None:
-    ranks = [RENEWALS.index(e.action.how) for e in asked.get(Renew, ()) if isinstance(e.action, Renew)]
-    if not ranks:
+    if Renew not in asked:
         return None
+    ranks = [RENEWALS.index(e.action.how) for e in asked[Renew] if isinstance(e.action, Renew)]
     return RENEWALS[max(*ranks, 1 if hold else 0)]
 
 
