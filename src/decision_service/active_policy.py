@@ -1,11 +1,24 @@
 """The active policy of this worker: loading, reloading and following the fleet.
 
 A candidate is read and compiled in a thread beside the running policy and takes its place between two requests; one
-that does not compile changes nothing and its diagnostics are kept for `GET /v1/policy`. Three things ask for a reload:
-a change of a watched file, SIGHUP, and a reload number in the store that any worker of any host may raise. List
-contents live in the store; a moved version gives the same policy other lists, under the id those give it.
+that does not compile changes nothing and its diagnostics are kept for `GET /v1/policy`. List contents live in the
+store; a moved version gives the same policy other lists, under the id those give it.
 
-Reloads are single-flight: however often one is asked for, at most one runs and one waits.
+    disk of a host --- changed, SIGHUP, POST reload ---+
+    POST publish, POST restore ------------------------+-> compiled here -> published under the next number
+                                                                                      |
+    every worker of every host <----------- polls the number, compiles, switches -----+
+
+The number in the store says which policy is the fleet's. A worker that cannot take it (it does not compile here, or a
+scorecard is missing) keeps its own, says so, and tries again when the next number comes, its files change or a reload
+is asked for.
+
+What lies on a disk is news only once: a worker publishes what it reads there unless those files were published before
+and it has not seen them change. So a host that was away, or whose disk is old, follows the fleet and never leads it
+back; `force` says that going back is meant, and so does an edit. At the start nothing has been seen to change.
+
+Reloads are single-flight: however often one is asked for, at most one runs and one waits, and files that hold what is
+in force already, or what was just refused, are not compiled.
 """
 
 from __future__ import annotations
@@ -20,8 +33,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from watchfiles import awatch
 
+from decision_service.bundle import BundleHead, Content
 from decision_service.core.errors import (
     DecisionServiceError,
     Draining,
@@ -34,17 +47,21 @@ from decision_service.core.policy import Policy, compile_policy
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Diagnostic, Document, Findings, Place
 from decision_service.core.zone import zone_named
+from decision_service.disk_watch import DiskWatch
 from decision_service.interpreter import beside_the_loop
 from decision_service.policy_files import read_directory, read_text
 from decision_service.policy_names import takes_name
+from decision_service.policy_source import Candidate, NotAtRest, PolicySource
+from decision_service.published_policies import PublishedPolicies, left_behind
 from decision_service.scorecard_files import load_scorecards
-from decision_service.store import Store, WorkerStatus
+from decision_service.store import FleetNumbers, Store, WorkerStatus
 
 LOG = logging.getLogger("decision_service.policy")
 POLL_S: Final = 0.25  # how often the store is asked for moved lists and reload requests
 ANNOUNCE_S: Final = 2.0  # how often this worker says which policy it runs
 STORE_TIMEOUT_S: Final = 2.0
-DEBOUNCE_MS: Final = 200  # a save of several files is one change
+DISK: Final = "disk"
+FLEET: Final = "fleet"
 
 
 def load_policy(rules: Path, models: Path, time_zone: str, reservation_timeout_ms: int) -> tuple[Policy, Findings]:
@@ -99,23 +116,34 @@ class ActivePolicy:
     def __init__(
         self, rules: Path, models: Path, time_zone: str, reservation_timeout_ms: int, store: Store,
         now_ms: Callable[[], int], on_change: Callable[[str, str, bool], None],
+        on_fleet: Callable[[int, bool], None] = lambda _skew, _problem: None,
     ) -> None:  # fmt: skip
-        """`on_change(policy_id, label, ok)` is told of every activation and every refusal."""
-        self._source = (rules, models, time_zone, reservation_timeout_ms)
+        """`on_change(policy_id, label, ok)` is told of every activation and every refusal; `on_fleet(skew, problem)`,
+        every now and then, of how many policies beyond one the fleet runs and whether this worker has a problem."""
+        self._source = PolicySource(rules, models, time_zone, reservation_timeout_ms)
         self._store = store
         self._now_ms = now_ms
         self._on_change = on_change
-        self._reload_lock = asyncio.Lock()
+        self._on_fleet = on_fleet
+        self._published = PublishedPolicies(store, now_ms)
+        self._disk = DiskWatch(self._source, self._disk_changed, self._disk_unchanged)
+        self._lock = asyncio.Lock()
         self._reload_waiting = False
         self._lists_version = -1
-        self._reload_number = -1
+        self._known = FleetNumbers(-1, 0)  # what this worker has dealt with
+        self._noticed = 0  # the newest number when the disk had last not changed
+        self._good: Content | None = None  # what the disk held when it last compiled
+        self._refused = ""  # digest of what it held when it last did not
         self._tasks: list[asyncio.Task[None]] = []
+        self._problems = {DISK: "", FLEET: ""}
+        self._unsaved = False
+        self._unpublished: Candidate | None = None
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}"
-        self.problem = ""
         self.diagnostics: tuple[Diagnostic, ...] = ()
         self.warnings: tuple[Diagnostic, ...] = ()
         self.policy: Policy | None = None
-        self._unsaved = False
+        self.content: Content | None = None
+        self.bundle = 0
 
     @property
     def current(self) -> Policy:
@@ -125,18 +153,49 @@ class ActivePolicy:
         return self.policy
 
     @property
+    def problem(self) -> str:
+        """Why this worker does not run what its disk holds, or what the fleet runs; empty if it does."""
+        return self._problems[DISK] or self._problems[FLEET]
+
+    @property
     def scorecards(self) -> dict[str, Scorecard]:
         """The scorecards in force by name; none while no policy is loaded."""
         return {} if self.policy is None else dict(self.policy.scorecards)
 
+    # --- start and end ------------------------------------------------------------------------------------------
+
     async def start(self) -> None:
-        """Load the policy from disk (raising if it does not compile) and begin to follow files and fleet."""
-        policy, findings = await asyncio.to_thread(load_policy, *self._source)
-        self.warnings = tuple(findings.diagnostics)
-        await self._activate(policy)
-        with suppress(StoreError):  # readiness tells; the lists come with the first poll that succeeds
+        """Take the fleet's policy or the one on disk, and begin to follow both. Raises what is wrong with the disk if
+        there is nothing else to go by."""
+        await self._disk.start()
+        heads = await self._heads()  # without a store: what is on disk is published once it is there
+        refused = await self._start_from_disk(heads)
+        if self.policy is None and heads:
+            await self._follow(next(iter(heads)))
+        if self.policy is None and self._good is not None:  # better an old policy than none
+            await self._activate(await asyncio.to_thread(self._source.compile, self._good), 0)
+        if self.policy is None:
+            assert refused is not None
+            raise refused
+        if refused is not None:
+            self._refuse(DISK, refused)
+        with suppress(StoreError):
             await self._follow_store()
-        self._tasks = [asyncio.create_task(self._poll()), asyncio.create_task(self._watch())]
+        self._noticed = self._known.published
+        loops = (self._poll(), self._disk.scan(), self._disk.notice())
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
+
+    async def _start_from_disk(self, heads: dict[int, BundleHead]) -> DecisionServiceError | None:
+        """Take what is on disk, unless the fleet has left it behind; why it cannot be taken."""
+        try:
+            content = await asyncio.to_thread(self._source.read_when_at_rest)
+            if left_behind(content, heads):
+                self._good = content
+            else:
+                await self._lead(await asyncio.to_thread(self._source.compile, content), None)
+        except (PolicyRejected, ScorecardRejected) as error:
+            return error
+        return None
 
     async def close(self) -> None:
         """Stop following."""
@@ -144,44 +203,180 @@ class ActivePolicy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def reload(self) -> bool:
-        """Load from disk again; whether the candidate was taken. Concurrent calls share one load."""
-        if self._reload_waiting:
-            async with self._reload_lock:
+    # --- the disk -----------------------------------------------------------------------------------------------
+
+    async def reload(self, *, force: bool = False) -> bool:
+        """Look at the disk again; whether this worker now runs what it should. Concurrent calls share one load.
+
+        `force`: publish what is on disk even though the fleet has left it behind.
+        """
+        if self._reload_waiting and not force:
+            async with self._lock:
                 return not self.problem
         self._reload_waiting = True
-        async with self._reload_lock:
+        noticed = self._known.published
+        async with self._lock:
             self._reload_waiting = False
-            return await self._load()
-
-    async def reload_everywhere(self) -> bool:
-        """Reload here and ask every other worker to."""
-        taken = await self.reload()
-        self._reload_number = await self._store.publish_reload(STORE_TIMEOUT_S)
-        return taken
-
-    async def check(self, files: Mapping[str, str]) -> list[Diagnostic]:
-        """Compile the rules folder with some files replaced or added, change nothing, and return the findings."""
-        return await asyncio.to_thread(self._check, files)
-
-    def _check(self, files: Mapping[str, str]) -> list[Diagnostic]:
-        return check_files(*self._source, files)
-
-    async def _load(self) -> bool:
-        try:
-            policy, findings = await asyncio.to_thread(load_policy, *self._source)
-        except DecisionServiceError as error:
-            self.problem = error.message
-            self.diagnostics = error.diagnostics if isinstance(error, PolicyRejected) else ()
-            LOG.warning("policy not reloaded, %s stays: %s", self.policy and self.policy.id, error.message)
-            self._on_change("", "", False)
-        else:
-            self.problem, self.diagnostics, self.warnings = "", (), tuple(findings.diagnostics)
-            await self._activate(policy if self.policy is None else policy.with_lists(self.policy.lists))
+            await self._catch_up()
+            await self._load(self._source.read_when_at_rest, noticed, asked=True, force=force)
         await self._announce()
         return not self.problem
 
-    async def _activate(self, policy: Policy) -> None:
+    async def reload_everywhere(self, *, force: bool = False) -> bool:
+        """Reload here and ask every other worker to."""
+        taken = await self.reload(force=force)
+        await self._store.publish_reload(STORE_TIMEOUT_S)
+        return taken
+
+    def _disk_unchanged(self) -> None:
+        self._noticed = self._known.published
+
+    async def _disk_changed(self) -> bool:
+        """Look at changed files; False if they are still being written."""
+        async with self._lock:
+            await self._catch_up()
+            try:
+                await self._load(self._source.read, self._noticed, asked=False, force=False)
+            except NotAtRest:
+                return False
+        await self._announce()
+        return True
+
+    async def _catch_up(self) -> None:
+        """Try the fleet's policy again if it could not be taken: this host may hold what it lacked."""
+        if self._problems[FLEET]:
+            with suppress(StoreError):
+                await self._follow(self._known.published)
+
+    async def _load(self, read: Callable[[], Content], noticed: int, *, asked: bool, force: bool) -> None:
+        """Take what is on disk if it is news. NotAtRest."""
+        try:
+            content = await asyncio.to_thread(read)
+            if content.digest == self._refused and not asked:
+                return
+            if await self._is_news(content, asked=asked, force=force):
+                wanted = content if force else self._with_files_in_force(content)
+                candidate = await self._compiled(wanted, content)
+                await self._lead(candidate, None if force else noticed)
+        except (PolicyRejected, ScorecardRejected) as error:
+            self._refuse(DISK, error)
+        else:
+            self._good = content
+            self._problems[DISK], self.diagnostics = "", ()
+
+    async def _compiled(self, wanted: Content, on_disk: Content) -> Candidate:
+        self._refused = on_disk.digest
+        candidate = await asyncio.to_thread(self._source.compile, wanted)
+        self._refused = ""
+        return candidate
+
+    async def _is_news(self, content: Content, *, asked: bool, force: bool) -> bool:
+        """Whether what is on disk should take the place of what is in force."""
+        if self.content is not None and content.digest == self.content.digest:
+            return False
+        if force or self._good is None or content.digest != self._good.digest:
+            return True
+        return asked and not left_behind(content, await self._heads())
+
+    async def _heads(self) -> dict[int, BundleHead]:
+        try:
+            return await self._published.heads()
+        except StoreError:
+            return {}
+
+    def _with_files_in_force(self, content: Content) -> Content:
+        """What is on disk; where only the scorecards are new, beside the files that are in force, which may be later
+        ones than those on disk."""
+        same = self._good is not None and self._good.file_digests == content.file_digests
+        if not same or self.content is None:
+            return content
+        return Content(self.content.files, content.scorecards, content.loaded)
+
+    # --- the fleet ----------------------------------------------------------------------------------------------
+
+    async def publish(self, files: Mapping[str, str], by: str) -> int:
+        """Compile these files, publish and activate them; their number. PolicyRejected, ScorecardRejected, StoreError:
+        then nothing changed."""
+        async with self._lock:
+            content = await asyncio.to_thread(self._source.with_files, files)
+            return await self._publish(content, by, "publish")
+
+    async def restore(self, number: int, by: str) -> int:
+        """Publish the content of an earlier number again; its new number. NotFound, and as `publish`."""
+        async with self._lock:
+            content = await self._published.content(number)
+            return await self._publish(content, by, f"restore of {number}")
+
+    async def _publish(self, content: Content, by: str, origin: str) -> int:
+        candidate = await asyncio.to_thread(self._source.compile, content)
+        policy = self._with_lists(candidate.policy)
+        number = await self._published.publish(content, policy, by, origin, None)
+        await self._activate(candidate, number)
+        self._problems = {DISK: "", FLEET: ""}
+        self.diagnostics = ()
+        await self._announce()
+        return number
+
+    async def published(self) -> dict[int, BundleHead]:
+        """The published policies that are kept, newest first. StoreError."""
+        return await self._published.heads()
+
+    async def published_content(self, number: int) -> tuple[BundleHead, Content]:
+        """One of them. NotFound, PolicyRejected, StoreError."""
+        return await self._published.head(number), await self._published.content(number)
+
+    async def _lead(self, candidate: Candidate, noticed: int | None) -> None:
+        """Publish what was read from disk and switch to it. While the store is away it is in force here alone, and
+        published later."""
+        policy = self._with_lists(candidate.policy)
+        try:
+            number = await self._published.publish(candidate.content, policy, self.worker_id, "disk", noticed)
+        except StoreError as error:
+            LOG.warning("policy %s is not published yet: %s", policy.id, error.message)
+            await self._activate(candidate, 0)
+            self._unpublished = candidate
+            return
+        self._unpublished = None
+        if number:
+            await self._activate(candidate, number)
+
+    async def _follow(self, number: int) -> None:
+        """Take the policy published under a number; if it cannot be, this worker keeps its own. StoreError."""
+        try:
+            head = await self._published.head(number)
+            if self.content is not None and self.content.digest == head.digest:
+                self.bundle = number
+            else:
+                content = await self._published.content(number)
+                await self._activate(await asyncio.to_thread(self._source.compile, content), number)
+        except (PolicyRejected, ScorecardRejected, NotFound) as error:
+            self._refuse(FLEET, error, f"published policy {number}: ")
+        else:
+            self._problems[FLEET] = ""
+        self._known = self._known._replace(published=number)
+
+    def _refuse(self, source: str, error: DecisionServiceError, what: str = "") -> None:
+        """Keep the policy in force and say why."""
+        self.diagnostics = error.diagnostics if isinstance(error, PolicyRejected) else ()
+        self._problems[source] = what + error.message
+        LOG.warning("policy not taken from the %s, %s stays: %s%s",
+                    source, self.policy and self.policy.id, what, error.message)  # fmt: skip
+        self._on_change("", "", False)
+
+    async def _activate(self, candidate: Candidate, number: int) -> None:
+        """Switch to a candidate that is published under a number (0: not yet)."""
+        self.warnings = tuple(candidate.findings.diagnostics)
+        self.content, self.bundle = candidate.content, number
+        self._known = self._known._replace(published=max(self._known.published, number))
+        self._unpublished = None
+        if number:
+            self._problems[FLEET] = ""
+        await self._switch(self._with_lists(candidate.policy))
+
+    def _with_lists(self, policy: Policy) -> Policy:
+        return policy if self.policy is None else policy.with_lists(self.policy.lists)
+
+    async def _switch(self, policy: Policy) -> None:
         """Keep the policy's description, then switch to it: a decision can always be explained."""
         if self.policy is not None and policy.id == self.policy.id:
             return
@@ -193,18 +388,38 @@ class ActivePolicy:
         self._on_change(policy.id, policy.label, True)
 
     async def _follow_store(self) -> None:
-        """Take over moved lists, obey a reload request, keep the description of a new policy."""
+        """Take over moved lists and the fleet's newest policy, publish and keep what could not be before."""
         assert self.policy is not None
         version, lists = await self._store.read_lists(self._lists_version, STORE_TIMEOUT_S)
         if lists is not None:
-            await self._activate(self.policy.with_lists(lists))
+            await self._switch(self.policy.with_lists(lists))
         self._lists_version = version
-        number = await self._store.read_reload(STORE_TIMEOUT_S)
-        if self._reload_number not in (-1, number):
-            await self.reload()
-        self._reload_number = number
+        numbers = await self._store.read_fleet(STORE_TIMEOUT_S)
+        if numbers.published > self._known.published or numbers.reload != self._known.reload or self._unpublished:
+            await self._follow_numbers(numbers)
         if self._unsaved:
             await self._save_description(self.policy)
+
+    async def _follow_numbers(self, numbers: FleetNumbers) -> None:
+        async with self._lock:
+            if self._unpublished is not None:
+                await self._lead(self._unpublished, self._known.published)
+            if numbers.published > self._known.published:
+                await self._follow(numbers.published)
+            elif numbers.reload != self._known.reload != -1:
+                await self._catch_up()
+            self._known = self._known._replace(reload=numbers.reload)
+        await self._announce()
+
+    # --- telling ------------------------------------------------------------------------------------------------
+
+    async def check(self, files: Mapping[str, str]) -> list[Diagnostic]:
+        """Compile the rules folder with some files replaced or added, change nothing, and return the findings."""
+        return await asyncio.to_thread(self._check, files)
+
+    def _check(self, files: Mapping[str, str]) -> list[Diagnostic]:
+        source = self._source
+        return check_files(source.rules, source.models, source.time_zone, source.reservation_timeout_ms, files)
 
     async def _save_description(self, policy: Policy) -> None:
         await self._store.save_policy(policy.id, orjson.dumps(policy.describe()), STORE_TIMEOUT_S)
@@ -224,23 +439,29 @@ class ActivePolicy:
         policy = self.policy
         if policy is None:
             return
-        status = WorkerStatus(self.worker_id, policy.id, policy.label, self._now_ms(), self.problem)
+        first, _, _ = self.problem.partition("\n")
+        status = WorkerStatus(self.worker_id, policy.id, policy.label, self._now_ms(), first, self.bundle)
         with suppress(StoreError):
             await self._store.announce_worker(status, STORE_TIMEOUT_S)
 
-    async def _poll(self) -> None:
-        since_announced_s = ANNOUNCE_S
-        while True:
-            if since_announced_s >= ANNOUNCE_S:
-                await self._announce()
-                since_announced_s = 0.0
-            with suppress(StoreError):
-                await self._follow_store()
-            await asyncio.sleep(POLL_S)
-            since_announced_s += POLL_S
+    async def _tell_fleet(self) -> None:
+        """Announce this worker, and count how many policies the fleet runs."""
+        await self._announce()
+        with suppress(StoreError):
+            workers = await self._store.workers(self._now_ms(), STORE_TIMEOUT_S)
+            self._on_fleet(max(0, len({w.policy_id for w in workers}) - 1), bool(self.problem))
 
-    async def _watch(self) -> None:
-        rules, models, *_ = self._source
-        watched = [path for path in (rules, models) if path.exists()]
-        async for _ in awatch(*watched, debounce=DEBOUNCE_MS, step=50):
-            await self.reload()
+    async def _poll(self) -> None:
+        since_told_s = ANNOUNCE_S
+        while True:
+            if since_told_s >= ANNOUNCE_S:
+                await self._tell_fleet()
+                since_told_s = 0.0
+            try:
+                await self._follow_store()
+            except StoreError:
+                pass
+            except Exception:  # a worker that stopped following would decide by an old policy for ever
+                LOG.exception("could not follow the fleet")
+            await asyncio.sleep(POLL_S)
+            since_told_s += POLL_S

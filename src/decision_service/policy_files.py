@@ -18,7 +18,7 @@ Diagnostics name a file by its path relative to the rules directory, never by wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -40,7 +40,7 @@ from decision_service.core.limits import POLICY_FILE_BYTES_MAX, YAML_DEPTH_MAX, 
 from decision_service.core.source import Document, Findings, MappingNode, Node, Place, Scalar, SequenceNode
 
 _LINE_BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
-_SUFFIXES: Final = (".yaml", ".yml")
+SUFFIXES: Final = (".yaml", ".yml")
 _QUOTES: Final = ("'", '"')
 _BLOCKS: Final = ("|", ">")
 _SHOWN_CHARS_MAX: Final = 400
@@ -300,14 +300,8 @@ def _read_decoded(text: str, digest: str, start: Place, findings: Findings) -> D
 
 def read_document(path: Path, shown_as: str, findings: Findings) -> Document | None:
     """The document in a file, or None with the reason among the findings."""
-    start = Place(shown_as, 1, 1)
-    try:
-        with path.open("rb") as file:
-            raw = file.read(POLICY_FILE_BYTES_MAX + 1)
-    except OSError as error:
-        findings.error(start, f"cannot be read: {error.strerror}")
-        return None
-    return read_text(raw, shown_as, findings)
+    content = _read_bytes(path, shown_as, findings)
+    return None if content is None else read_text(content, shown_as, findings)
 
 
 def policy_paths(rules_dir: Path) -> list[Path]:
@@ -315,7 +309,7 @@ def policy_paths(rules_dir: Path) -> list[Path]:
     return [
         path
         for path in sorted(rules_dir.rglob("*"))
-        if path.suffix in _SUFFIXES and not path.is_dir()
+        if path.suffix in SUFFIXES and not path.is_dir()
         if not any(part.startswith(".") for part in path.relative_to(rules_dir).parts)
     ]
 
@@ -337,16 +331,37 @@ def read_directory(rules_dir: Path, findings: Findings) -> dict[str, Document]:
 
     Names that start with a dot (what editors leave behind) are passed over.
     """
-    documents: dict[str, Document] = {}
+    return read_documents(read_files(rules_dir, findings), findings)
+
+
+def read_documents(files: Mapping[str, str | bytes], findings: Findings) -> dict[str, Document]:
+    """The documents in files by name; those that cannot be followed are left out, the findings say why."""
+    read = {name: read_text(content, name, findings) for name, content in files.items()}
+    return {name: document for name, document in read.items() if document is not None}
+
+
+def read_files(rules_dir: Path, findings: Findings) -> dict[str, bytes]:
+    """The bytes of every policy file below a directory by its relative name, in order; what is too large comes cut off
+    one byte above the cap."""
+    files: dict[str, bytes] = {}
     if not rules_dir.is_dir():
         findings.error(Place(rules_dir.name, 1, 1), "there is no such rules directory")
-        return documents
+        return files
     for path in policy_paths(rules_dir):
-        relative = path.relative_to(rules_dir)
+        name = path.relative_to(rules_dir).as_posix()
         if problem := _misplaced(path, rules_dir):
-            findings.error(Place(relative.as_posix(), 1, 1), problem)
+            findings.error(Place(name, 1, 1), problem)
             continue
-        document = read_document(path, relative.as_posix(), findings)
-        if document is not None:
-            documents[relative.as_posix()] = document
-    return documents
+        content = _read_bytes(path, name, findings)
+        if content is not None:
+            files[name] = content
+    return files
+
+
+def _read_bytes(path: Path, shown_as: str, findings: Findings) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(POLICY_FILE_BYTES_MAX + 1)
+    except OSError as error:
+        findings.error(Place(shown_as, 1, 1), f"cannot be read: {error.strerror}")
+        return None

@@ -28,6 +28,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -67,6 +68,24 @@ def load_scorecards(models_dir: Path) -> dict[str, Scorecard]:
     if len(directories) > SCORECARDS_MAX:
         raise ScorecardRejected(str(models_dir), f"{len(directories)} scorecards, at most {SCORECARDS_MAX}")
     return {path.name: _load_or_share(active_version(path)) for path in directories}
+
+
+def load_versions(models_dir: Path, wanted: Iterable[tuple[str, str, str]]) -> dict[str, Scorecard]:
+    """These scorecards, whichever version is the active one: name, version and SHA-256 of the manifest each. Raises
+    ScorecardRejected for the first that is not here, or is here with other content."""
+    return {name: _load_wanted(models_dir, name, version, digest) for name, version, digest in wanted}
+
+
+def _load_wanted(models_dir: Path, name: str, version: str, digest: str) -> Scorecard:
+    shown = f"{name}/{version}"
+    if not (re.fullmatch(NAME_PATTERN, name) and re.fullmatch(VERSION_PATTERN, version)):
+        raise ScorecardRejected(shown, "names no scorecard")
+    if not (models_dir / name / version).is_dir():
+        raise ScorecardRejected(shown, "this version of the scorecard is not on this host")
+    card = _load_or_share(models_dir / name / version)
+    if card.manifest.sha256 != digest:
+        raise ScorecardRejected(shown, "is another model here than the one this policy was compiled with")
+    return card
 
 
 def scorecard_directories(models_dir: Path) -> list[Path]:

@@ -85,7 +85,7 @@ async def test_faults_lost_reply_of_list_change_is_unknown(
     proxy.lose_replies = True
     with pytest.raises(OutcomeUnknown):
         await proxied_store.publish_reload(SOON)
-    assert await store.read_reload(T) == 2
+    assert (await store.read_fleet(T)).reload == 2
 
 
 async def test_faults_lost_request_changes_nothing(proxied_store: Store, proxy: FaultProxy) -> None:
@@ -342,7 +342,7 @@ async def test_faults_wrong_type_changes_nothing(store: Store, valkey_server: Va
     }[key]
     with valkey_server.client() as client:
         client.sadd(spoilt, "odd")
-        await store.read_reload(T)
+        await store.read_fleet(T)
         before = set(client.keys("*"))
         commit = Commit("c-1", 0, record(1), decision=(decision_id("c-1"), b"f"), outbox=[{b"a": b"b"}])
         with pytest.raises(StoreUnavailable):

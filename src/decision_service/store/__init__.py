@@ -28,7 +28,7 @@ from decision_service.core.limits import SECOND_MS
 from decision_service.core.state import CustomerState
 from decision_service.store.link_reads import LinkReads
 
-__all__ = ["Commit", "CustomerState", "LinkCounts", "LinkReads", "Store", "WorkerStatus"]
+__all__ = ["Commit", "CustomerState", "FleetNumbers", "LinkCounts", "LinkReads", "Store", "WorkerStatus"]
 
 WORKER_SILENT_MS: Final = 10 * SECOND_MS  # a worker not heard of for longer is forgotten
 
@@ -73,6 +73,14 @@ class WorkerStatus:
     policy_label: str
     seen_at_ms: int
     problem: str = ""
+    bundle: int = 0  # number of the published policy it runs; 0 if it runs one that is not published
+
+
+class FleetNumbers(NamedTuple):
+    """What every worker of every host looks at: how many reloads were asked for, and the newest published policy."""
+
+    reload: int
+    published: int
 
 
 class Store(Protocol):
@@ -140,11 +148,25 @@ class Store(Protocol):
         ...
 
     async def publish_reload(self, timeout_s: float) -> int:
-        """Ask every worker to reload its policy from disk; the new reload number."""
+        """Ask every worker to look at its policy again; the new reload number."""
         ...
 
-    async def read_reload(self, timeout_s: float) -> int:
-        """The current reload number."""
+    async def read_fleet(self, timeout_s: float) -> FleetNumbers:
+        """Both numbers in one command: cheap enough to ask four times a second."""
+        ...
+
+    async def publish_policy(self, expected: int, head: bytes, bundle: bytes, timeout_s: float) -> int:
+        """Keep a policy under the next number, which is returned; only if `expected` is still the newest number, else
+        VersionMoved and nothing is written. The oldest beyond POLICIES_KEPT_MAX is forgotten. StoreUnavailable,
+        OutcomeUnknown."""
+        ...
+
+    async def published_heads(self, timeout_s: float) -> Mapping[int, bytes]:
+        """The heads of the published policies that are kept, by number, newest first."""
+        ...
+
+    async def read_bundle(self, number: int, timeout_s: float) -> bytes | None:
+        """The bundle published under a number, or None if it is not (or no longer) kept."""
         ...
 
     async def save_policy(self, policy_id: str, document: bytes, timeout_s: float) -> None:

@@ -23,6 +23,8 @@ brace) and cannot move a key.
     ds:{meta}                                 hash    "partitions", fixed at the first start
     ds:{lists}:version · ds:{lists}:entries   string  counter · hash, field "<list name> NUL <value>"
     ds:{reload}                               string  counter of requested reloads
+    ds:{reload}:published                     string  number of the newest published policy
+    ds:{reload}:heads · ds:{reload}:bundles   hash    by number, what is told of a published policy · its files
     ds:{policies}:<policy_id>                 string  description of a policy
     ds:{imports}:<import_id>                  hash    by slice of an imported file, what became of its rows
     ds:{workers}:status · ds:{workers}:seen   hash    by worker id · sorted set, ids by seen_at_ms
@@ -54,6 +56,9 @@ META: Final = b"ds:{meta}"
 LISTS_VERSION: Final = b"ds:{lists}:version"
 LISTS_ENTRIES: Final = b"ds:{lists}:entries"
 RELOAD: Final = b"ds:{reload}"
+PUBLISHED: Final = b"ds:{reload}:published"
+PUBLISHED_HEADS: Final = b"ds:{reload}:heads"
+PUBLISHED_BUNDLES: Final = b"ds:{reload}:bundles"
 WORKERS_STATUS: Final = b"ds:{workers}:status"
 WORKERS_SEEN: Final = b"ds:{workers}:seen"
 

@@ -15,10 +15,19 @@ from types import MappingProxyType
 
 from decision_service.core.errors import StoreUnavailable, VersionMoved
 from decision_service.core.event import EMPTY_LOG, TRIMMED_NOTHING, read_header
-from decision_service.core.limits import PARTITIONS, RECORD_BYTES
+from decision_service.core.limits import PARTITIONS, POLICIES_KEPT_MAX, RECORD_BYTES
 from decision_service.core.links import EMPTY_ENTITY_LOGS
 from decision_service.core.retention import trim_front
-from decision_service.store import WORKER_SILENT_MS, Commit, CustomerState, LinkCounts, LinkReads, WorkerStatus, keys
+from decision_service.store import (
+    WORKER_SILENT_MS,
+    Commit,
+    CustomerState,
+    FleetNumbers,
+    LinkCounts,
+    LinkReads,
+    WorkerStatus,
+    keys,
+)
 from decision_service.store.records import encode_attribute
 
 
@@ -33,6 +42,7 @@ class MemoryStore:
         self._lists: dict[str, set[str]] = {}
         self._lists_version = 0
         self._reload = 0
+        self._published: dict[int, tuple[bytes, bytes]] = {}
         self._policies: dict[str, bytes] = {}
         self._workers: dict[str, WorkerStatus] = {}
         self._imports: dict[str, dict[int, bytes]] = {}
@@ -167,9 +177,27 @@ class MemoryStore:
         self._reload += 1
         return self._reload
 
-    async def read_reload(self, timeout_s: float) -> int:
-        """See `Store.read_reload`."""
-        return self._reload
+    async def read_fleet(self, timeout_s: float) -> FleetNumbers:
+        """See `Store.read_fleet`."""
+        return FleetNumbers(self._reload, max(self._published, default=0))
+
+    async def publish_policy(self, expected: int, head: bytes, bundle: bytes, timeout_s: float) -> int:
+        """See `Store.publish_policy`."""
+        newest = max(self._published, default=0)
+        if newest != expected:
+            raise VersionMoved("another policy was published meanwhile")
+        self._published[newest + 1] = (head, bundle)
+        self._published.pop(newest + 1 - POLICIES_KEPT_MAX, None)
+        return newest + 1
+
+    async def published_heads(self, timeout_s: float) -> Mapping[int, bytes]:
+        """See `Store.published_heads`."""
+        return {number: head for number, (head, _) in sorted(self._published.items(), reverse=True)}
+
+    async def read_bundle(self, number: int, timeout_s: float) -> bytes | None:
+        """See `Store.read_bundle`."""
+        found = self._published.get(number)
+        return None if found is None else found[1]
 
     async def save_policy(self, policy_id: str, document: bytes, timeout_s: float) -> None:
         """See `Store.save_policy`."""

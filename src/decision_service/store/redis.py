@@ -24,12 +24,13 @@ import orjson
 from decision_service.core.errors import OutcomeUnknown, StoreUnavailable, StoreUnsafe
 from decision_service.core.event import EMPTY_LOG
 from decision_service.core.facility import Attribute, Facility
-from decision_service.core.limits import PARTITIONS
+from decision_service.core.limits import PARTITIONS, POLICIES_KEPT_MAX
 from decision_service.core.links import EMPTY_ENTITY_LOGS, LINK_GRAINS, entity_header
 from decision_service.store import (
     WORKER_SILENT_MS,
     Commit,
     CustomerState,
+    FleetNumbers,
     LinkCounts,
     LinkReads,
     WorkerStatus,
@@ -201,9 +202,31 @@ class RedisStore:
         """See `Store.publish_reload`."""
         return int(await self._call(keys.RELOAD, ("INCR", keys.RELOAD), timeout_s, write=True))
 
-    async def read_reload(self, timeout_s: float) -> int:
-        """See `Store.read_reload`."""
-        return int(await self._call(keys.RELOAD, ("GET", keys.RELOAD), timeout_s, write=False) or 0)
+    async def read_fleet(self, timeout_s: float) -> FleetNumbers:
+        """See `Store.read_fleet`."""
+        command = ("MGET", keys.RELOAD, keys.PUBLISHED)
+        return FleetNumbers(
+            *(int(told or 0) for told in await self._call(keys.RELOAD, command, timeout_s, write=False))
+        )
+
+    async def publish_policy(self, expected: int, head: bytes, bundle: bytes, timeout_s: float) -> int:
+        """See `Store.publish_policy`."""
+        names = [keys.PUBLISHED, keys.PUBLISHED_HEADS, keys.PUBLISHED_BUNDLES]
+        arguments = (b"%d" % expected, head, bundle, b"%d" % POLICIES_KEPT_MAX)
+        return int(await self._run(scripts.PUBLISH, names, arguments, timeout_s))
+
+    async def published_heads(self, timeout_s: float) -> Mapping[int, bytes]:
+        """See `Store.published_heads`."""
+        key = keys.PUBLISHED_HEADS
+        pairs = iter(await self._call(key, ("HGETALL", key), timeout_s, write=False))
+        heads = {int(number): head for number, head in zip(pairs, pairs, strict=True)}
+        return dict(sorted(heads.items(), reverse=True))
+
+    async def read_bundle(self, number: int, timeout_s: float) -> bytes | None:
+        """See `Store.read_bundle`."""
+        key = keys.PUBLISHED_BUNDLES
+        bundle: bytes | None = await self._call(key, ("HGET", key, number), timeout_s, write=False)
+        return bundle
 
     async def save_policy(self, policy_id: str, document: bytes, timeout_s: float) -> None:
         """See `Store.save_policy`."""
@@ -218,7 +241,14 @@ class RedisStore:
 
     async def announce_worker(self, status: WorkerStatus, timeout_s: float) -> None:
         """See `Store.announce_worker`."""
-        told = (status.worker_id, status.policy_id, status.policy_label, status.seen_at_ms, status.problem)
+        told = (
+            status.worker_id,
+            status.policy_id,
+            status.policy_label,
+            status.seen_at_ms,
+            status.problem,
+            status.bundle,
+        )
         arguments = (
             status.worker_id.encode(),
             orjson.dumps(told),

@@ -1,0 +1,173 @@
+"""A bundle: one policy as it is published, the rule files as text and the scorecards they were compiled with.
+
+    content   {"files": {name: text}, "scorecards": [[name, version, sha256 of its manifest]]}
+              canonical JSON (sorted keys, UTF-8); its SHA-256 is the digest that tells one content from another
+    bundle    the content, compressed (zlib): what the store keeps under a number
+    head      what is told of a bundle without reading it: digest, policy id, label, when, by whom, whence, the
+              digest of every file
+
+A bundle comes from a store that several hosts write, so nothing in it is believed before `unpack` has checked it: the
+digest of the content, sizes before anything is expanded, the number and the names of the files. A name is a relative
+path of plain parts ending in `.yaml`; nothing is ever written to disk under it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from decision_service.core.errors import PolicyRejected
+from decision_service.core.limits import BUNDLE_BYTES_MAX, POLICY_FILES_MAX
+from decision_service.core.policy import Policy
+from decision_service.core.scorecards.scorecard import Scorecard
+from decision_service.core.source import Diagnostic, Findings, Place
+from decision_service.policy_files import SUFFIXES
+
+NAME_CHARS_MAX: Final = 128
+CANONICAL_BYTES_MAX: Final = 2 * BUNDLE_BYTES_MAX  # quotes and line ends are escaped
+_COMPRESSION: Final = 6
+
+
+class ScorecardUsed(NamedTuple):
+    """A scorecard by name, version and the SHA-256 of its manifest, which names that of the model."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """What makes two policies the same one, but for lists and settings."""
+
+    files: Mapping[str, str]
+    scorecards: tuple[ScorecardUsed, ...]
+    loaded: tuple[Scorecard, ...] = field(default=(), repr=False, compare=False)  # held, not to be loaded again
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """The canonical bytes."""
+        return orjson.dumps(
+            {"files": dict(self.files), "scorecards": [tuple(card) for card in self.scorecards]}, option=orjson.OPT_SORT_KEYS
+        )  # fmt: skip
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical bytes, hexadecimal."""
+        return sha256(self.canonical).hexdigest()
+
+    @cached_property
+    def file_digests(self) -> dict[str, str]:
+        """SHA-256 of every file."""
+        return {name: sha256(text.encode()).hexdigest() for name, text in sorted(self.files.items())}
+
+    def pack(self) -> bytes:
+        """The bundle."""
+        return zlib.compress(self.canonical, _COMPRESSION)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleHead:
+    """What is told of a published policy. `origin`: `disk`, `publish`, or `restore of N`."""
+
+    digest: str
+    policy_id: str
+    label: str
+    at_ms: int
+    by: str
+    origin: str
+    files: Mapping[str, str] = field(default_factory=dict)  # name to SHA-256
+    scorecards: tuple[ScorecardUsed, ...] = ()
+
+    def encode(self) -> bytes:
+        """As the store keeps it."""
+        return orjson.dumps(asdict(self) | {"scorecards": [tuple(card) for card in self.scorecards]})
+
+
+def head_of(content: Content, policy: Policy, at_ms: int, by: str, origin: str) -> BundleHead:
+    """The head of a content that compiled to `policy`."""
+    return BundleHead(
+        content.digest, policy.id, policy.label, at_ms, by, origin, content.file_digests, content.scorecards
+    )  # fmt: skip
+
+
+def decode_head(raw: bytes) -> BundleHead:
+    """The head the store kept."""
+    told: dict[str, Any] = orjson.loads(raw)
+    known = {one.name: told[one.name] for one in fields(BundleHead)}
+    return BundleHead(**known | {"scorecards": tuple(ScorecardUsed(*card) for card in known["scorecards"])})
+
+
+def used(cards: Iterable[Scorecard]) -> tuple[ScorecardUsed, ...]:
+    """Scorecards as a bundle names them."""
+    return tuple(sorted(ScorecardUsed(card.name, card.version, card.manifest.sha256) for card in cards))
+
+
+def content_of(files: Mapping[str, str | bytes], cards: tuple[Scorecard, ...], findings: Findings) -> Content | None:
+    """The content of files that are to be published, or None with what is wrong with them among the findings."""
+    _check_names(files, findings)
+    texts: dict[str, str] = {}
+    for name, content in files.items():
+        try:
+            texts[name] = content if isinstance(content, str) else content.decode()
+        except UnicodeDecodeError as error:
+            findings.error(Place(name, 1, 1), f"byte {error.start} is not UTF-8", expected="UTF-8 text")
+    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts.values())
+    if size > BUNDLE_BYTES_MAX:
+        findings.error(_nowhere(files), f"{size:,} bytes of rules together; at most {BUNDLE_BYTES_MAX:,} are published")
+    return None if findings.errors else Content(texts, used(cards), cards)
+
+
+def _nowhere(files: Mapping[str, Any]) -> Place:
+    return Place(next(iter(sorted(files)), "rules"), 1, 1)
+
+
+def _check_names(files: Mapping[str, Any], findings: Findings) -> None:
+    if len(files) > POLICY_FILES_MAX:
+        findings.error(_nowhere(files), f"{len(files)} files; a policy has at most {POLICY_FILES_MAX}")
+    for name in files:
+        problem = problem_with_name(name)
+        if problem:
+            findings.error(Place(_shown(name), 1, 1), problem, expected="a path such as features/volume.yaml")
+
+
+def _shown(name: str) -> str:
+    return name.encode("unicode_escape").decode()[:NAME_CHARS_MAX] or "''"
+
+
+def problem_with_name(name: str) -> str:
+    """Why a file of a policy cannot be called this, or the empty string. Never a way out of the rules directory."""
+    if not 0 < len(name) <= NAME_CHARS_MAX:
+        return f"a file name has 1 to {NAME_CHARS_MAX} characters"
+    if not name.isprintable() or "\\" in name:
+        return "a file name is printable text without a backslash"
+    if any(part == "" or part.startswith(".") for part in name.split("/")):
+        return "a file name leads out of the rules directory, or names a hidden file"
+    return "" if name.endswith(SUFFIXES) else "a policy file ends in .yaml or .yml"
+
+
+def unpack(bundle: bytes, digest: str, shown_as: str) -> Content:
+    """The content of a bundle, checked. PolicyRejected if it is not the content that the head tells of."""
+    start = Place(shown_as, 1, 1)
+    try:
+        reader = zlib.decompressobj()
+        canonical = reader.decompress(bundle, CANONICAL_BYTES_MAX + 1)
+    except zlib.error:
+        raise PolicyRejected([Diagnostic(start, "is damaged: it cannot be decompressed")]) from None
+    if len(canonical) > CANONICAL_BYTES_MAX:
+        raise PolicyRejected([Diagnostic(start, f"is larger than {CANONICAL_BYTES_MAX:,} bytes")])
+    if sha256(canonical).hexdigest() != digest:
+        raise PolicyRejected([Diagnostic(start, "is damaged: its content is not the one that was published")])
+    told = orjson.loads(canonical)
+    content = Content(told["files"], tuple(ScorecardUsed(*card) for card in told["scorecards"]))
+    findings = Findings()
+    _check_names(content.files, findings)
+    if findings.errors:
+        raise PolicyRejected(findings.errors)
+    return content

@@ -1,0 +1,80 @@
+"""Published policies: the numbered bundles in the store that every worker of every host follows.
+
+Numbers rise and are never given twice; the highest is the fleet's policy. Publishing is a compare-and-set on the
+number, tried again when another worker was first: of two that publish at once both are kept, in some order.
+
+What a worker reads on its disk is published unless somebody did so since the worker `noticed` its files, or the fleet
+runs it already: then the worker is merely late, and publishing again would undo what came after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from decision_service.bundle import BundleHead, Content, decode_head, head_of, unpack
+from decision_service.core.errors import NotFound, StoreUnavailable, VersionMoved
+from decision_service.core.policy import Policy
+from decision_service.store import Store
+
+TIMEOUT_S: Final = 2.0
+ATTEMPTS_MAX: Final = 32
+
+
+class PublishedPolicies:
+    """The published policies of a store."""
+
+    def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._now_ms = now_ms
+
+    async def heads(self) -> dict[int, BundleHead]:
+        """What is kept, newest first. StoreError."""
+        return {number: decode_head(raw) for number, raw in (await self._store.published_heads(TIMEOUT_S)).items()}
+
+    async def head(self, number: int) -> BundleHead:
+        """The head of one. NotFound, StoreError."""
+        raw = (await self._store.published_heads(TIMEOUT_S)).get(number)
+        if raw is None:
+            raise NotFound(f"no published policy {number} is kept")
+        return decode_head(raw)
+
+    async def content(self, number: int) -> Content:
+        """The content of one, checked. NotFound, PolicyRejected, StoreError."""
+        head = await self.head(number)
+        bundle = await self._store.read_bundle(number, TIMEOUT_S)
+        if bundle is None:
+            raise NotFound(f"no published policy {number} is kept")
+        return unpack(bundle, head.digest, f"published policy {number}")
+
+    async def publish(self, content: Content, policy: Policy, by: str, origin: str, noticed: int | None) -> int:
+        """Publish a content that compiled to `policy`; its number, an older one if it is the newest already.
+
+        `noticed`: the newest number when the content was found on disk; 0 is returned if it was published since then
+        and superseded. None: somebody asks for just this content now. StoreError.
+        """
+        bundle = content.pack()
+        for _ in range(ATTEMPTS_MAX):
+            heads = await self.heads()
+            newest = next(iter(heads), 0)
+            if newest and heads[newest].digest == content.digest:
+                return newest
+            if noticed is not None and any(n > noticed and h.digest == content.digest for n, h in heads.items()):
+                return 0
+            head = head_of(content, policy, self._now_ms(), by, origin)
+            try:
+                return await self._store.publish_policy(newest, head.encode(), bundle, TIMEOUT_S)
+            except VersionMoved:
+                continue
+        raise StoreUnavailable("too many policies are being published at once")
+
+
+def left_behind(content: Content, heads: dict[int, BundleHead]) -> bool:
+    """Whether the fleet once ran these files, or with the same files these scorecards, and now runs others. `heads` are
+    newest first."""
+    newest = next(iter(heads.values()), None)
+    if newest is None or newest.digest == content.digest:
+        return False
+    if newest.files == content.file_digests:
+        return any(head.digest == content.digest for head in heads.values())
+    return any(head.files == content.file_digests for head in heads.values())
