@@ -135,6 +135,7 @@ class ActivePolicy:
         self._good: Content | None = None  # what the disk held when it last compiled
         self._refused = ""  # digest of what it held when it last did not
         self._tasks: list[asyncio.Task[None]] = []
+        self._watches: list[asyncio.Task[None]] = []
         self._problems = {DISK: "", FLEET: ""}
         self._unsaved = False
         self._unpublished: Candidate | None = None
@@ -143,7 +144,8 @@ class ActivePolicy:
         self.warnings: tuple[Diagnostic, ...] = ()
         self.policy: Policy | None = None
         self.content: Content | None = None
-        self.bundle = 0
+        self.bundle = 0  # number of what is in force, 0 if it is not published
+        self.compiles = 0  # candidates since the start
 
     @property
     def current(self) -> Policy:
@@ -173,7 +175,7 @@ class ActivePolicy:
         if self.policy is None and heads:
             await self._follow(next(iter(heads)))
         if self.policy is None and self._good is not None:  # better an old policy than none
-            await self._activate(await asyncio.to_thread(self._source.compile, self._good), 0)
+            await self._activate(await self._compile(self._good), 0)
         if self.policy is None:
             assert refused is not None
             raise refused
@@ -182,8 +184,8 @@ class ActivePolicy:
         with suppress(StoreError):
             await self._follow_store()
         self._noticed = self._known.published
-        loops = (self._poll(), self._disk.scan(), self._disk.notice())
-        self._tasks = [asyncio.create_task(loop) for loop in loops]
+        self._tasks = [asyncio.create_task(self._poll())]
+        self._watches = [asyncio.create_task(loop) for loop in (self._disk.scan(), self._disk.notice())]
 
     async def _start_from_disk(self, heads: dict[int, BundleHead]) -> DecisionServiceError | None:
         """Take what is on disk, unless the fleet has left it behind; why it cannot be taken."""
@@ -192,16 +194,19 @@ class ActivePolicy:
             if left_behind(content, heads):
                 self._good = content
             else:
-                await self._lead(await asyncio.to_thread(self._source.compile, content), None)
+                await self._lead(await self._compile(content), None)
         except (PolicyRejected, ScorecardRejected) as error:
             return error
         return None
 
     async def close(self) -> None:
         """Stop following."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.stop_watching()
+        await _cancel(self._tasks)
+
+    async def stop_watching(self) -> None:
+        """Look at the disk no more unless asked to; the fleet is still followed."""
+        await _cancel(self._watches)
 
     # --- the disk -----------------------------------------------------------------------------------------------
 
@@ -266,9 +271,13 @@ class ActivePolicy:
 
     async def _compiled(self, wanted: Content, on_disk: Content) -> Candidate:
         self._refused = on_disk.digest
-        candidate = await asyncio.to_thread(self._source.compile, wanted)
+        candidate = await self._compile(wanted)
         self._refused = ""
         return candidate
+
+    async def _compile(self, content: Content) -> Candidate:
+        self.compiles += 1
+        return await asyncio.to_thread(self._source.compile, content)
 
     async def _is_news(self, content: Content, *, asked: bool, force: bool) -> bool:
         """Whether what is on disk should take the place of what is in force."""
@@ -308,7 +317,7 @@ class ActivePolicy:
             return await self._publish(content, by, f"restore of {number}")
 
     async def _publish(self, content: Content, by: str, origin: str) -> int:
-        candidate = await asyncio.to_thread(self._source.compile, content)
+        candidate = await self._compile(content)
         policy = self._with_lists(candidate.policy)
         number = await self._published.publish(content, policy, by, origin, None)
         await self._activate(candidate, number)
@@ -321,9 +330,10 @@ class ActivePolicy:
         """The published policies that are kept, newest first. StoreError."""
         return await self._published.heads()
 
-    async def published_content(self, number: int) -> tuple[BundleHead, Content]:
-        """One of them. NotFound, PolicyRejected, StoreError."""
-        return await self._published.head(number), await self._published.content(number)
+    async def published_content(self, number: int) -> tuple[dict[int, BundleHead], Content]:
+        """All of them, and the content of one. NotFound, PolicyRejected, StoreError."""
+        content = await self._published.content(number)
+        return await self._published.heads(), content
 
     async def _lead(self, candidate: Candidate, noticed: int | None) -> None:
         """Publish what was read from disk and switch to it. While the store is away it is in force here alone, and
@@ -348,7 +358,7 @@ class ActivePolicy:
                 self.bundle = number
             else:
                 content = await self._published.content(number)
-                await self._activate(await asyncio.to_thread(self._source.compile, content), number)
+                await self._activate(await self._compile(content), number)
         except (PolicyRejected, ScorecardRejected, NotFound) as error:
             self._refuse(FLEET, error, f"published policy {number}: ")
         else:
@@ -465,3 +475,9 @@ class ActivePolicy:
                 LOG.exception("could not follow the fleet")
             await asyncio.sleep(POLL_S)
             since_told_s += POLL_S
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -53,9 +53,8 @@ class Content:
     @cached_property
     def canonical(self) -> bytes:
         """The canonical bytes."""
-        return orjson.dumps(
-            {"files": dict(self.files), "scorecards": [tuple(card) for card in self.scorecards]}, option=orjson.OPT_SORT_KEYS
-        )  # fmt: skip
+        cards = [tuple(card) for card in self.scorecards]
+        return orjson.dumps({"files": dict(self.files), "scorecards": cards}, option=orjson.OPT_SORT_KEYS)
 
     @cached_property
     def digest(self) -> str:

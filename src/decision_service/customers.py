@@ -25,6 +25,7 @@ from decision_service.core.state import CustomerState
 from decision_service.customer_features import CustomerFeatures
 from decision_service.judge import EventOutcome
 from decision_service.linker import Linker
+from decision_service.published_policies import told_of
 from decision_service.recording import EventBatch, Retention
 from decision_service.snapshots import facility_entry, is_news, newer_attributes, refuse_facility
 from decision_service.store import Commit, Store
@@ -153,7 +154,9 @@ class Customers:
         except StoreError as error:  # just then one wants to know what this worker runs
             workers, store_problem = (), error.message
         return {
-            "id": policy.id, "label": policy.label, "worker_id": active.worker_id, "problem": active.problem or None,
+            "id": policy.id, "label": policy.label, "bundle": active.bundle,
+            "skew": len({w.policy_id for w in workers}) > 1, "worker_id": active.worker_id,
+            "problem": active.problem or None,
             "store_problem": store_problem,
             "diagnostics": [d.as_json() for d in active.diagnostics],
             "warnings": [d.as_json() for d in active.warnings],
@@ -172,7 +175,7 @@ class Customers:
             "workers": [
                 {
                     "worker_id": w.worker_id, "policy_id": w.policy_id, "policy_label": w.policy_label,
-                    "seen_at": instant(w.seen_at_ms), "problem": w.problem or None,
+                    "seen_at": instant(w.seen_at_ms), "problem": w.problem or None, "bundle": w.bundle,
                 }
                 for w in workers
             ],
@@ -182,10 +185,31 @@ class Customers:
         """Compile the rules folder with these files put in place, and return every finding; nothing changes."""
         return await self.active.check(files)
 
-    async def reload_policy(self) -> dict[str, Any]:
-        """Reload from disk here and on every worker; what is active afterwards."""
-        await self.active.reload_everywhere()
+    async def reload_policy(self, *, force: bool) -> dict[str, Any]:
+        """Take what is on disk and publish it to every worker; what is active afterwards."""
+        await self.active.reload_everywhere(force=force)
         return await self.policy_status()
+
+    async def publish_policy(self, files: Mapping[str, str], by: str) -> dict[str, Any]:
+        """Compile and publish these files to every worker; what is active afterwards. PolicyRejected,
+        ScorecardRejected, StoreError: nothing changed."""
+        await self.active.publish(files, by)
+        return await self.policy_status()
+
+    async def restore_policy(self, number: int, by: str) -> dict[str, Any]:
+        """Publish an earlier policy again; what is active afterwards. NotFound, and as `publish_policy`."""
+        await self.active.restore(number, by)
+        return await self.policy_status()
+
+    async def policy_versions(self) -> list[dict[str, Any]]:
+        """The published policies that are kept, newest first."""
+        return told_of(await self.active.published())
+
+    async def policy_version(self, number: int) -> dict[str, Any]:
+        """One published policy with its files. NotFound, PolicyRejected if the store's copy is damaged."""
+        heads, content = await self.active.published_content(number)
+        told = next(version for version in told_of(heads) if version["number"] == number)
+        return {**told, "files": dict(sorted(content.files.items()))}
 
     async def problems(self) -> list[str]:
         """Why the service is not ready; empty if it is."""

@@ -116,6 +116,7 @@ def refusal_of(error: NotAtRest) -> PolicyRejected:
 
 
 def _stats(directory: Path) -> Iterator[tuple[str, int, int, int]]:
+    yield str(directory), int(directory.is_dir()), 0, 0
     for folder, _, names in os.walk(directory, followlinks=True):
         for name in names:
             path = Path(folder, name)

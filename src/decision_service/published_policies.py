@@ -9,9 +9,10 @@ runs it already: then the worker is merely late, and publishing again would undo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
+from decision_service.answer import instant
 from decision_service.bundle import BundleHead, Content, decode_head, head_of, unpack
 from decision_service.core.errors import NotFound, StoreUnavailable, VersionMoved
 from decision_service.core.policy import Policy
@@ -78,3 +79,28 @@ def left_behind(content: Content, heads: dict[int, BundleHead]) -> bool:
     if newest.files == content.file_digests:
         return any(head.digest == content.digest for head in heads.values())
     return any(head.files == content.file_digests for head in heads.values())
+
+
+def told_of(heads: dict[int, BundleHead]) -> list[dict[str, Any]]:
+    """Published policies for people, newest first, each with the files that differ from the one before."""
+    numbers = list(heads)
+    files = [heads[number].files for number in numbers] + [{}]
+    return [
+        {
+            "number": number, "policy_id": head.policy_id, "label": head.label, "at": instant(head.at_ms),
+            "by": head.by, "origin": head.origin, "current": i == 0,
+            "files_changed": files_changed(files[i + 1], files[i]),
+            "scorecards": {card.name: card.version for card in head.scorecards},
+        }
+        for i, (number, head) in enumerate(heads.items())
+    ]  # fmt: skip
+
+
+def files_changed(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, list[str]]:
+    """The names of files (by digest) that were added, changed or removed."""
+    both = sorted(before.keys() & after.keys())
+    return {
+        "added": sorted(after.keys() - before.keys()),
+        "changed": [name for name in both if before[name] != after[name]],
+        "removed": sorted(before.keys() - after.keys()),
+    }

@@ -38,6 +38,7 @@ from decision_service.core.errors import (
 )
 from decision_service.core.limits import COMMIT_ATTEMPTS_MAX
 from decision_service.core.links import Links, customer_key, log_names, names_wanted, pack_links
+from decision_service.core.policy import Policy
 from decision_service.core.request import DRAWDOWN_SCENE, DecisionRequest
 from decision_service.core.state import CustomerState
 from decision_service.decision_log import answer_in, decode, encode, fingerprint_of
@@ -100,18 +101,23 @@ class DecisionService:
     async def _decide_in_turn(
         self, request: DecisionRequest, decision_id: str, arrived: float, deadline: float
     ) -> Answer:
-        """Read, decide, commit; again while the customer changes in between."""
+        """Read, decide, commit; again while the customer changes in between.
+
+        All rounds use the policy that was in force when the first began: its rules say which entity logs are read, and
+        what one policy asked for another must not judge.
+        """
         clock = asyncio.get_running_loop().time
+        policy = self._active.current
         links: Links | None = None
         for _ in range(COMMIT_ATTEMPTS_MAX):
             began = perf_counter()
-            state = await self._read(request, decision_id, time_left(deadline - clock()), links)
+            state = await self._read(request, decision_id, time_left(deadline - clock()), links, policy)
             links, read_s = state.links, perf_counter() - began
             if state.decision is not None:
                 return self._replay(state.decision, request, decision_id)
             self._refuse_spent(request, state, decision_id)
             await self._own_facility(request, state, deadline - clock())
-            decision, frame, stages_s = self._evaluate(request, state, decision_id, arrived)
+            decision, frame, stages_s = self._evaluate(request, state, decision_id, arrived, policy)
             commit = self._commit(request, state, decision, frame)
             began = perf_counter()
             try:
@@ -128,13 +134,13 @@ class DecisionService:
         raise DeadlineExceeded("this customer is being changed by too many callers at once")
 
     async def _read(
-        self, request: DecisionRequest, decision_id: str, left_s: float, links: Links | None
+        self, request: DecisionRequest, decision_id: str, left_s: float, links: Links | None, policy: Policy
     ) -> CustomerState:
         """The customer, and at the same time the logs of those entities that the policy looks at, unless they are read
         already. What of them is late or failed is None: not there `links_budget_ms` after it was asked for and a moment
         after the customer came (on a busy machine both are slow, and giving up early would gain nothing), or not within
         half of the time there is."""
-        scene = self._active.current.scenes.get(request.scene)  # without one a stored answer is still found
+        scene = policy.scenes.get(request.scene)  # without one a stored answer is still found
         names = () if links is not None or scene is None else names_wanted(request, scene.link_grains)
         if not names:
             state = await self._store.read(request.customer_id, decision_id, left_s)
@@ -160,11 +166,12 @@ class DecisionService:
         request's deadline does not bound it."""
         decision_id = decision_id_of(request.customer_id, request.request_id, self._partitions)
         request = self._with_past_snapshot(request)
-        state = await self._read(request, decision_id, READ_TIMEOUT_S, None)
+        policy = self._active.current
+        state = await self._read(request, decision_id, READ_TIMEOUT_S, None, policy)
         if state.decision is not None:
             self._refuse_other_content(state.decision, request)
             return await self._explained(state.decision)
-        _, frame, _ = self._evaluate(request, state, decision_id, arrived)
+        _, frame, _ = self._evaluate(request, state, decision_id, arrived, policy)
         return await self._explained(frame)
 
     async def decision(self, decision_id: str) -> bytes:
@@ -184,10 +191,9 @@ class DecisionService:
         return replace(request, facility=replace(sent, as_of_ms=now_ms))
 
     def _evaluate(
-        self, request: DecisionRequest, state: CustomerState, decision_id: str, arrived: float
+        self, request: DecisionRequest, state: CustomerState, decision_id: str, arrived: float, policy: Policy
     ) -> tuple[Decision, bytes, tuple[float, ...]]:
         """The pure decision, the frame that records it, and the seconds of features, score, rules, serialise."""
-        policy = self._active.current
         marks = [perf_counter()]
         decision = decide(
             request, state, policy, self.now_ms(), decision_id, lambda _stage: marks.append(perf_counter())

@@ -341,6 +341,7 @@ class WorkerAnswer(Answered):
     policy_label: str
     seen_at: str
     problem: str | None
+    bundle: int = Field(description="Number of the published policy it runs; 0 if what it runs is not published.")
 
 
 class PolicySceneAnswer(Answered):
@@ -356,6 +357,8 @@ class PolicyAnswer(Answered):
 
     id: str
     label: str
+    bundle: int = Field(description="Number of the published policy that is in force here; 0 if it is not published.")
+    skew: bool = Field(description="Whether workers of the fleet run different policies.")
     worker_id: str
     problem: str | None
     store_problem: str | None
@@ -368,6 +371,40 @@ class PolicyAnswer(Answered):
     rules: int
     scenes: dict[SceneName, PolicySceneAnswer]
     workers: list[WorkerAnswer]
+
+
+class FilesChanged(Answered):
+    """The files that differ from the policy published before."""
+
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+
+
+class VersionAnswer(Answered):
+    """One published policy."""
+
+    number: int
+    policy_id: str
+    label: str
+    at: str
+    by: str = Field(description="Who published it: a principal, or the worker that found the files on its disk.")
+    origin: str = Field(description="`disk`, `publish`, or `restore of <number>`.")
+    current: bool
+    files_changed: FilesChanged
+    scorecards: dict[str, str]
+
+
+class VersionsAnswer(Answered):
+    """The published policies that are kept, newest first."""
+
+    versions: list[VersionAnswer]
+
+
+class VersionFilesAnswer(VersionAnswer):
+    """One published policy with its files."""
+
+    files: dict[str, str]
 
 
 class CheckAnswer(Answered):

@@ -95,6 +95,21 @@ EVENTS: Final[dict[str, Any]] = {
 }
 ATTRIBUTES: Final[dict[str, Any]] = {"bureau_inquiries_30d": {"value": 2, "as_of": "2026-11-20T18:00:00+08:00"}}
 POLICY_FILES: Final[dict[str, Any]] = {"files": {"drawdown.yaml": "rule_set: drawdown\nscene: drawdown\n"}}
+POLICY_VERSIONS: Final[dict[str, Any]] = {
+    "versions": [
+        {
+            "number": 7,
+            "policy_id": "552e7eed4b32",
+            "label": "2026.11.2",
+            "at": "2026-11-21T03:12:09.000Z",
+            "by": "lin.wei",
+            "origin": "publish",
+            "current": True,
+            "files_changed": {"added": ["features/travel.yaml"], "changed": ["drawdown.yaml"], "removed": []},
+            "scorecards": {"behaviour": "2026.11.1"},
+        }
+    ]
+}
 FEATURE_EXPLANATION: Final[dict[str, Any]] = {
     "customer_id": "c-1001",
     "facility_id": "f-1001",

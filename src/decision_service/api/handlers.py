@@ -277,11 +277,19 @@ async def check_policy(desk: Desk, call: Call) -> Reply:
 
 async def reload_policy(desk: Desk, call: Call) -> Reply:
     """POST /v1/policy/reload."""
-    status = await desk.customers.reload_policy()
+    status = await desk.customers.reload_policy(force=flag(call, "force"))
     if status["problem"]:
         diagnostics = desk.customers.active.diagnostics
         raise PolicyRejected(diagnostics) if diagnostics else ScorecardRejected("policy", status["problem"])
     return json_reply(status)
+
+
+def flag(call: Call, name: str) -> bool:
+    """A boolean parameter of the query, false by default. InvalidInput."""
+    value = call.query_values(name).get(name, "false")
+    if value not in ("true", "false"):
+        raise InvalidInput(name, "must be true or false")
+    return value == "true"
 
 
 async def livez(desk: Desk, call: Call) -> Reply:

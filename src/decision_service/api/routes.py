@@ -11,7 +11,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from decision_service.api import answers, bodies, examples, handlers
+from decision_service.api import answers, bodies, examples, handlers, policy_handlers
 from decision_service.api.call import Call, Reply
 from decision_service.api.handlers import Desk
 
@@ -88,6 +88,10 @@ _EXPLAIN_QUERY: Final = (
     Query("deep", {"type": "boolean"}, "Explain the features it is made of as well; false by default."),
 )
 
+_FORCE_QUERY: Final = (
+    Query("force", {"type": "boolean"}, "Publish what is on disk though the fleet has left it behind."),
+)  # fmt: skip
+
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST", DECIDE_PATH, "decide", handlers.decide, "decisions",
@@ -158,7 +162,26 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         "POST", "/v1/policy/reload", "rules", handlers.reload_policy, "policy",
-        "Reload from disk on every worker", answers.PolicyAnswer, _reading(),
+        "Take what is on this host's disk and publish it to every worker of every host", answers.PolicyAnswer,
+        _reading(), query=_FORCE_QUERY,
+    ),
+    Route(
+        "POST", "/v1/policy/publish", "rules", policy_handlers.publish_policy, "policy",
+        "Compile these files, all there are, and publish them to every worker of every host; or say what is wrong",
+        answers.PolicyAnswer, _writing(), bodies.PolicyFilesBody, examples.POLICY_FILES,
+    ),
+    Route(
+        "GET", "/v1/policy/versions", "read", policy_handlers.get_versions, "policy",
+        "The published policies, newest first", answers.VersionsAnswer, _reading(),
+        answer_example=examples.POLICY_VERSIONS,
+    ),
+    Route(
+        "GET", "/v1/policy/versions/{number}", "read", policy_handlers.get_version, "policy",
+        "A published policy with its files", answers.VersionFilesAnswer, _reading(404),
+    ),
+    Route(
+        "POST", "/v1/policy/versions/{number}/restore", "rules", policy_handlers.restore_version, "policy",
+        "Publish an earlier policy again, under a new number", answers.PolicyAnswer, _reading(404),
     ),
     Route(
         "GET", "/features", "read", handlers.get_features_page, "policy",

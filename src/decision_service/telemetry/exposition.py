@@ -88,6 +88,18 @@ class MeterCollector(Collector):
             self._cell(totals, "in_flight"),
         )
         yield _single(GaugeMetricFamily, "workers", "Living workers of this host", totals.workers)
+        yield _single(
+            GaugeMetricFamily,
+            "policy_skew",
+            "Policies beyond one that the workers of all hosts run",
+            self._cell(totals, "policy_skew"),
+        )
+        yield _single(
+            GaugeMetricFamily,
+            "policy_problems",
+            "Workers of this host that cannot take the newest policy, of the disk or of the fleet",
+            self._cell(totals, "policy_problems"),
+        )
         policies = GaugeMetricFamily(PREFIX + "policy_info", "Policies in force", labels=("id", "label"))
         for policy in totals.policies:
             policies.add_metric(policy, 1.0)

@@ -74,7 +74,9 @@ class Meters:
         groups = {
             "in_flight": [""],
             "links_waiting": [""],
+            "policy_problems": [""],
             "link_lag": [""],
+            "policy_skew": [""],
             "decisions": [" ".join(labels) for labels in product(SCENES, OUTCOMES, RUNGS, FLAGS)],
             "reasons": list(self._reason_codes),
             "store_errors": list(self._error_codes),
@@ -90,7 +92,7 @@ class Meters:
         for group, members in groups.items():
             self.start[group] = len(names)
             names += [f"{group} {member}" for member in members]
-        self.layout = Layout(tuple(names), gauges=3, extremes=1, named=RULES_WRONG_MAX)
+        self.layout = Layout(tuple(names), gauges=5, extremes=2, named=RULES_WRONG_MAX)
         self.directory = directory
         fold_retired(directory, self.layout)
         self._file = CellFile(directory, self.layout)
@@ -137,6 +139,11 @@ class Meters:
     def count_reload(self, ok: bool) -> None:
         """One policy reload, taken or refused."""
         self._cells[self.start["reloads"] + ok] += 1.0
+
+    def set_fleet(self, skew: int, problem: bool) -> None:
+        """How many policies beyond one the workers of the fleet run, and whether this one could not take the newest."""
+        self._cells[self.start["policy_skew"]] = skew
+        self._cells[self.start["policy_problems"]] = problem
 
     def count_rate_limited(self) -> None:
         """One request refused because its principal sends too many."""
