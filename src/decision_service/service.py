@@ -116,7 +116,7 @@ class DecisionService:
             if state.decision is not None:
                 return self._replay(state.decision, request, decision_id)
             self._refuse_spent(request, state, decision_id)
-            await self._own_facility(request, state, deadline - clock())
+            await self._own_facility(request, state, policy, deadline - clock())
             decision, frame, stages_s = self._evaluate(request, state, decision_id, arrived, policy)
             commit = self._commit(request, state, decision, frame)
             began = perf_counter()
@@ -253,12 +253,14 @@ class DecisionService:
         if left_in(state.log, request, decision_id):
             raise Conflict(f"request_id {request.request_id!r} was decided long ago; its answer is no longer kept")
 
-    async def _own_facility(self, request: DecisionRequest, state: CustomerState, left_s: float) -> None:
+    async def _own_facility(
+        self, request: DecisionRequest, state: CustomerState, policy: Policy, left_s: float
+    ) -> None:
         """A facility first seen in a request is claimed for its customer before anything is lent on it; nothing is for
         a question that cannot be judged."""
         if request.facility is None or request.facility_id in state.facilities:
             return
-        self._active.current.scenes[request.scene]
+        policy.scenes[request.scene]
         refuse_facility(request.facility_id, state.facilities)
         owner = await self._store.claim_facility(request.facility_id, request.customer_id, time_left(left_s))
         if owner != request.customer_id:

@@ -16,7 +16,9 @@ import httpx
 import pytest
 from api_fakes import DRAWDOWN, FACILITY
 
+from decision_service.store.keys import PUBLISHED_HEADS
 from service_process import READY_S, ServiceProcess
+from valkey_server import ValkeyServer
 
 pytestmark = pytest.mark.slow
 POLICY = {
@@ -131,12 +133,16 @@ def test_a_killed_worker_is_replaced(tmp_path: Path, rules: Path, models: Path) 
         assert 'decisions_total{decision="approve",replayed="false",rung="full",scene="drawdown"} 10.0' in page
 
 
-def test_a_worker_that_cannot_come_back_takes_nobody_with_it(tmp_path: Path, rules: Path, models: Path) -> None:
-    """While the rules on disk are broken a killed worker cannot start again: the other serves on, and once the rules
-    are mended there are two."""
-    with ServiceProcess(tmp_path, workers=2, rules=rules, models=models) as service:
+def test_a_worker_that_cannot_come_back_takes_nobody_with_it(
+    tmp_path: Path, rules: Path, models: Path, valkey_server: ValkeyServer
+) -> None:
+    """While the rules on disk are broken, and no published policy is kept, a killed worker cannot start again: the
+    other serves on, and once the rules are mended there are two."""
+    with ServiceProcess(tmp_path, store_url=valkey_server.url, workers=2, rules=rules, models=models) as service:
         good = (rules / "drawdown.yaml").read_text()
         (rules / "drawdown.yaml").write_text("rule_set: drawdown\n")
+        with valkey_server.client() as client:
+            assert client.delete(PUBLISHED_HEADS) == 1
         victim, survivor = service.worker_pids()
         os.kill(victim, signal.SIGKILL)
         until(lambda: "it is tried again" in service.log(), 60)
@@ -144,6 +150,26 @@ def test_a_worker_that_cannot_come_back_takes_nobody_with_it(tmp_path: Path, rul
         assert httpx.get(f"{service.url}/readyz").status_code == 200
         (rules / "drawdown.yaml").write_text(good)
         until(lambda: "_workers 2.0" in httpx.get(f"{service.url}/metrics").text, 60)
+
+
+def test_a_worker_comes_back_with_the_fleets_policy_while_the_disk_is_broken(
+    tmp_path: Path, rules: Path, models: Path
+) -> None:
+    """It runs what the other runs, and says what is wrong with its disk."""
+    with ServiceProcess(tmp_path, workers=2, rules=rules, models=models) as service:
+        (rules / "drawdown.yaml").write_text("rule_set: drawdown\n")
+        victim, _ = service.worker_pids()
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in service.worker_pids() and len(service.worker_pids()) == 2, 60)
+
+        def told() -> Any:
+            workers = httpx.get(f"{service.url}/v1/policy").json()["workers"]
+            living = [w for w in workers if not w["worker_id"].endswith(f":{victim}")]
+            return len(living) == 2 and living
+
+        living = until(told, 60)
+        assert {(w["policy_label"], w["bundle"]) for w in living} == {("first", 1)}
+        until(lambda: all("drawdown.yaml:1:" in (w["problem"] or "") for w in told() or [{"problem": ""}]))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

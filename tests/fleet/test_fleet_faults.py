@@ -202,7 +202,7 @@ async def test_fleet_a_half_written_file_is_never_in_force(tmp_path: Path) -> No
             file.write("fallback: {static: {hold: review, reason: RC90}}\n")
         await until(lambda: a.bundle == 2)
         assert set(labels) == {labels[0]}, "what was half written was not in force"
-        assert [rule.id for rule in a.current.rule_set.rules][-2:] == ["r1", "r2"]
+        assert [rule.id for rule in a.current.scenes["drawdown"].rule_set.rules][-2:] == ["r1", "r2"]
 
 
 def test_fleet_files_that_somebody_writes_are_not_read(tmp_path: Path) -> None:

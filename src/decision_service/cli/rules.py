@@ -16,6 +16,9 @@ COMMANDS: Final[dict[str, str]] = {
     "schema": "print the JSON Schema of rule sets, shared constants, policy.yaml or cases",
     "fmt": "give policy files their uniform layout",
     "test": "run the inline tests and the case files, and say what they never reach",
+    "publish": "put a rules directory in force on every worker of a running service, if it compiles",
+    "versions": "the policies that were published to a running service, newest first",
+    "restore": "put a published policy in force again",
 }
 
 
