@@ -7,8 +7,7 @@
               digest of every file
 
 A bundle comes from a store that several hosts write, so nothing in it is believed before `unpack` has checked it: the
-digest of the content, sizes before anything is expanded, the number and the names of the files. A name is a relative
-path of plain parts ending in `.yaml`; nothing is ever written to disk under it.
+digest of the content, sizes before anything is expanded, the number and the names of the files (`policy_names`).
 """
 
 from __future__ import annotations
@@ -27,9 +26,8 @@ from decision_service.core.limits import BUNDLE_BYTES_MAX, POLICY_FILES_MAX
 from decision_service.core.policy import Policy
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Diagnostic, Findings, Place
-from decision_service.policy_files import SUFFIXES
+from decision_service.policy_names import takes_name
 
-NAME_CHARS_MAX: Final = 128
 CANONICAL_BYTES_MAX: Final = 2 * BUNDLE_BYTES_MAX  # quotes and line ends are escaped
 _COMPRESSION: Final = 6
 
@@ -131,24 +129,7 @@ def _check_names(files: Mapping[str, Any], findings: Findings) -> None:
     if len(files) > POLICY_FILES_MAX:
         findings.error(_nowhere(files), f"{len(files)} files; a policy has at most {POLICY_FILES_MAX}")
     for name in files:
-        problem = problem_with_name(name)
-        if problem:
-            findings.error(Place(_shown(name), 1, 1), problem, expected="a path such as features/volume.yaml")
-
-
-def _shown(name: str) -> str:
-    return name.encode("unicode_escape").decode()[:NAME_CHARS_MAX] or "''"
-
-
-def problem_with_name(name: str) -> str:
-    """Why a file of a policy cannot be called this, or the empty string. Never a way out of the rules directory."""
-    if not 0 < len(name) <= NAME_CHARS_MAX:
-        return f"a file name has 1 to {NAME_CHARS_MAX} characters"
-    if not name.isprintable() or "\\" in name:
-        return "a file name is printable text without a backslash"
-    if any(part == "" or part.startswith(".") for part in name.split("/")):
-        return "a file name leads out of the rules directory, or names a hidden file"
-    return "" if name.endswith(SUFFIXES) else "a policy file ends in .yaml or .yml"
+        takes_name(name, findings)
 
 
 def unpack(bundle: bytes, digest: str, shown_as: str) -> Content:
