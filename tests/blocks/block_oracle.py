@@ -48,3 +48,23 @@ def table_hits(hit: str, rows: Sequence[Sequence[CellText]], values: Sequence[Va
     hits = [str(number) for number, truth in enumerate(held, 1) if truth]
     hits += ["unknown"] if None in held else []
     return hits or ["otherwise"]
+
+
+Question = tuple[str, str, float]  # name, comparison, bound
+Tree = str | tuple[Question, "Tree", "Tree", "Tree | None"]  # a leaf is its effect; a branch: then, else, unknown
+
+
+def tree_hits(tree: Tree, values: dict[str, Value]) -> str:
+    """The way to the leaf a decision comes to, or `unknown`."""
+    way: list[str] = []
+    while not isinstance(tree, str):
+        (name, op, bound), then, otherwise, unknown = tree
+        x = values[name]
+        if x is None:
+            if unknown is None:
+                return "unknown"
+            way, tree = [*way, "unknown"], unknown
+        else:
+            true = _OPS[op](x, bound)
+            way, tree = [*way, "then" if true else "else"], then if true else otherwise
+    return "/".join(way)

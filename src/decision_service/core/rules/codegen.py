@@ -13,10 +13,10 @@
             else: w[0] = 2; e += ON_NULL_0               unknown
         except Error:
             w[0] = 5; e += ON_NULL_0                     a rule that goes wrong takes its on_null, the others run
-        ...                                              the last parts: matrices and tables, PART_BLOCKS a part
+        ...                                              the last parts: matrices, tables, trees, PART_BLOCKS a part
 
-What a block comes to is said in `c`, as `id:label`: the cell of a matrix, the row of a table, `otherwise`, `unknown`,
-or `wrong` for a block that raised.
+What a block comes to is said in `c`, as `id:label`: the cell of a matrix, the row of a table, the way to a leaf,
+`otherwise`, `unknown`, or `wrong` for a block that raised.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from decision_service.core.rules.rule_set import RuleSetSpec
 from decision_service.core.rules.spec import RuleSpec
 from decision_service.core.rules.statements import assign, extend, if_, pass_, set_item, trying
 from decision_service.core.rules.table_code import table_code
+from decision_service.core.rules.tree_code import tree_code
 from decision_service.core.vocabulary import Layout
 
 __all__ = ["NO_VALUE_REASON", "Evaluation", "Generated", "RuleSetCompiler"]
@@ -95,7 +96,8 @@ class RuleSetCompiler:
 
     def _blocks(self) -> list[ast.stmt]:
         matrices = [matrix_code(matrix, self._scalar, self._layout) for matrix in self._spec.matrices]
-        return matrices + [table_code(table, self._scalar) for table in self._spec.tables]
+        tables = [table_code(table, self._scalar) for table in self._spec.tables]
+        return matrices + tables + [tree_code(tree, self._scalar) for tree in self._spec.trees]
 
     def _part(self, body: Sequence[ast.stmt]) -> PartFunction:
         dated = tuple(f"d{position}" for position in range(len(self._spec.dated)))

@@ -26,6 +26,7 @@ from decision_service.core.rules.codegen import FIRED, SILENT, UNKNOWN_FIRED, UN
 from decision_service.core.rules.rule_set import RuleSetSpec
 from decision_service.core.rules.spec import Axis, DatedConstant, MatrixSpec
 from decision_service.core.rules.table_columns import CANNOT_TELL, VectorTable
+from decision_service.core.rules.tree_columns import tree_cells
 from decision_service.core.vocabulary import Kind, Layout
 
 Verdicts = npt.NDArray[np.uint8]
@@ -57,6 +58,7 @@ class VectorRuleSet:
         tables = [(table, VectorTable(table, compiler)) for table in spec.tables]
         self._blocks: list[CellFunction] = [self._matrix(matrix) for matrix in spec.matrices]
         self._blocks += [vector.first if table.hit == "first" else _nothing_hit for table, vector in tables]
+        self._blocks += [tree_cells(tree, compiler) for tree in spec.trees]
         self._every = {t.id: (vector, len(t.labels) + 1) for t, vector in tables if t.hit == "all"}
 
     def judge(self, columns: Columns, t_ms: Instants) -> Judged:

@@ -8,9 +8,10 @@ from typing import Any
 
 from decision_service.core.rules.spec import DatedConstant, Fallback, Guardrails, MatrixSpec, RuleSpec
 from decision_service.core.rules.table_spec import TableSpec
+from decision_service.core.rules.tree_spec import TreeSpec
 from decision_service.core.source import Place
 
-Block = MatrixSpec | TableSpec
+Block = MatrixSpec | TableSpec | TreeSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class RuleSetSpec:
     rules: tuple[RuleSpec, ...]
     matrices: tuple[MatrixSpec, ...]
     tables: tuple[TableSpec, ...]
+    trees: tuple[TreeSpec, ...]
     dated: tuple[DatedConstant, ...]
     guardrails: Guardrails
     fallback: Fallback
@@ -34,7 +36,7 @@ class RuleSetSpec:
     @property
     def blocks(self) -> tuple[Block, ...]:
         """Everything that says in `Evaluation.cells` what it came to, in that order."""
-        return (*self.matrices, *self.tables)
+        return (*self.matrices, *self.tables, *self.trees)
 
     def describe(self) -> dict[str, Any]:
         """What a trace or a comparison of policies needs: rules in the order of the verdicts, and all blocks."""
@@ -45,4 +47,5 @@ class RuleSetSpec:
             "rules": [rule.describe() for rule in self.rules],
             "matrices": [matrix.describe() for matrix in self.matrices],
             "tables": [table.describe() for table in self.tables],
+            "trees": [tree.describe() for tree in self.trees],
         }

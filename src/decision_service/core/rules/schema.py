@@ -1,11 +1,11 @@
 """From the YAML of a rule set to its checked specification.
 
     rule_set: name       scene: drawdown       stages: [hard, anomaly, ...]      note: text
-    constants: ...       rules: [...]          matrices: [...]   tables: [...]   guardrails: ...    fallback: ...
+    constants: ...       rules: [...]          matrices, tables, trees: [...]     guardrails: ...    fallback: ...
 
-A rule is `id, stage, note, when, on_null, then, reason, tests`; what the blocks are is in `matrix.py` and `tables.py`.
-Rules run, and are traced, in the order of `stages` and within a stage as they stand in the file; so do blocks of one
-sort, after them. The outcome does not depend on it.
+A rule is `id, stage, note, when, on_null, then, reason, tests`; the blocks are told of in `matrix.py`, `tables.py` and
+`trees.py`. Rules run, and are traced, in the order of `stages` and within a stage as they stand in the file; so do
+blocks of one sort, after them. The outcome does not depend on it.
 
 All mistakes of a file are reported at once.
 """
@@ -31,6 +31,8 @@ from decision_service.core.rules.shadows import lint_rules
 from decision_service.core.rules.spec import EffectSpec, Guardrails, MatrixSpec, RuleSpec
 from decision_service.core.rules.table_spec import TableSpec
 from decision_service.core.rules.tables import TableReader
+from decision_service.core.rules.tree_spec import TreeSpec
+from decision_service.core.rules.trees import TreeReader
 from decision_service.core.source import Document, Findings, MappingNode, Node
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
 from decision_service.core.zone import Zone
@@ -38,11 +40,12 @@ from decision_service.core.zone import Zone
 __all__ = ["RuleSetSpec", "read_rule_set"]
 
 _TOP: Final = (
-    "rule_set", "scene", "note", "stages", "constants", "rules", "matrices", "tables", "guardrails", "fallback",
+    "rule_set", "scene", "note", "stages", "constants", "rules", "matrices", "tables", "trees", "guardrails",
+    "fallback",
 )  # fmt: skip
-_PARTS: Final = ("rules", "matrices", "tables")
+_PARTS: Final = ("rules", "matrices", "tables", "trees")
 _RULE: Final = ("id", "stage", "note", "when", "on_null", "then", "reason", "tests")
-Part = TypeVar("Part", RuleSpec, MatrixSpec, TableSpec)
+Part = TypeVar("Part", RuleSpec, MatrixSpec, TableSpec, TreeSpec)
 
 
 class _UsedNames(Vocabulary):
@@ -101,9 +104,10 @@ class _Reader:
         rules = self._sorted(self._parts("rules", self._rule))
         matrices = self._sorted(self._parts("matrices", lambda node: read_matrix(node, self._heads)))
         tables = self._sorted(self._parts("tables", TableReader(self._heads).read))
+        trees = self._sorted(self._parts("trees", TreeReader(self._heads).read))
         if all(self._root.get(key) is None for key in _PARTS):
             self._findings.error(self._root.place, "the rule set has no `rules`")
-        if not (rules or matrices or tables) and not self._findings.errors:
+        if not (rules or matrices or tables or trees) and not self._findings.errors:
             self._findings.error(self._root.place, "a rule set without rules", expected="at least one rule")
         dated = tuple(
             c for name, c in self._dated.items() if name in self._vocabulary.used
@@ -116,12 +120,12 @@ class _Reader:
             lint_rules(rules, self._findings)
         if name is None or scene is None or resort is None:
             return None
-        parts: tuple[RuleSpec | Block, ...] = (*rules, *matrices, *tables)
+        parts: tuple[RuleSpec | Block, ...] = (*rules, *matrices, *tables, *trees)
         names = [name for part in parts for name in part.names]
         used = frozenset(self._vocabulary.used)
         lists = frozenset(n for n in used if self._is_list(n))
         return RuleSetSpec(
-            name, scene, self._root.place, rules, matrices, tables, dated, bounds, resort,
+            name, scene, self._root.place, rules, matrices, tables, trees, dated, bounds, resort,
             frozenset(names), lists, used & self._constants, self._said_constants(used),
         )  # fmt: skip
 
