@@ -88,6 +88,7 @@ def decide(
         facility.limit_minor,
         facility.apr_bps,
     )
+    scene.numbers[scene.first_points :] = values[scene.first_points :]  # what evaluating filled in belongs to the trace
     effects = [*evaluation.effects, *_history_lost(state.log, facility, t_ms, scene.reservation_timeout_ms)]
     outcome = merge(
         effects, request.amount_minor, facility, position, scene.rule_set.guardrails, t_ms,

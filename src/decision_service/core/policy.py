@@ -161,14 +161,14 @@ def compile_policy(
     return policy.with_lists(lists or {})
 
 
-def _score_names(scorecards: Iterable[str]) -> list[NameSpec]:
+def _score_names(scorecards: Mapping[str, Scorecard]) -> list[NameSpec]:
     return [
         name
         for card in sorted(scorecards)
         for name in (
             NameSpec(f"{card}.points", Kind.NUMBER, "points"),
             NameSpec(f"{card}.pd", Kind.NUMBER, "ratio"),
-            NameSpec(f"{card}.grade", Kind.STRING),
+            NameSpec(f"{card}.grade", Kind.STRING, values=scorecards[card].manifest.grades.names),
         )
     ]
 

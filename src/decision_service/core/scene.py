@@ -1,7 +1,8 @@
 """A scene: what deciding one sort of question needs, laid out from its rule set.
 
-    numbers    base numbers and attributes | the features this scene needs | points, pd of its scorecards
-    strings    base strings and attributes | grades of its scorecards
+    numbers    base numbers and attributes | the features this scene needs | points, pd of its scorecards | points of
+               its points scorecards
+    strings    base strings and attributes | grades of its scorecards | grades of its points scorecards
 
 The inputs at the front are the same in every scene of a policy, so whatever fills them does not ask which scene it is.
 Behind them a scene holds only what its own rule set refers to and what that is made of, so that one scene never pays
@@ -77,6 +78,7 @@ class Scene:
     first_feature: int  # index of the first feature in numbers; inputs stand before it
     plan: FeaturePlans
     score_slots: tuple[ScoreSlots, ...]
+    first_points: int  # index of the first number that the rule set fills itself; they are the last
     rule_set: RuleSet
     numbers: Numbers = field(repr=False)
     row: RequestWords = field(repr=False)
@@ -141,9 +143,9 @@ class Ground:
         first = len(self.attributes.names)
         plan = compile_plans(self._catalogue, sorted(self.features_of(spec)), self._slots, first, self._zone)
         scores = [name for card in cards for name in (f"{card.name}.points", f"{card.name}.pd")]
-        numbers = (*self.attributes.names, *plan.names, *scores)
+        numbers = (*self.attributes.names, *plan.names, *scores, *spec.numbers_filled)
         texts = (*(s.name for s in BASE_STRINGS), *(a.spec.name for a in self._textual))
-        strings = (*texts, *(f"{c.name}.grade" for c in cards))
+        strings = (*texts, *(f"{c.name}.grade" for c in cards), *spec.strings_filled)
         layout = Layout({name: i for i, name in enumerate(numbers)}, {name: i for i, name in enumerate(strings)})
         return Scene(
             name=spec.scene, zone=self._zone, reservation_timeout_ms=self._reservation_timeout_ms, layout=layout,
@@ -151,6 +153,7 @@ class Ground:
             text_slots=tuple(TextSlot(a, layout.strings[a.spec.name]) for a in self._textual),
             wanted_attributes=self._wanted_attributes(spec), first_feature=first, plan=plan,
             score_slots=tuple(_score_slots(card, layout) for card in cards),
+            first_points=len(numbers) - len(spec.numbers_filled),
             rule_set=compile_rule_set(spec, layout, findings),
             numbers=np.full(len(numbers), np.nan), row=np.zeros(REQUEST_WORDS, np.int64),
         )  # fmt: skip

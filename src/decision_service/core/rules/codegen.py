@@ -3,6 +3,7 @@
     def evaluate(v, s, lists, t, scale, limit, apr):
         w = bytearray(VERDICTS); e = []; c = []
         d0 = DATED_0(t)                                  dated constants, if any
+        points_0(v, s, ...)                              fills the places of points scorecards in v and s, if any
         part_0(v, s, lists, t, scale, limit, apr, w, e, c, d0)
         return Evaluation(e, bytes(w), tuple(c))
 
@@ -28,9 +29,10 @@ from typing import Final, NamedTuple, TypeVar
 
 from decision_service.core.decision import Effect
 from decision_service.core.expressions.python_code import LINE, call, constant, load, python_function
-from decision_service.core.expressions.scalar import ScalarCompiler, Strings
+from decision_service.core.expressions.scalar import ScalarCompiler
 from decision_service.core.rules.effects_code import NO_VALUE_REASON, ask, fixed, held
 from decision_service.core.rules.matrix_code import matrix_code
+from decision_service.core.rules.points_code import points_code
 from decision_service.core.rules.rule_set import RuleSetSpec
 from decision_service.core.rules.spec import RuleSpec
 from decision_service.core.rules.statements import assign, extend, if_, pass_, set_item, trying
@@ -56,17 +58,21 @@ class Evaluation(NamedTuple):
     cells: tuple[str, ...]
 
 
-EvaluateFunction = Callable[[Sequence[float], Strings, Mapping[str, frozenset[str]], int, int, int, int], Evaluation]
+EvaluateFunction = Callable[
+    [list[float], list[str | None], Mapping[str, frozenset[str]], int, int, int, int], Evaluation
+]
 PartFunction = Callable[..., None]
 
 
 class Generated(NamedTuple):
     """The compiled code of a rule set: `evaluate`, and the parts it calls.
 
-    `rules` have PART_RULES rules each, `blocks` PART_BLOCKS of all blocks in the order of `RuleSetSpec.blocks`.
+    `points` have PART_BLOCKS scorecards each, `rules` PART_RULES rules, `blocks` PART_BLOCKS of all blocks in the order
+    of `RuleSetSpec.blocks`.
     """
 
     evaluate: EvaluateFunction
+    points: tuple[PartFunction, ...]
     rules: tuple[PartFunction, ...]
     blocks: tuple[PartFunction, ...]
 
@@ -91,8 +97,10 @@ class RuleSetCompiler:
             self._part([self._rule(index, rule) for index, rule in numbered])
             for numbered in _groups(list(enumerate(self._spec.rules)), PART_RULES)
         ]
+        cards = [points_code(card, self._scalar, self._layout) for card in self._spec.points]
+        points = [self._part(group) for group in _groups(cards, PART_BLOCKS)]
         blocks = [self._part(block) for block in _groups(self._blocks(), PART_BLOCKS)]
-        return Generated(self._whole([*rules, *blocks]), tuple(rules), tuple(blocks))
+        return Generated(self._whole([*points, *rules, *blocks]), tuple(points), tuple(rules), tuple(blocks))
 
     def _blocks(self) -> list[ast.stmt]:
         matrices = [matrix_code(matrix, self._scalar, self._layout) for matrix in self._spec.matrices]

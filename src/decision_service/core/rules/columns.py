@@ -23,6 +23,7 @@ import numpy.typing as npt
 from decision_service.core.expressions.columns import Columns, Floats, Texts, chunks
 from decision_service.core.expressions.vector import ConditionFunction, VectorCompiler
 from decision_service.core.rules.codegen import FIRED, SILENT, UNKNOWN_FIRED, UNKNOWN_HELD, UNKNOWN_SKIPPED
+from decision_service.core.rules.points_code import VectorPoints
 from decision_service.core.rules.rule_set import RuleSetSpec
 from decision_service.core.rules.spec import Axis, DatedConstant, MatrixSpec
 from decision_service.core.rules.table_columns import CANNOT_TELL, VectorTable
@@ -55,6 +56,7 @@ class VectorRuleSet:
         self._layout = layout
         compiler = VectorCompiler(layout, [dated.name for dated in spec.dated])
         self._rules = tuple((compiler.condition(r.when), _UNKNOWN.get(r.on_null, UNKNOWN_HELD)) for r in spec.rules)
+        self._points = VectorPoints(spec.points, compiler, layout)
         tables = [(table, VectorTable(table, compiler)) for table in spec.tables]
         self._blocks: list[CellFunction] = [self._matrix(matrix) for matrix in spec.matrices]
         self._blocks += [vector.first if table.hit == "first" else _nothing_hit for table, vector in tables]
@@ -73,7 +75,7 @@ class VectorRuleSet:
         with np.errstate(all="ignore"):  # what overflows or has no value is null, which is no reason for a warning
             for part in chunks(columns):
                 stop = start + part.count
-                self._judge(part, t_ms[start:stop], slice(start, stop), judged)
+                self._judge(self._points.filled(part), t_ms[start:stop], slice(start, stop), judged)
                 start = stop
         return judged
 

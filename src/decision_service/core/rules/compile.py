@@ -20,8 +20,9 @@ class RuleSet:
 
     `evaluate(numbers, strings, lists, t_ms, scale, limit_minor, apr_bps)` judges one decision: the two value vectors in
     the policy's layout (floats, NaN is null; texts, None is null), the lists by their full name (`list.block`), the
-    decision instant, minor units in a major unit, and the facility's limit and annual rate. It never raises for a
-    value; verdicts follow `rules`, one byte each (see `decision.Trace`).
+    decision instant, minor units in a major unit, and the facility's limit and annual rate. It first fills the places
+    of the points scorecards in both vectors. It never raises for a value; verdicts follow `rules`, one byte each (see
+    `decision.Trace`).
     """
 
     spec: RuleSetSpec

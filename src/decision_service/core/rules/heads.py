@@ -99,10 +99,15 @@ class HeadReader:
         return reason
 
     def tests(
-        self, node: MappingNode, specs: Iterable[NameSpec], expected: Collection[str], *, several: bool = False
-    ) -> tuple[TestSpec, ...]:
-        """The inline tests of something that reads `specs` and comes to one, or several, of `expected`."""
-        return read_tests(node, specs, expected, self.zone, self.findings, several=several)
+        self, node: MappingNode, specs: Iterable[NameSpec], expected: Collection[str], *, several: bool = False,
+        numbers: bool = False,
+    ) -> tuple[TestSpec, ...]:  # fmt: skip
+        """The inline tests of something that reads `specs` and comes to one, or several, of `expected`, or a number."""
+        return read_tests(node, specs, expected, self.zone, self.findings, several=several, numbers=numbers)
+
+    def note(self, node: MappingNode) -> str:
+        """The note, or the empty string."""
+        return _note(node)
 
     def names(self, specs: Iterable[NameSpec]) -> frozenset[str]:
         """The names that a decision has to supply: no lists, no constants."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from decision_service.core.rules.codegen import FIRED, PART_BLOCKS, PART_RULES, SILENT, Generated, PartFunction
+from decision_service.core.rules.points_spec import grade_name, points_name
 from decision_service.core.rules.rule_set import RuleSetSpec
+from decision_service.core.rules.rule_tests import shown_points
 from decision_service.core.rules.spec import NOTHING_KNOWN, TestSpec
 from decision_service.core.source import Findings, Place
 from decision_service.core.vocabulary import Layout
@@ -41,6 +43,8 @@ def run_rule_tests(spec: RuleSetSpec, generated: Generated, layout: Layout) -> l
     for index, block in enumerate(spec.blocks):
         subject = f"{block.sort} `{block.id}`"
         results += [stage.result(subject, test, stage.label(index, test)) for test in block.tests]
+    for index, card in enumerate(spec.points):
+        results += [stage.result(f"points `{card.id}`", test, stage.points(index, test)) for test in card.tests]
     return results
 
 
@@ -82,7 +86,20 @@ class _Stage:
         of_block = self._spec.blocks[block].id + ":"
         return "+".join(cell.removeprefix(of_block) for cell in cells if cell.startswith(of_block))
 
-    def _run(self, part: PartFunction, test: TestSpec, verdicts: bytearray, cells: list[str]) -> None:
+    def points(self, card: int, test: TestSpec) -> str:
+        """The points, or unknown; the grade if that is what the test expects."""
+        spec = self._spec.points[card]
+        part = self._generated.points[card // PART_BLOCKS]
+        numbers, strings = self._run(part, test, bytearray(len(self._spec.rules)), [])
+        if test.expect in dict(spec.grades):
+            return strings[self._layout.strings[grade_name(spec.id)]] or "unknown"
+        points = numbers[self._layout.numbers[points_name(spec.id)]]
+        return shown_points(points) if points == points else "unknown"
+
+    def _run(
+        self, part: PartFunction, test: TestSpec, verdicts: bytearray, cells: list[str]
+    ) -> tuple[list[float], list[str | None]]:
+        """Run a part on the values of a test; the vectors afterwards."""
         numbers = [NOTHING_KNOWN] * self._width
         strings: list[str | None] = [None] * self._width
         given = dict(test.given)
@@ -97,3 +114,4 @@ class _Stage:
         at_ms = self._latest_ms if test.at_ms is None else test.at_ms
         dated = (constant.at(at_ms) for constant in self._spec.dated)
         part(numbers, strings, lists, at_ms, _SCALE, limit_minor, 0, verdicts, [], cells, *dated)
+        return numbers, strings

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from decision_service.core.rules.points_spec import PointsSpec
 from decision_service.core.rules.spec import DatedConstant, Fallback, Guardrails, MatrixSpec, RuleSpec
 from decision_service.core.rules.table_spec import TableSpec
 from decision_service.core.rules.tree_spec import TreeSpec
@@ -25,6 +26,7 @@ class RuleSetSpec:
     matrices: tuple[MatrixSpec, ...]
     tables: tuple[TableSpec, ...]
     trees: tuple[TreeSpec, ...]
+    points: tuple[PointsSpec, ...]
     dated: tuple[DatedConstant, ...]
     guardrails: Guardrails
     fallback: Fallback
@@ -38,6 +40,16 @@ class RuleSetSpec:
         """Everything that says in `Evaluation.cells` what it came to, in that order."""
         return (*self.matrices, *self.tables, *self.trees)
 
+    @property
+    def numbers_filled(self) -> tuple[str, ...]:
+        """Names of the numbers that evaluating fills: a layout has them, and whoever evaluates finds them there."""
+        return tuple(name for card in self.points for name, _ in card.numbers)
+
+    @property
+    def strings_filled(self) -> tuple[str, ...]:
+        """The same of strings."""
+        return tuple(name for card in self.points for name, _ in card.texts)
+
     def describe(self) -> dict[str, Any]:
         """What a trace or a comparison of policies needs: rules in the order of the verdicts, and all blocks."""
         return {
@@ -48,4 +60,5 @@ class RuleSetSpec:
             "matrices": [matrix.describe() for matrix in self.matrices],
             "tables": [table.describe() for table in self.tables],
             "trees": [tree.describe() for tree in self.trees],
+            "points": [card.describe() for card in self.points],
         }

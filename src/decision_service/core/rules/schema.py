@@ -1,11 +1,12 @@
 """From the YAML of a rule set to its checked specification.
 
     rule_set: name       scene: drawdown       stages: [hard, anomaly, ...]      note: text
-    constants: ...       rules: [...]          matrices, tables, trees: [...]     guardrails: ...    fallback: ...
+    constants: ...       points: [...]         guardrails: ...                   fallback: ...
+    rules: [...]         matrices: [...]       tables: [...]                     trees: [...]
 
-A rule is `id, stage, note, when, on_null, then, reason, tests`; the blocks are told of in `matrix.py`, `tables.py` and
-`trees.py`. Rules run, and are traced, in the order of `stages` and within a stage as they stand in the file; so do
-blocks of one sort, after them. The outcome does not depend on it.
+A rule is `id, stage, note, when, on_null, then, reason, tests`; the blocks are told of in `matrix.py`, `tables.py`,
+`trees.py` and `points.py`. Rules run, and are traced, in the order of `stages` and within a stage as they stand in the
+file; so do blocks of one sort, after them. The outcome does not depend on it.
 
 All mistakes of a file are reported at once.
 """
@@ -26,6 +27,8 @@ from decision_service.core.rules.guardrails import read_fallback, read_guardrail
 from decision_service.core.rules.heads import HeadReader, amount_names
 from decision_service.core.rules.lint import lint_condition, lint_constants
 from decision_service.core.rules.matrix import read_matrix
+from decision_service.core.rules.points import PointsReader, points_names
+from decision_service.core.rules.points_spec import PointsSpec
 from decision_service.core.rules.rule_set import Block, RuleSetSpec
 from decision_service.core.rules.shadows import lint_rules
 from decision_service.core.rules.spec import EffectSpec, Guardrails, MatrixSpec, RuleSpec
@@ -40,12 +43,13 @@ from decision_service.core.zone import Zone
 __all__ = ["RuleSetSpec", "read_rule_set"]
 
 _TOP: Final = (
-    "rule_set", "scene", "note", "stages", "constants", "rules", "matrices", "tables", "trees", "guardrails",
-    "fallback",
+    "rule_set", "scene", "note", "stages", "constants", "rules", "matrices", "tables", "trees", "points",
+    "guardrails", "fallback",
 )  # fmt: skip
 _PARTS: Final = ("rules", "matrices", "tables", "trees")
 _RULE: Final = ("id", "stage", "note", "when", "on_null", "then", "reason", "tests")
-Part = TypeVar("Part", RuleSpec, MatrixSpec, TableSpec, TreeSpec)
+Staged = TypeVar("Staged", RuleSpec, MatrixSpec, TableSpec, TreeSpec)
+Part = TypeVar("Part", RuleSpec, MatrixSpec, TableSpec, TreeSpec, PointsSpec)
 
 
 class _UsedNames(Vocabulary):
@@ -93,7 +97,8 @@ class _Reader:
         own = NO_CONSTANTS if block is None else read_constants(block, vocabulary, zone, findings, shared)
         self._own = own
         self._constants = {spec.name for spec in (*shared.specs, *own.specs)}
-        self._vocabulary = _UsedNames(vocabulary.with_names(*shared.specs, *own.specs))
+        self._points = points_names(root, vocabulary, findings)
+        self._vocabulary = _UsedNames(vocabulary.with_names(*shared.specs, *own.specs, *self._points))
         self._dated = {constant.name: constant for constant in (*shared.dated, *own.dated)}
         self._stages = self._read_stages()
         self._heads = HeadReader(self._vocabulary, self._dated, self._stages, zone, findings)
@@ -101,6 +106,7 @@ class _Reader:
     def read(self) -> RuleSetSpec | None:
         """The specification, or None."""
         name, scene = self._header()
+        points = tuple(self._parts("points", PointsReader(self._heads, self._points).read))
         rules = self._sorted(self._parts("rules", self._rule))
         matrices = self._sorted(self._parts("matrices", lambda node: read_matrix(node, self._heads)))
         tables = self._sorted(self._parts("tables", TableReader(self._heads).read))
@@ -120,12 +126,12 @@ class _Reader:
             lint_rules(rules, self._findings)
         if name is None or scene is None or resort is None:
             return None
-        parts: tuple[RuleSpec | Block, ...] = (*rules, *matrices, *tables, *trees)
+        parts: tuple[RuleSpec | Block | PointsSpec, ...] = (*rules, *matrices, *tables, *trees, *points)
         names = [name for part in parts for name in part.names]
         used = frozenset(self._vocabulary.used)
         lists = frozenset(n for n in used if self._is_list(n))
         return RuleSetSpec(
-            name, scene, self._root.place, rules, matrices, tables, trees, dated, bounds, resort,
+            name, scene, self._root.place, rules, matrices, tables, trees, points, dated, bounds, resort,
             frozenset(names), lists, used & self._constants, self._said_constants(used),
         )  # fmt: skip
 
@@ -170,7 +176,7 @@ class _Reader:
             if part is not None:
                 yield part
 
-    def _sorted(self, parts: Iterable[Part]) -> tuple[Part, ...]:
+    def _sorted(self, parts: Iterable[Staged]) -> tuple[Staged, ...]:
         order = {stage: position for position, stage in enumerate(self._stages)}
         return tuple(sorted(parts, key=lambda part: order.get(part.stage, 0)))
 

@@ -10,6 +10,7 @@ Where bounds are dated constants the table is looked at as it is between every t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -31,17 +32,21 @@ from decision_service.core.zone import Zone
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OTHERS_SHOWN: Final = 6  # texts named to say what another text is not
+GAP_CURE: Final = "a row for it, or `otherwise` for all that no row names"
 Asked = tuple[dict[str, str], str]
 
 
-def check_table(table: TableSpec, zone: Zone | None, findings: Findings) -> None:
-    """Report gaps, rows that cannot be reached, and rows in conflict."""
+def check_table(
+    table: TableSpec, zone: Zone | None, findings: Findings, row: str = "row", cure: str = GAP_CURE
+) -> None:
+    """Report gaps, rows that cannot be reached, and rows in conflict; `row` is what a row is called."""
     search = Search(TABLE_REGIONS_MAX)
     for t_ms in table.eras_ms or (0,):
         if any(bound.at(t_ms) != bound.at(t_ms) for row in table.rows for cell in row.cells for bound in cell.dated):
             continue  # before the first date of some constant the table cannot tell anyway
         before = len(findings.diagnostics)
-        _EraCheck(table, t_ms, search, _since(t_ms, zone) if table.eras_ms else "", findings).run()
+        since = _since(t_ms, zone) if table.eras_ms else ""
+        _EraCheck(table, t_ms, search, findings, _Words(row, cure, since)).run()
         if len(findings.diagnostics) > before:
             return  # what is wrong in one period is mostly wrong in the next
 
@@ -51,13 +56,22 @@ def _since(t_ms: int, zone: Zone | None) -> str:
     return f", with the constants of {(_EPOCH + timedelta(milliseconds=local_ms)).date().isoformat()}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """How findings are worded: what a row is called, what to do about a gap, and the period it is about."""
+
+    row: str
+    cure: str
+    since: str
+
+
 class _EraCheck:
     """The check of one table by the bounds of one instant."""
 
-    def __init__(self, table: TableSpec, t_ms: int, search: Search, since: str, findings: Findings) -> None:
+    def __init__(self, table: TableSpec, t_ms: int, search: Search, findings: Findings, words: _Words) -> None:
         self._table = table
         self._search = search
-        self._since = since
+        self._row, self._cure, self._since = words.row, words.cure, words.since
         self._findings = findings
         self._inputs = table.regions_at(t_ms)
         self._all = everything(self._inputs)
@@ -87,7 +101,7 @@ class _EraCheck:
         if box is not None:
             self._findings.error(
                 self._table.place, f"nothing says what happens{self._when(box)}{self._since}",
-                expected="a row for it, or `otherwise` for all that no row names",
+                expected=self._cure,
             )  # fmt: skip
 
     def _unreachable(self) -> list[int]:
@@ -99,8 +113,8 @@ class _EraCheck:
                 reached.append(position)
                 continue
             row = self._table.rows[position]
-            why = "the rows above it take all of its values" if box is not None else "no value meets its cells"
-            self._findings.warning(row.place, f"the row `{row.label}` is never reached: {why}{self._since}")
+            why = f"the {self._row}s above it take all of its values" if box is not None else "no value meets its cells"
+            self._findings.warning(row.place, f"the {self._row} `{row.label}` is never reached: {why}{self._since}")
         return reached
 
     def _conflict(self, first: int, second: int) -> bool:
@@ -115,8 +129,9 @@ class _EraCheck:
         a, b = self._table.rows[first], self._table.rows[second]
         end = f"and `{a.label}` wins because it stands first" if self._first else f"and contradict each other: {told}"
         self._findings.warning(
-            b.place, f"the rows `{a.label}` and `{b.label}` both apply{self._when(example)}{self._since}, {end}",
-            expected="rows that exclude each other" + (", or one that covers the other" if self._first else ""),
+            b.place,
+            f"the {self._row}s `{a.label}` and `{b.label}` both apply{self._when(example)}{self._since}, {end}",
+            expected=f"{self._row}s that exclude each other{', or one that covers the other' if self._first else ''}",
         )  # fmt: skip
         return True
 
