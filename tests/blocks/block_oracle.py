@@ -68,3 +68,26 @@ def tree_hits(tree: Tree, values: dict[str, Value]) -> str:
             true = _OPS[op](x, bound)
             way, tree = [*way, "then" if true else "else"], then if true else otherwise
     return "/".join(way)
+
+
+Bins = list[tuple[str | float, float]]  # in order: a cell, and what it earns
+
+
+def points_of(base: float, of: list[tuple[str, Bins]], values: dict[str, Value]) -> float | None:
+    """The points of a decision, None for unknown."""
+    total = base
+    for name, bins in of:
+        null_is_value = any(cell == "null" for cell, _ in bins)
+        held = [(cell_holds(cell, values[name], null_is_value), points) for cell, points in bins]
+        taken = next((points if truth else None for truth, points in held if truth is not False), None)
+        if taken is None:
+            return None
+        total += taken
+    return total
+
+
+def grade_of(points: float | None, grades: list[tuple[str, float]]) -> str | None:
+    """The grade of so many points: below all is the last."""
+    if points is None:
+        return None
+    return next((name for name, least in grades if points >= least), grades[-1][0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from block_oracle import CellText, Value
@@ -15,9 +15,11 @@ from rule_cases import HEAD, JULY_2026_MS, LAYOUT, VOCABULARY
 from decision_service.core.expressions.columns import Columns, Texts
 from decision_service.core.rules.columns import VectorRuleSet
 from decision_service.core.rules.compile import RuleSet, compile_rule_set
+from decision_service.core.rules.points_spec import grade_name, points_name
+from decision_service.core.rules.rule_set import RuleSetSpec
 from decision_service.core.rules.schema import read_rule_set
 from decision_service.core.source import Findings
-from decision_service.core.vocabulary import Kind
+from decision_service.core.vocabulary import Layout
 from decision_service.policy_files import read_text
 
 GRID: Final = (0.0, 0.5, 1.0, 2.0, 30.0)  # what random bounds are made of
@@ -73,11 +75,25 @@ def loaded(text: str) -> tuple[RuleSet | None, Findings]:
     return (None if spec is None else compile_rule_set(spec, LAYOUT, findings)), findings
 
 
-def columns_of(decisions: Sequence[dict[str, Value]]) -> Columns:
+def loaded_spec(text: str) -> tuple[RuleSetSpec | None, Findings]:
+    """A rule set as read, None if it has errors, and what was found."""
+    findings = Findings()
+    document = read_text(HEAD + text, "drawdown.yaml", findings)
+    assert document is not None, findings.diagnostics
+    return read_rule_set(document, VOCABULARY, findings), findings
+
+
+def filled_layout(spec: RuleSetSpec) -> Layout:
+    """The layout with places for what a rule set fills."""
+    numbers, strings = (*LAYOUT.numbers, *spec.numbers_filled), (*LAYOUT.strings, *spec.strings_filled)
+    return Layout({n: i for i, n in enumerate(numbers)}, {n: i for i, n in enumerate(strings)})
+
+
+def columns_of(decisions: Sequence[dict[str, Value]], layout: Layout = LAYOUT) -> Columns:
     """Decisions as columns; a name that a decision does not give is null."""
-    width = max([*LAYOUT.numbers.values(), *LAYOUT.strings.values()]) + 1
-    by_number = {slot: name for name, slot in LAYOUT.numbers.items()}
-    by_text = {slot: name for name, slot in LAYOUT.strings.items()}
+    width = max([*layout.numbers.values(), *layout.strings.values()]) + 1
+    by_number = {slot: name for name, slot in layout.numbers.items()}
+    by_text = {slot: name for name, slot in layout.strings.items()}
     numbers = [np.array([_number(d.get(by_number.get(i, ""))) for d in decisions]) for i in range(width)]
     texts = [[d.get(by_text.get(i, "")) for d in decisions] for i in range(width)]
     return Columns(
@@ -89,16 +105,41 @@ def _number(value: Value) -> float:
     return value if isinstance(value, float) else math.nan
 
 
+def texts_of(columns: Columns, slot: int) -> list[str | None]:
+    """One column of texts."""
+    return columns.strings[slot].plain()
+
+
+def vectors_of(values: dict[str, Value], layout: Layout) -> tuple[list[float], list[str | None]]:
+    """The two vectors of one decision."""
+    width = max([*layout.numbers.values(), *layout.strings.values()]) + 1
+    numbers, strings = [math.nan] * width, cast(list[str | None], [None] * width)
+    for name, value in values.items():
+        if isinstance(value, str):
+            strings[layout.strings[name]] = value
+        elif value is not None:
+            numbers[layout.numbers[name]] = value
+    return numbers, strings
+
+
 def judged_one(rule_set: RuleSet, values: dict[str, Value], t_ms: int = JULY_2026_MS) -> list[str]:
     """What the blocks come to, one decision at a time: `id:label`."""
-    width = max([*LAYOUT.numbers.values(), *LAYOUT.strings.values()]) + 1
-    numbers, strings = [math.nan] * width, [None] * width
-    for name, value in values.items():
-        if value is not None:
-            where = strings if VOCABULARY[name].kind is Kind.STRING else numbers
-            slots = LAYOUT.strings if VOCABULARY[name].kind is Kind.STRING else LAYOUT.numbers
-            where[slots[name]] = value  # type: ignore[call-overload]
+    numbers, strings = vectors_of(values, LAYOUT)
     return list(rule_set.evaluate(numbers, strings, {}, t_ms, 100, 100_000, 1_800).cells)
+
+
+def judged_points(
+    rule_set: RuleSet, layout: Layout, values: dict[str, Value], card: str
+) -> tuple[float | None, str | None, bool]:
+    """Points and grade of one decision, and whether the first rule fires."""
+    numbers, strings = vectors_of(values, layout)
+    evaluation = rule_set.evaluate(numbers, strings, {}, JULY_2026_MS, 100, 100_000, 1_800)
+    points = numbers[layout.numbers[points_name(card)]]
+    return (
+        (points if points == points else None),
+        strings[layout.strings[grade_name(card)]],
+        evaluation.verdicts == b"\1",
+    )
 
 
 def judged_many(rule_set: RuleSet, columns: Columns, t_ms: Sequence[int]) -> list[list[str]]:

@@ -9,10 +9,31 @@ import os
 from pathlib import Path
 
 import pytest
-from rule_cases import rendered
+from rule_cases import VOCABULARY
+from table_cases import filled_layout
+
+from decision_service.core.rules.compile import compile_rule_set
+from decision_service.core.rules.schema import read_rule_set
+from decision_service.core.source import Findings
+from decision_service.core.vocabulary import Kind, NameSpec
+from decision_service.policy_files import read_text
 
 GOLDEN = Path(__file__).with_name("golden")
 CASES = sorted(path.stem for path in GOLDEN.glob("*.yaml"))
+
+
+MODEL = NameSpec("behaviour.points", Kind.NUMBER, "points")
+
+
+def rendered(text: str) -> str:
+    """Every diagnostic of a whole file, as an analyst sees them; `behaviour` is the scorecard of a model."""
+    findings = Findings()
+    document = read_text(text, "drawdown.yaml", findings)
+    assert document is not None
+    spec = read_rule_set(document, VOCABULARY.with_names(MODEL), findings)
+    if spec is not None:
+        compile_rule_set(spec, filled_layout(spec), findings)
+    return "\n\n".join(d.render() for d in sorted(findings.diagnostics, key=lambda d: d.place)) + "\n"
 
 
 @pytest.mark.parametrize("case", CASES)

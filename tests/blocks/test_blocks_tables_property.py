@@ -57,7 +57,9 @@ def test_a_gap_is_reported_if_and_only_if_there_is_one(table: tuple[list[str], R
 def parsed(message: str) -> dict[str, float | str | None]:
     """The example of a gap, back as values."""
     point: dict[str, float | str | None] = {}
-    for name, value in re.findall(r"([a-z_.0-9]+) is (null|anything|none of [A-Z, ]+|[-+0-9.e]+|[A-Z])", message):
+    for name, value in re.findall(
+        r"([a-z_.0-9]+) is (null|anything|none of [A-Z, ]+|not [A-Z]|[-+0-9.e]+|[A-Z])", message
+    ):
         if value == "null":
             point[name] = None
         elif value[0] in "na":

@@ -59,9 +59,9 @@ def _uses(policy: Policy) -> Iterator[tuple[str, Use]]:
         for block in scene.rule_set.spec.blocks:
             for name in sorted(block.names):
                 yield name, Use(block.sort, block.id, scene.name, block.reason)
-        for card in scene.rule_set.spec.points:
-            for name in sorted(card.names):
-                yield name, Use(card.sort, card.id, scene.name)
+        for points in scene.rule_set.spec.points:
+            for name in sorted(points.names):
+                yield name, Use(points.sort, points.id, scene.name)
     for card in policy.scorecards.values():
         for feature in card.manifest.features:
             yield feature.name, Use("scorecard", card.name, "", feature.reason)

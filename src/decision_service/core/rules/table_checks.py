@@ -166,6 +166,8 @@ def _example(given: TableInput, regions: Regions, chosen: int) -> str:
     if sample is not None:
         return f"is {sample}"
     named = list(regions.places)
+    if len(named) == 1:
+        return f"is not {named[0]}"
     shown = ", ".join(named[:_OTHERS_SHOWN]) + (", ..." if len(named) > _OTHERS_SHOWN else "")
     return f"is none of {shown}" if named else "is anything"
 
