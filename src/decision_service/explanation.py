@@ -21,7 +21,7 @@ LIMIT_CHANGES: Final[Mapping[str, str]] = {
 
 def explained(answer: Mapping[str, Any], trace: Mapping[str, Any]) -> list[str]:
     """The lines that explain a decision."""
-    return [_verdict(answer), *_scores(answer, trace), *_reasons(answer), *_rules(answer, trace)]
+    return [_verdict(answer), *_scores(answer, trace), *_points(trace), *_reasons(answer), *_rules(answer, trace)]
 
 
 def _verdict(answer: Mapping[str, Any]) -> str:
@@ -60,6 +60,23 @@ def _scores(answer: Mapping[str, Any], trace: Mapping[str, Any]) -> list[str]:
         lines.append(f"scorecard {name}: {said}")
         lines += _wrapped(_moved(trace["scorecards"][name]), first="  ")
     return lines
+
+
+def _points(trace: Mapping[str, Any]) -> list[str]:
+    """Each points scorecard as the sum it is: `500 + 30 (utl_now) - 20 (facility.product)`."""
+    lines = []
+    for card in trace.get("points", ()):
+        said = "no score" if card["points"] is None else f"{card['points']:g} points"
+        said += "" if card["grade"] is None else f", grade {card['grade']}"
+        earned = " ".join(_earned(one) for one in card["of"])
+        lines += _wrapped(f"points {card['id']}: {said} = {card['base']:g} {earned}", first="")
+    return lines
+
+
+def _earned(one: Mapping[str, Any]) -> str:
+    points = one["points"]
+    shown = "+ unknown" if points is None else f"{'-' if points < 0 else '+'} {abs(points):g}"
+    return f"{shown} ({one['value']})"
 
 
 def _moved(scorecard: Mapping[str, Any]) -> str:

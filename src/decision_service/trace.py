@@ -64,6 +64,7 @@ def render_trace(frame: Frame, policy: Mapping[str, Any], active: Mapping[str, S
             for sort in BLOCKS
             for block in scene.get(BLOCKS[sort], ())  # descriptions of old policies lack them
         ],
+        "points": [_points(card, values) for card in scene.get("points", ())],  # nor these
         "scorecards": {
             name: _scorecard(name, version, problem, answered[name], numbers, scene, active.get(name))
             for name, (version, problem) in frame.rest["scorecards"].items()
@@ -77,6 +78,16 @@ def _scene(name: str, policy: Mapping[str, Any]) -> Mapping[str, Any]:
         return policy
     scene, told = policy["scenes"][name], policy["features"]
     return {**scene, "features": {feature: told[feature] for feature in scene["features"] if feature in told}}
+
+
+def _points(card: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """One points scorecard: what it came to, and what each value earned."""
+    return {
+        "id": card["id"], "points": values[card["points"]],
+        "grade": None if card["grade"] is None else values[card["grade"]], "base": card["base"],
+        "of": [{"value": one["value"], "points": values[one["part"]]} for one in card["of"]],
+        "values": {name: values.get(name) for name in card["names"]},
+    }  # fmt: skip
 
 
 def _scorecard(

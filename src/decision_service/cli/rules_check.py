@@ -74,13 +74,14 @@ def summary_of(policy: Policy) -> dict[str, Any]:
     """How much of what is in a policy."""
     sets = rule_sets(policy)
     blocks = [block for rule_set in sets.values() for block in blocks_of(rule_set.spec)]
-    kinds = ("table", "tree", "points", "matrix")
+    kinds = ("table", "tree", "matrix")
     return {
         "policy": policy.id,
         "label": policy.label,
         "scenes": sorted(sets),
         "rules": sum(len(rule_set.rules) for rule_set in sets.values()),
         **{kind: sum(block.kind == kind for block in blocks) for kind in kinds},
+        "points": sum(len(rule_set.spec.points) for rule_set in sets.values()),
         "features": len(policy.catalogue.by_name),
         "files": len(policy.documents),
     }
