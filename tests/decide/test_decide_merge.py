@@ -227,3 +227,13 @@ def test_what_a_guardrail_left_nothing_of_is_the_cause_of_nothing() -> None:
     spent = merge(cut, 0, used_up, POSITION, cushion, T_MS, history(), "limit")
     assert (spent.decision, spent.reasons, spent.bounded) == ("approve", (), ("guardrail:limit_cut_cushion",))
     assert [reason.code for reason in outcome_of(cut, cushion, scene="limit").reasons] == ["RC20"]
+
+
+def test_a_review_does_not_freeze_a_frozen_line_again() -> None:
+    """The same finding every night is one freeze; a drawdown on it is answered as ever."""
+    frozen = replace(LINE, status="frozen")
+    effects = [Effect(ChangeLimit("freeze"), "rule:a", "RC03")]
+    review = merge(effects, 0, frozen, POSITION, UNBOUNDED, T_MS, history(), "warning")
+    drawdown = merge(effects, AMOUNT, frozen, POSITION, UNBOUNDED, T_MS, history(), "drawdown")
+    assert (review.decision, review.limit_change) == ("approve", None)
+    assert (drawdown.approved_minor, drawdown.limit_change and drawdown.limit_change.kind) == (0, "freeze")

@@ -10,6 +10,7 @@ from rule_cases import JULY_2026_MS, LAYOUT, VOCABULARY, compiled
 from test_rules_starter import starter  # noqa: F401  (a fixture)
 
 from decision_service.core.expressions.columns import CHUNK, Columns, Texts
+from decision_service.core.policy import Policy
 from decision_service.core.rules.codegen import FIRED, UNKNOWN_HELD, WENT_WRONG
 from decision_service.core.rules.columns import VectorRuleSet
 from decision_service.core.rules.compile import RuleSet
@@ -53,14 +54,12 @@ def agree(rule_set: RuleSet, layout: Layout, columns: Columns, t_ms: list[int]) 
     return int((judged.verdicts == FIRED).sum())
 
 
-def test_the_shipped_rules_agree_on_random_decisions(starter: RuleSet) -> None:  # noqa: F811
+def test_the_shipped_rules_agree_on_random_decisions(starter: Policy) -> None:  # noqa: F811
     """Every verdict and cell of the starter set is the same for a column as for its decisions."""
-    names = sorted(starter.spec.names_used)
-    layout = Layout({n: i for i, n in enumerate(names)}, {n: i for i, n in enumerate(names)})
-    columns = random_columns(
-        layout, tuple(n for n in names if n.startswith(("behaviour.grade", "request", "fac"))), 800, 7
-    )
-    assert agree(starter, layout, columns, [JULY_2026_MS + i * DAY_MS for i in range(800)]) > 1_000
+    drawdown = starter.scenes["drawdown"]
+    columns = random_columns(drawdown.layout, tuple(drawdown.layout.strings), 800, 7)
+    t_ms = [JULY_2026_MS + i * DAY_MS for i in range(800)]
+    assert agree(drawdown.rule_set, drawdown.layout, columns, t_ms) > 1_000
 
 
 DATED = """

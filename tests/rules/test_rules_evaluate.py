@@ -81,6 +81,21 @@ def test_every_effect_becomes_its_action(then: str, action: Action) -> None:
     assert [effect.action for effect in evaluation.effects] == [action]
 
 
+@pytest.mark.parametrize(
+    ("then", "reason"),
+    [
+        ("{limit: {cut: 0.10}}", "RC11"), ("{limit: {cut: 0}}", ""), ("{limit: {raise: 0.10}}", ""),
+        ("{limit: {set: 999}}", "RC11"), ("{limit: {set: 1000}}", ""), ("{price: {add_bps: 1}}", "RC11"),
+        ("{price: {add_bps: -1}}", ""), ("{price: {set_apr: 0.18}}", ""), ("{price: {set_apr: 0.19}}", "RC11"),
+        ("{cap_draw: 1}", "RC11"), ("{hold: block}", "RC11"), ("approve", ""),
+    ],
+)  # fmt: skip
+def test_only_what_speaks_against_a_customer_gives_a_reason(then: str, reason: str) -> None:
+    """A change in his favour, or one that turns out to be none, has nothing to explain."""
+    evaluation = evaluate(compiled(rule(then)), {"vel_req_cnt_10m": 4.0})
+    assert [effect.reason for effect in evaluation.effects] == [reason]
+
+
 @pytest.mark.parametrize(("share", "minor"), [("0.29", 2_900), ("0.57", 5_700), ("0.07", 700), ("0.999999", 9_999)])
 def test_a_cap_is_the_whole_number_it_means(share: str, minor: int) -> None:
     """0.29 * 100 is 28.999999999999996 as a double and still caps at 29.00."""

@@ -104,6 +104,8 @@ def merge(
     change = _limit_change(asked, facility, used, bounds, may_rise=not hold and not capped)
     if change is None and capped:
         change = LimitChange("draw_cap", amount_minor, approved)
+    elif change is not None and change.kind == "freeze" and facility.status == "frozen" and scene != DRAWDOWN_SCENE:
+        change = None  # it is: a review that finds the same every night says so once
     alerts = _alerts(asked)
     tier = bounds.tier(alerts) if scene == _WARNING else None
     return Outcome(

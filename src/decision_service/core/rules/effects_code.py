@@ -2,7 +2,8 @@
 
 An amount that turns out to be null means we do not know how much is safe: a review, whatever `on_null` says (only a
 raise of the limit is then simply not given). Holds for something unknown carry RC91, because the cause is ours, not the
-customer's.
+customer's. A reason tells a customer what speaks against him: a computed change in his favour, or one that turns out to
+be none (a cut by nothing, a rate that stays), gives none.
 
 Money becomes minor units by rounding down; products such as 0.29 * 100 * 100 fall short of the whole number they mean
 by a few 1e-16, so a millionth of a minor unit is added first. Rates become basis points by rounding to the nearest.
@@ -77,20 +78,26 @@ def _maker(sort: ComputedSort, source: str, reason: str) -> Maker:
     def cap(amount: float, scale: int, _limit: int, _apr: int) -> Effect:
         return Effect(CapDraw(_minor(amount, scale)), source, reason)
 
-    def set_limit(amount: float, scale: int, _limit: int, _apr: int) -> Effect:
-        return Effect(ChangeLimit("set", _minor(amount, scale)), source, reason)
+    def set_limit(amount: float, scale: int, limit: int, _apr: int) -> Effect:
+        return limit_to(_minor(amount, scale), limit)
 
     def raise_limit(share: float, _scale: int, limit: int, _apr: int) -> Effect:
-        return Effect(ChangeLimit("set", limit + _minor(share * limit, 1)), source, reason)
+        return limit_to(limit + _minor(share * limit, 1), limit)
 
     def cut_limit(share: float, _scale: int, limit: int, _apr: int) -> Effect:
-        return Effect(ChangeLimit("set", max(0, limit - math.ceil(max(0.0, share) * limit - 1e-6))), source, reason)
+        return limit_to(max(0, limit - math.ceil(max(0.0, share) * limit - 1e-6)), limit)
+
+    def limit_to(to: int, limit: int) -> Effect:
+        return Effect(ChangeLimit("set", to), source, reason if to < limit else "")
 
     def add_bps(bps: float, _scale: int, _limit: int, apr: int) -> Effect:
-        return Effect(ChangePrice(max(0, apr + round(bps))), source, reason)
+        return price_at(max(0, apr + round(bps)), apr)
 
-    def set_apr(rate: float, _scale: int, _limit: int, _apr: int) -> Effect:
-        return Effect(ChangePrice(max(0, round(rate * _BPS))), source, reason)
+    def set_apr(rate: float, _scale: int, _limit: int, apr: int) -> Effect:
+        return price_at(max(0, round(rate * _BPS)), apr)
+
+    def price_at(to: int, apr: int) -> Effect:
+        return Effect(ChangePrice(to), source, reason if to > apr else "")
 
     makers: dict[ComputedSort, Maker] = {
         "cap_draw": cap, "set": set_limit, "raise": raise_limit, "cut": cut_limit, "add_bps": add_bps,
