@@ -23,9 +23,3 @@ def test_a_wrong_file_is_explained_like_a_good_compiler_would(case: str) -> None
     if os.environ.get("UPDATE_GOLDEN"):
         pinned.write_text(text, encoding="utf-8")
     assert text == pinned.read_text(encoding="utf-8")
-
-
-def test_every_fault_of_the_catalogue_that_is_a_file_has_a_case() -> None:
-    """F01 malformed, F02 half written, F03 empty or without rules, F04 duplicates, F05 implicit types, F06 aliases and
-    depth, F07 unknown names and types, F08 silence about null."""
-    assert {case[:3] for case in CASES} >= {"f01", "f02", "f03", "f04", "f05", "f06", "f07", "f08"}
