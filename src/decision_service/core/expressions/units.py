@@ -14,7 +14,8 @@ so the result is unknown. What is unknown never leads to a finding: there are to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from decision_service.core.expressions.names import children
@@ -30,10 +31,11 @@ from decision_service.core.expressions.tree import (
     Number,
     Tree,
 )
-from decision_service.core.source import Findings
-from decision_service.core.vocabulary import Kind
+from decision_service.core.source import Findings, Place
+from decision_service.core.vocabulary import Kind, NameSpec
 
 UNKNOWN: Final = ""
+_WORD: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
 SAYS: Final = {
     "money": "an amount of money", "ratio": "a ratio", "n": "a count", "s": "a number of seconds",
     "h": "a number of hours", "d": "a number of days", "km": "a number of kilometres", "kmh": "a speed in km/h",
@@ -99,6 +101,17 @@ def check_unit(tree: Tree, wanted: str, what: str, length: int, findings: Findin
         findings.warning(
             tree.place, f"{what} wants {says(wanted)}, this is {says(unit)}", expected=hint(unit, wanted), length=length
         )
+
+
+def check_bounds(text: str, place: Place, unit: str, vocabulary: Mapping[str, NameSpec], findings: Findings) -> None:
+    """Warn of constants among the bounds in `text` (an axis, a cell) that are not measured in `unit`."""
+    for word in _WORD.finditer(text):
+        spec = vocabulary.get(word[0])
+        if spec is not None and spec.kind is not Kind.STRING and not alike(spec.unit, unit):
+            findings.warning(
+                place.moved(word.start()), f"`{spec.name}` is {says(spec.unit)} and bounds {says(unit)}",
+                expected=hint(spec.unit, unit), length=len(spec.name),
+            )  # fmt: skip
 
 
 class _Units:

@@ -105,10 +105,10 @@ class EffectReader:
         return None if effect is None else (effect,)
 
     def _alone(self, key: Scalar) -> tuple[EffectSpec, ...] | None:
+        beside = ", in a list beside others" if key.text == "approve" else " and alone"
         self._findings.error(
-            key.place, f"`{key.text}` takes no value", expected=f"`{key.text}` as it is, in a list beside others",
-            length=len(key.text),
-        )  # fmt: skip
+            key.place, f"`{key.text}` takes no value", expected=f"`{key.text}` as it is{beside}", length=len(key.text)
+        )
         return None
 
     def _unknown(self, node: Scalar) -> tuple[EffectSpec, ...] | None:

@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import Final
 
 from decision_service.core.decision import Approve, Hold
+from decision_service.core.expressions.units import check_bounds
 from decision_service.core.limits import MATRIX_CELLS_MAX
 from decision_service.core.rules.effects import EffectReader, action_of
 from decision_service.core.rules.fields import check_keys, mapping, sequence
@@ -74,6 +75,8 @@ def read_axis(node: Node, what: str, vocabulary: Vocabulary, findings: Findings)
         )  # fmt: skip
         return None
     labels = tuple(item.strip().strip("\"'") for item in match[3].split(","))
+    if spec.kind is Kind.NUMBER:
+        check_bounds(match[3], node.place.moved(match.start(3)), spec.unit, vocabulary, findings)
     return _axis(spec, match[2] == "<=", labels, node.place.moved(match.start(3)), vocabulary, findings)
 
 
