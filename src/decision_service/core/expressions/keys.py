@@ -28,22 +28,21 @@ _MIRRORED = {">": "<", ">=": "<="}
 
 def key_of(tree: Tree) -> Hashable:
     """The key of an expression: of a name the name itself, of anything else a tuple or a number."""
+    if isinstance(tree, Name):  # the frequent ones first: a policy of thousands of rules asks for all their keys
+        return tree.spec.name
+    if isinstance(tree, Number):
+        return tree.value
+    if isinstance(tree, Compare):
+        left, right = key_of(tree.left), key_of(tree.right)
+        swapped = _MIRRORED.get(tree.op)
+        return (tree.op, left, right) if swapped is None else (swapped, right, left)
+    if isinstance(tree, (And, Or)):
+        return (type(tree).__name__, frozenset([key_of(operand) for operand in tree.operands]))
     match tree:
-        case Name(spec=spec):
-            return spec.name
-        case Number(value=value):
-            return value
         case String(value=text):
             return ("text", text)
         case Literals(values=values):
             return ("values", frozenset(values))
-        case Compare(op=op, left=left, right=right):
-            swapped = _MIRRORED.get(op)
-            return (op, key_of(left), key_of(right)) if swapped is None else (swapped, key_of(right), key_of(left))
-        case And(operands=operands):
-            return ("and", frozenset(map(key_of, operands)))
-        case Or(operands=operands):
-            return ("or", frozenset(map(key_of, operands)))
         case In(item=item, container=container):
             return ("in", key_of(item), key_of(container))
         case Arithmetic(op=op, left=left, right=right):

@@ -119,15 +119,16 @@ class _Units:
         self._mixed = mixed
 
     def of(self, tree: Tree) -> str:
+        if isinstance(tree, Name):
+            return UNKNOWN if tree.spec.kind is Kind.FLAG else tree.spec.unit
+        if isinstance(tree, (Number, Literals)):
+            return tree.unit
+        if isinstance(tree, Compare):
+            self._together((tree.left, tree.right), "compared with")
+            return UNKNOWN
         match tree:
-            case Name(spec=spec):
-                return UNKNOWN if spec.kind is Kind.FLAG else spec.unit
-            case Number(unit=unit) | Literals(unit=unit):
-                return unit
             case Negative(operand=operand):
                 return self.of(operand)
-            case Compare(left=left, right=right):
-                self._together((left, right), "compared with")
             case In(item=item, container=container):
                 self._together((item, container), "looked up in a list of which each is")
             case Arithmetic():

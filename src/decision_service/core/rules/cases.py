@@ -21,6 +21,7 @@ from decision_service.core.expressions.tree import (
     CompareOp,
     In,
     Literals,
+    Name,
     Not,
     Number,
     Or,
@@ -68,15 +69,14 @@ class _Cases:
         self._clashes = clashes
 
     def of(self, tree: Tree, truth: bool) -> list[Case]:
+        if isinstance(tree, Compare):
+            return self._compared(tree, truth)
+        if isinstance(tree, (And, Or)):
+            joined = self._all if isinstance(tree, And) is truth else self._any
+            return joined(tree.operands, truth)
         match tree:
-            case And(operands=operands):
-                return self._all(operands, truth) if truth else self._any(operands, truth)
-            case Or(operands=operands):
-                return self._any(operands, truth) if truth else self._all(operands, truth)
             case Not(operand=operand):
                 return self.of(operand, not truth)
-            case Compare():
-                return self._compared(tree, truth)
             case In(item=item, container=Literals(values=values)):
                 return self._one(key_of(item), finite(values) if truth else other_than(values))
             case Call(function="is_null", arguments=(argument,)):
@@ -118,6 +118,8 @@ class _Cases:
 
     def _compared(self, tree: Compare, truth: bool) -> list[Case]:
         left, right, op = tree.left, tree.right, tree.op
+        if isinstance(right, Number) and isinstance(left, Name):
+            return [{left.spec.name: _domain(op, right.value, truth)}]
         if isinstance(left, (Number, String)):
             left, right, op = right, left, _MIRRORED[op]
         if isinstance(left, (Number, String)) and isinstance(right, (Number, String)):

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from decision_service.core.expressions.tree import CompareOp
 
 Value = float | str
 
 
-@dataclass(frozen=True, slots=True)
-class Domain:
+class Domain(NamedTuple):
     """A set of values that is not empty. `members` is None for an interval."""
 
     low: float = -math.inf
