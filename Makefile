@@ -42,8 +42,9 @@ bench: $(DEV)  ## decisions per second of one worker beside a bare ASGI app
 model: $(DEV)  ## train the shipped scorecard again from the generated portfolio
 	.venv/bin/decision-service train --config models/behaviour/train.yaml
 
-reference: $(DEV)  ## write docs/features.md and the JSON Schemas again
+reference: $(DEV)  ## write docs/features.md, docs/language.md and the JSON Schemas again
 	.venv/bin/decision-service features reference
+	.venv/bin/decision-service rules reference
 	.venv/bin/decision-service features schema features --out src/decision_service/schemas/features.schema.json
 	.venv/bin/decision-service features schema attributes --out src/decision_service/schemas/attributes.schema.json
 	for name in rules constants policy case; do \
