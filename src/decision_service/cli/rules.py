@@ -11,12 +11,12 @@ from typing import Final
 
 COMMANDS: Final[dict[str, str]] = {
     "check": "compile a rules directory as loading would and report every mistake and warning",
+    "test": "run the inline tests and the case files, and say what they never reach",
     "explain": "what each rule of a decision asked, saw and came to",
     "diff": "compare two policies by what they decide",
-    "reference": "write the reference page of the language, or compare the one that is there",
-    "schema": "print the JSON Schema of rule sets, shared constants, policy.yaml or cases",
     "fmt": "give policy files their uniform layout",
-    "test": "run the inline tests and the case files, and say what they never reach",
+    "schema": "print the JSON Schema of rule sets, shared constants, policy.yaml or cases",
+    "reference": "write the reference page of the language, or compare the one that is there",
     "publish": "put a rules directory in force on every worker of a running service, if it compiles",
     "versions": "the policies that were published to a running service, newest first",
     "restore": "put a published policy in force again",
