@@ -93,6 +93,9 @@ KEYS = (
     ("matrix", "_KEYS", policy_schema.matrix_schema),
     ("tables", "_KEYS", policy_schema.table_schema),
     ("tables", "_ROW_KEYS", policy_schema.row_schema),
+    ("trees", "_KEYS", policy_schema.tree_schema),
+    ("trees", "_BRANCH_KEYS", policy_schema.branch_schema),
+    ("points", "_KEYS", policy_schema.points_schema),
 )
 
 
