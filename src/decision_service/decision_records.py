@@ -33,9 +33,9 @@ from decision_service.core.event import (
 )
 from decision_service.core.money import SCALES
 from decision_service.core.request import DRAWDOWN_SCENE, DecisionRequest
+from decision_service.core.standing import TIER_CATEGORY
 
 CHANGES: Final = ("limit", "rate", "tier")
-TIER_CATEGORY: Final = "warning_tier"
 
 
 def drawdown_record(request: DecisionRequest, decision: Decision, t_ms: int) -> bytes:

@@ -61,6 +61,7 @@ rule_set: warning
 scene: warning
 rules:
   - {{id: busy, when: vel_drawn_30d >= 1, then: {{alert: {{tier: yellow, indicator: busy}}}}}}
+guardrails: {{tier_dwell: {{blue: 30d, yellow: 60d, orange: manual, red: manual}}}}
 {FALLBACK}"""
 MARKETING = f"""
 rule_set: marketing

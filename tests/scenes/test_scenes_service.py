@@ -67,6 +67,40 @@ def test_a_second_review_finds_the_raise_of_the_first(run: Run, clock: Clock) ->
     run(test)
 
 
+def test_a_warning_tier_is_in_the_log_for_the_next_review(run: Run, clock: Clock) -> None:
+    """It takes force at once, is asserted again at most once a day, outlives its cause by its dwell, and falls."""
+
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
+        assert (await answered(service, review("warning", "w-0")))["tier"] is None
+        await decide(service, ask("d-1"))
+        tiers, recorded = [], []
+        for n, days in enumerate((0, 0, 40, 30), 1):
+            clock.ms += days * DAY_MS
+            tiers.append((await answered(service, review("warning", f"w-{n}")))["tier"])
+            recorded.append((await kinds_in_log(service)).count(KINDS["other"]))
+        assert tiers == [
+            {"from": "none", "to": "yellow", "indicators": ["busy"]},
+            {"from": "yellow", "to": "yellow", "indicators": ["busy"]},
+            {"from": "yellow", "to": "yellow", "indicators": []},
+            {"from": "yellow", "to": "none", "indicators": []},
+        ]
+        assert recorded == [1, 1, 1, 2]
+
+    run(test)
+
+
+def test_what_becomes_of_a_renewal_is_answered(run: Run) -> None:
+    """Null in every other scene."""
+
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
+        told = [(await answered(service, review(scene)))["renewal"] for scene in ("renewal", "limit")]
+        assert told == ["decline", None]
+
+    run(test)
+
+
 def test_a_retry_of_a_review_gets_the_same_answer(run: Run) -> None:
     """Byte for byte; the same id in another scene is another question."""
 

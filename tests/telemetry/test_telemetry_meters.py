@@ -19,6 +19,7 @@ from decision_service.core.errors import StoreUnavailable
 from decision_service.telemetry import STAGES, Meters, Stage
 from decision_service.telemetry.exposition import render
 from decision_service.telemetry.logs import DroppingHandler, JsonFormatter, TextFormatter, start_logging
+from decision_service.telemetry.meters import RULES_WRONG_MAX
 
 ROUTES = ("POST /v1/decisions", "GET /livez")
 OTHER_WORKER = """
@@ -76,6 +77,10 @@ def test_what_is_counted_is_shown(tmp_path: Path) -> None:
     meters.set_links_waiting(3, 2.5)
     meters.count_request("POST /v1/decisions", 422)
     meters.set_policy("9f2c", "2026.11.1")
+    meters.count_decision("reprice", "full", scene="price")
+    meters.count_rule_wrong("price", "poisoned")
+    assert counted(meters, "decisions_total", decision="reprice", rung="full", replayed="false", scene="price") == 1
+    assert counted(meters, "rules_wrong_total", scene="price", rule="poisoned") == 1
     assert counted(meters, "decisions_total", decision="hold", rung="static", replayed="false", scene="drawdown") == 1
     assert counted(meters, "decisions_total", decision="hold", rung="static", replayed="true", scene="drawdown") == 1
     assert counted(meters, "reasons_total", code="RC11") == 1
@@ -133,6 +138,28 @@ def test_labels_are_bounded(tmp_path: Path) -> None:
     assert counted(meters, "reasons_total", code="other") == 1_000
     assert len(samples(meters)) <= before + 1
     meters.close()
+
+
+def test_rules_that_go_wrong_are_bounded_and_added_up_by_name(tmp_path: Path) -> None:
+    """Every worker names its own cells; when all are taken the rest is one. Dead workers' counts are folded by name."""
+    mine = Meters(tmp_path, ROUTES)
+    for _ in range(2):
+        mine.count_rule_wrong("limit", "shared")
+    theirs = 'for name in [*(f"r{n}" for n in range(200)), "shared"]:\n    meters.count_rule_wrong("limit", name)\n'
+    script = OTHER_WORKER.replace('print("counted"', theirs + 'print("counted"')
+    for _ in range(2):  # the second folds the first
+        command = [sys.executable, "-c", script, str(tmp_path)]
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+    assert counted(mine, "rules_wrong_total", scene="limit", rule="r0") == 2
+    assert counted(mine, "rules_wrong_total", scene="limit", rule="shared") == 2
+    assert counted(mine, "rules_wrong_total", scene="other", rule="other") == 2 * (200 + 1 - RULES_WRONG_MAX + 1)
+    assert sum("rules_wrong_total" in name for name in samples(mine)) == RULES_WRONG_MAX + 1
+    mine.close()
+    again = Meters(tmp_path, ROUTES)  # of this very process, so what `mine` counted is gone
+    again.count_rule_wrong("limit", "r0")
+    assert counted(again, "rules_wrong_total", scene="limit", rule="r0") == 3
+    assert sum(v for name, v in samples(again).items() if "rules_wrong_total" in name) == 2 * 201 + 1
+    again.close()
 
 
 def test_workers_are_added_up_and_a_dead_one_is_not_forgotten(tmp_path: Path) -> None:

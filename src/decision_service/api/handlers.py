@@ -67,7 +67,7 @@ class Desk:
 
 async def decide(desk: Desk, call: Call) -> Reply:
     """POST /v1/decisions."""
-    request, budget_ms, parse_s = await _drawdown(desk, call)
+    request, budget_ms, parse_s = await _question(desk, call)
     answer = await desk.decisions.decide(request, budget_ms, call.arrived)
     desk.meters.count_decision(answer.outcome, answer.rung, answer.replayed, answer.scene)
     total_s = perf_counter() - call.arrived
@@ -80,11 +80,11 @@ async def decide(desk: Desk, call: Call) -> Reply:
 
 async def preview(desk: Desk, call: Call) -> Reply:
     """POST /v1/decisions/preview."""
-    request, _, _ = await _drawdown(desk, call)
+    request, _, _ = await _question(desk, call)
     return Reply(200, await desk.decisions.preview(request, call.arrived))
 
 
-async def _drawdown(desk: Desk, call: Call) -> tuple[DecisionRequest, int, float]:
+async def _question(desk: Desk, call: Call) -> tuple[DecisionRequest, int, float]:
     """The request, its budget in ms, and the seconds parsing took."""
     body = await read_body(call, desk.settings.decision_body_bytes_max)
     began = perf_counter()
