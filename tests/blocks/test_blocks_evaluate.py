@@ -35,7 +35,7 @@ def asked(text: str, values: dict[str, float | str]) -> tuple[list[Effect], tupl
 
 
 HALF = Effect(CapDraw(5_000), "table:t", "RC31")
-RAISED = [Effect(Approve(), "table:t"), Effect(ChangeLimit("set", 110_000), "table:t", "RC30")]
+RAISED = [Effect(Approve(), "table:t"), Effect(ChangeLimit("set", 110_000), "table:t")]
 UNKNOWN = Effect(Hold("step_up"), "table:t", "RC91")
 
 

@@ -43,7 +43,7 @@ class Regions:
     `samples[i]` is a value of region i: a float (NaN is null), or a text, None in the region of other texts and in that
     of null. `ends` are the last numbers of the regions of numbers but the highest; `places` the regions of texts.
     `true` and `possible` [rows, regions]: whether a row's cell is definitely true, and whether it is not definitely
-    false. `real` are the regions that a value can be in, as bits.
+    false. `real` [regions]: whether a value can be in it.
     """
 
     samples: tuple[float | str | None, ...]
@@ -51,7 +51,7 @@ class Regions:
     places: Mapping[str, int]
     true: Truth
     possible: Truth
-    real: int
+    real: Truth
 
     @property
     def null(self) -> int:
@@ -77,7 +77,7 @@ def regions_of(
     samples = np.array([*(_between(low, high) for low, high in pairwise((-math.inf, *ends, math.inf))), math.nan])
     true, possible = _number_truth(cells, samples, null_is_value, t_ms)
     real = [kind is not Kind.FLAG or sample in _FLAGS for sample in samples.tolist()[:-1]]
-    return Regions(tuple(samples.tolist()), ends, {}, true, possible, packed(np.array([*real, nullable])))
+    return Regions(tuple(samples.tolist()), ends, {}, true, possible, np.array([*real, nullable]))
 
 
 def _texts(cells: Sequence[Cell], null_is_value: bool, nullable: bool, values: Sequence[str]) -> Regions:
@@ -88,7 +88,7 @@ def _texts(cells: Sequence[Cell], null_is_value: bool, nullable: bool, values: S
     possible = true.copy()
     possible[:, -1] |= [_unknown_of_null(cell, null_is_value) for cell in cells]
     real = np.array([*(not values or text in values for text in texts), not values, nullable])
-    return Regions((*texts, None, None), (), places, true, possible, packed(real))
+    return Regions((*texts, None, None), (), places, true, possible, real)
 
 
 def _text_truth(cell: Cell, places: Mapping[str, int]) -> Truth:
@@ -195,7 +195,16 @@ def boxes_of(inputs: Sequence[Regions], *, possible: bool) -> list[Box]:
 
 def everything(inputs: Sequence[Regions]) -> Box:
     """All that the inputs can be."""
-    return tuple(regions.real for regions in inputs)
+    return tuple(packed(regions.real) for regions in inputs)
+
+
+def meeting(inputs: Sequence[Regions]) -> Truth:
+    """bool[rows, rows]: whether two rows are true of some same values. All pairs at once, for there are many."""
+    pairs = np.ones((len(inputs[0].true),) * 2, np.bool_)
+    for regions in inputs:
+        rows = (regions.true & regions.real).astype(np.float32)
+        pairs &= rows @ rows.T > 0
+    return pairs
 
 
 def meet(first: Box, second: Box) -> Box | None:

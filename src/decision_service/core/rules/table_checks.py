@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import numpy as np
+
 from decision_service.core.limits import TABLE_REGIONS_MAX
 from decision_service.core.rules.regions import (
     Box,
@@ -23,6 +25,7 @@ from decision_service.core.rules.regions import (
     boxes_of,
     everything,
     meet,
+    meeting,
 )
 from decision_service.core.rules.spec import said
 from decision_service.core.rules.table_spec import TableInput, TableRow, TableSpec
@@ -86,8 +89,10 @@ class _EraCheck:
             if self._table.otherwise is None:
                 self._gap()
             reached = self._unreachable()
-            for position, second in enumerate(reached):
-                next((True for first in reached[:position] if self._conflict(first, second)), False)
+            pairs = meeting(self._inputs)
+            for second in sorted(reached):
+                earlier = np.flatnonzero(pairs[:second, second]).tolist()
+                next((True for first in earlier if first in reached and self._conflict(first, second)), False)
         except TooManyRegions:
             self._findings.warning(
                 self._table.place,
@@ -104,13 +109,13 @@ class _EraCheck:
                 expected=self._cure,
             )  # fmt: skip
 
-    def _unreachable(self) -> list[int]:
+    def _unreachable(self) -> set[int]:
         """Report rows that never apply; the others."""
-        reached = []
+        reached = set()
         for position, box in enumerate(self._true):
             earlier = self._possible[:position] if self._table.hit == "first" else ()
             if box is not None and self._search.uncovered(box, earlier) is not None:
-                reached.append(position)
+                reached.add(position)
                 continue
             row = self._table.rows[position]
             why = f"the {self._row}s above it take all of its values" if box is not None else "no value meets its cells"
