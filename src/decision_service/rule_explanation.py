@@ -26,6 +26,7 @@ def rules_explained(answer: Mapping[str, Any], *, everything: bool) -> dict[str,
         "hold": answer["hold"] and answer["hold"]["kind"],
         "policy": answer["policy"],
         "stages": _by_stage([*rules, *blocks], [part.get("stage") for part in trace["rules"]]),
+        "points": list(trace.get("points", ())),
         "bounded": list(trace.get("bounded", ())),
         "silent": sum(rule["verdict"] == SILENT for rule in trace["rules"]),
     }
@@ -44,12 +45,21 @@ def explanation_lines(told: Mapping[str, Any]) -> list[str]:
     held = f" ({told['hold']})" if told["hold"] else ""
     policy = f"policy {told['policy']['id']} ({told['policy']['label']})"
     lines = [f"{told['scene']}: {told['decision']}{held}, {policy}"]
+    lines += [line for card in told["points"] for line in _points(card)]
     for stage in told["stages"]:
         lines.append(stage["stage"] or "rules")
         for part in stage["parts"]:
             lines += _rule(part) if part["sort"] == "rule" else _block(part)
     lines += [f"bounded by {guardrail}" for guardrail in told["bounded"]]
     return [*lines, f"silent rules: {told['silent']}"]
+
+
+def _points(card: Mapping[str, Any]) -> list[str]:
+    """A points scorecard: what it came to, and from what."""
+    grade = "" if card["grade"] is None else f", grade {card['grade']}"
+    earned = ", ".join(f"{part['value']} {_value(part['points'])}" for part in card["of"])
+    head = f"  {card['id']}: {_value(card['points'])} points{grade}"
+    return [head, *_line("from", f"{_value(card['base'])}, {earned}"), *_line("saw", _listed(card["values"]))]
 
 
 def _rule(rule: Mapping[str, Any]) -> list[str]:

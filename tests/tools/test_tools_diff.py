@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tools_command import Command, golden
 
-from service_process import ROOT
+from service_process import ROOT, ServiceProcess
 
 BLOCKS = """
 tables:
@@ -136,3 +136,20 @@ def test_what_cannot_be_read_is_told(both: tuple[Path, Path], command: Command, 
     status, out, _ = command("diff", *both)
     assert status == 4
     assert "not valid YAML" in out
+
+
+def test_a_running_service_is_compared_by_what_it_published(
+    command: Command, policy_folder: Path, tmp_path: Path
+) -> None:
+    """The policy in force, a published one by its number; 6 without such a number, 7 without such a service."""
+    with ServiceProcess(tmp_path / "service", rules=policy_folder, models=tmp_path / "models") as server:
+        same = command("diff", server.url, policy_folder)
+        numbered = command("diff", f"{server.url}#1", policy_folder)[0]
+        replace(policy_folder / "drawdown.yaml", "{value: 2, unit: n}", "{value: 2000, unit: n}")
+        status, out, _ = command("diff", f"{server.url}#1", policy_folder)
+        missing = command("diff", f"{server.url}#99", policy_folder)[0]
+    assert same[:2] == (0, "no difference\n")
+    assert (numbered, missing) == (0, 6)
+    assert status == 1
+    assert "constant burst: 2 -> 2000" in out
+    assert command("diff", "http://127.0.0.1:9", policy_folder)[0] == 7

@@ -12,6 +12,11 @@ from tools_command import Command, golden
 from service_process import ServiceProcess
 
 TABLE = """
+points:
+  - id: size
+    base: 500
+    of: [{value: request.amount, bins: {"<= 1000": 20, "> 1000": 0}}]
+    grades: {A: 510, B: 0}
 tables:
   - id: by_term
     hit: first
@@ -31,7 +36,10 @@ LINE = {
 def with_a_table(folder: Path) -> None:
     path = folder / "drawdown.yaml"
     text = path.read_text().replace("constants:", "constants:\n  longest: {effective_from: {2020-01-01: 12}, unit: n}")
-    text = text.replace("when: vel_prior_10m >= burst", "when: vel_prior_10m >= burst or request.term_months > 1000")
+    text = text.replace(
+        "when: vel_prior_10m >= burst",
+        "when: vel_prior_10m >= burst or request.term_months > 1000 or size.points > 900",
+    )
     path.write_text(text.replace("\nmatrices:", f"{TABLE}matrices:"))
 
 
