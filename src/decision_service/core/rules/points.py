@@ -37,6 +37,7 @@ from decision_service.core.expressions.tree import (
     String,
     Tree,
 )
+from decision_service.core.expressions.units import check_bounds, report_mixed_units
 from decision_service.core.limits import POINTS_BINS_MAX
 from decision_service.core.rules.cells import Bound, Cell, CellReader
 from decision_service.core.rules.fields import check_keys, mapping, number, scalar, sequence
@@ -166,6 +167,9 @@ class PointsReader:
 
     def _check(self, card: str, text: Scalar, value: Tree, bins: Bins, place: Place) -> None:
         """Report values that no bin takes, bins in vain and bins that meet: those of a table of one input."""
+        unit = report_mixed_units(value, self._findings)
+        for cell, _ in bins if value.kind is Kind.NUMBER else ():
+            check_bounds(cell.text, cell.place, unit, self._heads.vocabulary, self._findings)
         null = any(cell.sort == "null" for cell, _ in bins)
         rows = tuple(TableRow(cell.text, (cell,), (), f"{points:g}", cell.place) for cell, points in bins)
         table = TableSpec(

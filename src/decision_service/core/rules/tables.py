@@ -25,7 +25,7 @@ from typing import Final
 from decision_service.core.expressions.check import SAYS
 from decision_service.core.expressions.names import names_in
 from decision_service.core.expressions.parse import parse_expression
-from decision_service.core.expressions.units import check_bounds, unit_of
+from decision_service.core.expressions.units import check_bounds, report_mixed_units, unit_of
 from decision_service.core.limits import TABLE_INPUTS_MAX, TABLE_ROWS_MAX
 from decision_service.core.rules.cells import Cell, CellReader
 from decision_service.core.rules.fields import check_keys, identifier, mapping, one_of, scalar, sequence
@@ -112,6 +112,7 @@ class TableReader:
                 length=len(text.text),
             )  # fmt: skip
             return None
+        report_mixed_units(tree, self._findings)
         return TableInput(text.text, tree, text.place, null_is_value=False)
 
     # --- rows ---------------------------------------------------------------------------------------------------
