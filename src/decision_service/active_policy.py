@@ -15,7 +15,8 @@ is asked for.
 
 What lies on a disk is news only once: a worker publishes what it reads there unless those files were published before
 and it has not seen them change. So a host that was away, or whose disk is old, follows the fleet and never leads it
-back; `force` says that going back is meant, and so does an edit. At the start nothing has been seen to change.
+back; `force` says that going back is meant, and so does an edit. At the start nothing has been seen to change. The
+worker that is first to load a candidate also lets the guard judge it (`activation_guard.py`), unless it is forced.
 
 Reloads are single-flight: however often one is asked for, at most one runs and one waits, and files that hold what is
 in force already, or what was just refused, are not compiled.
@@ -34,6 +35,7 @@ from typing import Any, Final
 
 import orjson
 
+from decision_service.activation_guard import ActivationGuard, Rehearsal
 from decision_service.bundle import BundleHead, Content
 from decision_service.core.errors import (
     DecisionServiceError,
@@ -116,7 +118,7 @@ class ActivePolicy:
     def __init__(
         self, rules: Path, models: Path, time_zone: str, reservation_timeout_ms: int, store: Store,
         now_ms: Callable[[], int], on_change: Callable[[str, str, bool], None],
-        on_fleet: Callable[[int, bool], None] = lambda _skew, _problem: None,
+        on_fleet: Callable[[int, bool], None] = lambda _skew, _problem: None, approvals_change_max: float = 1.0,
     ) -> None:  # fmt: skip
         """`on_change(policy_id, label, ok)` is told of every activation and every refusal; `on_fleet(skew, problem)`,
         every now and then, of how many policies beyond one the fleet runs and whether this worker has a problem."""
@@ -126,6 +128,8 @@ class ActivePolicy:
         self._on_change = on_change
         self._on_fleet = on_fleet
         self._published = PublishedPolicies(store, now_ms)
+        self.guard = ActivationGuard(approvals_change_max)
+        self.rehearsal: Rehearsal | None = None  # of the last candidate that this worker was first to load
         self._disk = DiskWatch(self._source, self._disk_changed, self._disk_unchanged)
         self._lock = asyncio.Lock()
         self._reload_waiting = False
@@ -261,7 +265,7 @@ class ActivePolicy:
                 return
             if await self._is_news(content, asked=asked, force=force):
                 wanted = content if force else self._with_files_in_force(content)
-                candidate = await self._compiled(wanted, content)
+                candidate = await self._compiled(wanted, content, force=force)
                 await self._lead(candidate, None if force else noticed)
         except (PolicyRejected, ScorecardRejected) as error:
             self._refuse(DISK, error)
@@ -269,11 +273,19 @@ class ActivePolicy:
             self._good = content
             self._problems[DISK], self.diagnostics = "", ()
 
-    async def _compiled(self, wanted: Content, on_disk: Content) -> Candidate:
+    async def _compiled(self, wanted: Content, on_disk: Content, *, force: bool) -> Candidate:
         self._refused = on_disk.digest
         candidate = await self._compile(wanted)
+        await self._rehearse(candidate, force=force)
         self._refused = ""
         return candidate
+
+    async def _rehearse(self, candidate: Candidate, *, force: bool) -> None:
+        """Judge a candidate by what was decided lately. PolicyRejected, unless it is forced."""
+        policy = self._with_lists(candidate.policy)
+        self.rehearsal = await asyncio.to_thread(self.guard.rehearse, policy, self.policy, self.guard.lately)
+        if not force:
+            self.guard.refuse(self.rehearsal, policy)
 
     async def _compile(self, content: Content) -> Candidate:
         self.compiles += 1
@@ -303,21 +315,22 @@ class ActivePolicy:
 
     # --- the fleet ----------------------------------------------------------------------------------------------
 
-    async def publish(self, files: Mapping[str, str], by: str) -> int:
+    async def publish(self, files: Mapping[str, str], by: str, *, force: bool = False) -> int:
         """Compile these files, publish and activate them; their number. PolicyRejected, ScorecardRejected, StoreError:
-        then nothing changed."""
+        then nothing changed. `force`: whatever the guard says."""
         async with self._lock:
             content = await asyncio.to_thread(self._source.with_files, files)
-            return await self._publish(content, by, "publish")
+            return await self._publish(content, by, "publish", force=force)
 
-    async def restore(self, number: int, by: str) -> int:
+    async def restore(self, number: int, by: str, *, force: bool = False) -> int:
         """Publish the content of an earlier number again; its new number. NotFound, and as `publish`."""
         async with self._lock:
             content = await self._published.content(number)
-            return await self._publish(content, by, f"restore of {number}")
+            return await self._publish(content, by, f"restore of {number}", force=force)
 
-    async def _publish(self, content: Content, by: str, origin: str) -> int:
+    async def _publish(self, content: Content, by: str, origin: str, *, force: bool) -> int:
         candidate = await self._compile(content)
+        await self._rehearse(candidate, force=force)
         policy = self._with_lists(candidate.policy)
         number = await self._published.publish(content, policy, by, origin, None)
         await self._activate(candidate, number)

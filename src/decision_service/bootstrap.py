@@ -70,7 +70,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
     linker = linker_of(settings, store, meters)
     active = ActivePolicy(
         settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms, store, wall_clock_ms,
-        policy_changed, meters.set_fleet,
+        policy_changed, meters.set_fleet, settings.policy_approvals_change_max,
     )  # fmt: skip
     try:
         await active.start()

@@ -158,6 +158,7 @@ class Customers:
             "skew": len({w.policy_id for w in workers}) > 1, "worker_id": active.worker_id,
             "problem": active.problem or None,
             "store_problem": store_problem,
+            "rehearsal": None if active.rehearsal is None else active.rehearsal.as_json(),
             "diagnostics": [d.as_json() for d in active.diagnostics],
             "warnings": [d.as_json() for d in active.warnings],
             "files": {name: document.sha256 for name, document in sorted(policy.documents.items())},
@@ -190,15 +191,15 @@ class Customers:
         await self.active.reload_everywhere(force=force)
         return await self.policy_status()
 
-    async def publish_policy(self, files: Mapping[str, str], by: str) -> dict[str, Any]:
+    async def publish_policy(self, files: Mapping[str, str], by: str, *, force: bool) -> dict[str, Any]:
         """Compile and publish these files to every worker; what is active afterwards. PolicyRejected,
         ScorecardRejected, StoreError: nothing changed."""
-        await self.active.publish(files, by)
+        await self.active.publish(files, by, force=force)
         return await self.policy_status()
 
-    async def restore_policy(self, number: int, by: str) -> dict[str, Any]:
+    async def restore_policy(self, number: int, by: str, *, force: bool) -> dict[str, Any]:
         """Publish an earlier policy again; what is active afterwards. NotFound, and as `publish_policy`."""
-        await self.active.restore(number, by)
+        await self.active.restore(number, by, force=force)
         return await self.policy_status()
 
     async def policy_versions(self) -> list[dict[str, Any]]:

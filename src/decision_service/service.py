@@ -125,6 +125,7 @@ class DecisionService:
             except VersionMoved:
                 continue
             self._linker.take(commit)
+            self._active.guard.keep(request, state, decision)
             for reason in decision.reasons:
                 self._meters.count_reason(reason.code)
             stages_s = (read_s, *stages_s[:-1], perf_counter() - began, stages_s[-1])

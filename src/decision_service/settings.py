@@ -76,6 +76,11 @@ class Settings(BaseSettings):
         links.LINKS_PER_ENTITY_MAX, ge=16, le=16_384,
         description="Events kept per device, payee and network; older ones are trimmed and the windows flagged.",
     )  # fmt: skip
+    policy_approvals_change_max: float = Field(
+        0.5, ge=0.0, le=1.0,
+        description="A policy that would approve a share of the latest drawdowns this much larger or smaller, or all "
+        "or none of them, is not taken unless it is forced; 1 takes any.",
+    )  # fmt: skip
     reservation_timeout_ms: int = Field(
         24 * limits.HOUR_MS, ge=limits.MINUTE_MS, le=limits.RETENTION_MS,
         description="How long an approved, unsettled drawdown reserves its amount.",

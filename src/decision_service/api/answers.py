@@ -352,6 +352,24 @@ class PolicySceneAnswer(Answered):
     features_used: int
 
 
+class FireRateAnswer(Answered):
+    """How often a rule had its say; null where one of the policies has no such rule."""
+
+    rule: str
+    before: float | None
+    after: float | None
+
+
+class RehearsalAnswer(Answered):
+    """What the last candidate makes of the drawdowns that this worker decided lately: shares of approved ones, and the
+    rules that moved most."""
+
+    decisions: int
+    approved_before: float
+    approved_after: float
+    rules: list[FireRateAnswer]
+
+
 class PolicyAnswer(Answered):
     """The policy in force here, what the files on disk look like, and what every worker runs."""
 
@@ -359,6 +377,7 @@ class PolicyAnswer(Answered):
     label: str
     bundle: int = Field(description="Number of the published policy that is in force here; 0 if it is not published.")
     skew: bool = Field(description="Whether workers of the fleet run different policies.")
+    rehearsal: RehearsalAnswer | None = Field(description="Of the last candidate that was loaded here first, if any.")
     worker_id: str
     problem: str | None
     store_problem: str | None

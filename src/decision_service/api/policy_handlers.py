@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decision_service.api.call import Call, Reply, json_reply, read_body
-from decision_service.api.handlers import Desk
+from decision_service.api.handlers import Desk, flag
 from decision_service.api.parse import parse_policy_files
 from decision_service.core.errors import InvalidInput
 
@@ -13,7 +13,7 @@ NUMBER_DIGITS_MAX = 12
 async def publish_policy(desk: Desk, call: Call) -> Reply:
     """POST /v1/policy/publish."""
     files = parse_policy_files(await read_body(call, desk.settings.body_bytes_max))
-    return json_reply(await desk.customers.publish_policy(files, call.principal.name))
+    return json_reply(await desk.customers.publish_policy(files, call.principal.name, force=flag(call, "force")))
 
 
 async def get_versions(desk: Desk, call: Call) -> Reply:
@@ -28,7 +28,9 @@ async def get_version(desk: Desk, call: Call) -> Reply:
 
 async def restore_version(desk: Desk, call: Call) -> Reply:
     """POST /v1/policy/versions/{number}/restore."""
-    return json_reply(await desk.customers.restore_policy(_number(call), call.principal.name))
+    return json_reply(
+        await desk.customers.restore_policy(_number(call), call.principal.name, force=flag(call, "force"))
+    )
 
 
 def _number(call: Call) -> int:

@@ -89,7 +89,10 @@ _EXPLAIN_QUERY: Final = (
 )
 
 _FORCE_QUERY: Final = (
-    Query("force", {"type": "boolean"}, "Publish what is on disk though the fleet has left it behind."),
+    Query(
+        "force", {"type": "boolean"},
+        "Even if the guard refuses it, or (reload) the fleet has left what is on disk behind; false by default.",
+    ),
 )  # fmt: skip
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -168,7 +171,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST", "/v1/policy/publish", "rules", policy_handlers.publish_policy, "policy",
         "Compile these files, all there are, and publish them to every worker of every host; or say what is wrong",
-        answers.PolicyAnswer, _writing(), bodies.PolicyFilesBody, examples.POLICY_FILES,
+        answers.PolicyAnswer, _writing(), bodies.PolicyFilesBody, examples.POLICY_FILES, query=_FORCE_QUERY,
     ),
     Route(
         "GET", "/v1/policy/versions", "read", policy_handlers.get_versions, "policy",
@@ -182,6 +185,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST", "/v1/policy/versions/{number}/restore", "rules", policy_handlers.restore_version, "policy",
         "Publish an earlier policy again, under a new number", answers.PolicyAnswer, _reading(404),
+        query=_FORCE_QUERY,
     ),
     Route(
         "GET", "/features", "read", handlers.get_features_page, "policy",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -23,6 +24,7 @@ from decision_service.policy_files import read_files
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `rules publish`."""
     parser.add_argument("directory", type=Path, metavar="DIR", help="rules directory; all its files are the policy")
+    parser.add_argument("--force", action="store_true", help="even if far more or fewer drawdowns would be approved")
     add_service_options(parser)
 
 
@@ -31,14 +33,30 @@ def run(args: argparse.Namespace) -> int:
     files = files_in(args.directory)
     print(f"publishing {len(files)} files to {args.url}", file=sys.stderr)
     try:
-        status = ask(args, "POST", "/v1/policy/publish", {"files": files})
+        status = ask(args, "POST", f"/v1/policy/publish?force={str(args.force).lower()}", {"files": files})
     except ConnectionLost as error:
         return unreachable(error)
     if args.json:
         print(orjson.dumps(status, option=orjson.OPT_INDENT_2).decode())
     else:
         print(f"policy {status['id']} ({status['label']}) is in force as number {status['bundle']}")
+        print("\n".join(rehearsal_lines(status["rehearsal"])))
     return 0
+
+
+def rehearsal_lines(rehearsal: dict[str, Any] | None) -> list[str]:
+    """What the policy makes of what was decided lately."""
+    if rehearsal is None:
+        return ["no drawdown was decided lately to try it on"]
+    head = (
+        f"of the last {rehearsal['decisions']} drawdowns it approves {rehearsal['approved_after']:.0%}; "
+        f"{rehearsal['approved_before']:.0%} were approved"
+    )
+    return [head, *(f"  {r['rule']}: {_shown(r['before'])} -> {_shown(r['after'])}" for r in rehearsal["rules"])]
+
+
+def _shown(share: float | None) -> str:
+    return "none" if share is None else f"{share:.0%}"
 
 
 def files_in(directory: Path) -> dict[str, str]:

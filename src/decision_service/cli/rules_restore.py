@@ -13,13 +13,14 @@ from decision_service.http_client import ConnectionLost
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `rules restore`."""
     parser.add_argument("number", type=int, metavar="N", help="number of the policy, as `rules versions` lists them")
+    parser.add_argument("--force", action="store_true", help="even if far more or fewer drawdowns would be approved")
     add_service_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Restore; the exit status."""
     try:
-        status = ask(args, "POST", f"/v1/policy/versions/{args.number}/restore")
+        status = ask(args, "POST", f"/v1/policy/versions/{args.number}/restore?force={str(args.force).lower()}")
     except ConnectionLost as error:
         return unreachable(error)
     if args.json:
