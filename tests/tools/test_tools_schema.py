@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ SHIPPED = [
     *(("constants", path) for path in (ROOT / "rules").glob("constants.yaml")),
     *(("case", path) for path in policy_paths(ROOT / "tests" / "cases")),
 ]  # fmt: skip
+SHIPPED_FILES = [*policy_paths(ROOT / "rules"), *policy_paths(ROOT / "tests" / "cases")]
 RULE = "rule_set: a\nscene: drawdown\nfallback: {static: {hold: review, reason: RC90}}\n"
 ONE = "{id: a, when: x > 1, then: approve}"
 BROKEN = {
@@ -136,3 +138,16 @@ def test_a_schema_is_written_where_it_is_wanted(command: Command, tmp_path: Path
     status, out, err = command("schema", "case", "--out", tmp_path / "case.schema.json")
     assert (status, out, "yaml-language-server" in err) == (0, "", True)
     assert json.loads((tmp_path / "case.schema.json").read_text())["title"] == "decision-service: case"
+
+
+@pytest.mark.parametrize("path", SHIPPED_FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_file_that_names_its_schema_names_one_that_is_there(path: Path) -> None:
+    """By a path relative to the file, so that an editor finds it wherever the repository lies."""
+    first = path.read_text().partition("\n")[0]
+    named = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
+    if named is not None:
+        schema = (path.parent / named[1]).resolve()
+        assert schema.parent == ROOT / "src" / "decision_service" / "schemas"
+        document = read_document(path, path.name, Findings())
+        assert document is not None
+        assert jsonschema_rs.validator_for(json.loads(schema.read_text())).is_valid(as_editors_read_it(document.root))
