@@ -124,6 +124,7 @@ def _tell(
 
 def _inline_tests(policy: Policy) -> int:
     """How many inline tests there are; a policy with one that fails does not compile."""
-    sets = rule_sets(policy).values()
-    of_rules = sum(len(rule.tests) for rule_set in sets for rule in rule_set.rules)
-    return of_rules + sum(len(block.tests) for rule_set in sets for block in blocks_of(rule_set.spec))
+    specs = [rule_set.spec for rule_set in rule_sets(policy).values()]
+    of_rules = sum(len(rule.tests) for spec in specs for rule in spec.rules)
+    of_points = sum(len(card.tests) for spec in specs for card in spec.points)
+    return of_rules + of_points + sum(len(block.tests) for spec in specs for block in blocks_of(spec))
