@@ -9,7 +9,7 @@ Reading needs PyArrow, which only the commands that read files ask for: `decisio
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,10 +68,13 @@ class TableFile:
     row_count: int | None
     bytes: int = field(default=0)
 
-    def batches(self, part: tuple[int, int] | None = None, batch_rows: int = BATCH_ROWS) -> Iterator[Batch]:
-        """The rows in order, of the whole file or of one part. Raises InvalidInput."""
+    def batches(
+        self, part: tuple[int, int] | None = None, batch_rows: int = BATCH_ROWS, names: Sequence[str] | None = None
+    ) -> Iterator[Batch]:
+        """The rows in order, of the whole file or of one part; of a Parquet file only the columns in `names`, if given.
+        Raises InvalidInput."""
         for group, first in self.parts if part is None else (part,):
-            yield from _parquet(self, group, first, batch_rows) if group >= 0 else _csv(self)
+            yield from _parquet(self, group, first, batch_rows, names) if group >= 0 else _csv(self)
 
 
 def open_file(path: Path, known: Collection[str] | None, needed: Collection[str] = ()) -> TableFile:
@@ -119,11 +122,13 @@ def _parquet_head(path: Path) -> TableFile:
         return TableFile(path, names, tuple(enumerate(firsts[:-1])), int(file.metadata.num_rows), size)
 
 
-def _parquet(table: TableFile, group: int, first: int, batch_rows: int) -> Iterator[Batch]:
+def _parquet(
+    table: TableFile, group: int, first: int, batch_rows: int, names: Sequence[str] | None
+) -> Iterator[Batch]:
     from pyarrow import parquet
 
     with readable(table.path), parquet.ParquetFile(table.path) as file:
-        for batch in file.iter_batches(batch_rows, row_groups=[group], use_threads=False):
+        for batch in file.iter_batches(batch_rows, row_groups=[group], columns=names, use_threads=False):
             columns = dict(zip(batch.schema.names, batch.columns, strict=True))
             yield Batch(np.arange(first, first + batch.num_rows), columns)
             first += batch.num_rows
