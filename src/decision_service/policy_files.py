@@ -58,6 +58,7 @@ _HINTS: Final = {
 
 DOCUMENTS_KEPT_MAX: Final = 256
 _READ: Final[dict[tuple[str, str], Document]] = {}  # good documents by name and SHA-256; a document never changes
+_MADE_OF: Final = tuple.__new__  # a named tuple of its fields, without the call that would put them together
 
 
 class _Unreadable(Exception):
@@ -165,7 +166,8 @@ class _Reader:
         line, column = mark.line, mark.column
         if style in _QUOTES:
             column += 1
-        place = Place(self._file, line + 1, column + 1, self._shown[line] if line < len(self._shown) else "")
+        shown = self._shown[line] if line < len(self._shown) else ""
+        place = _MADE_OF(Place, (self._file, line + 1, column + 1, shown, ()))
         self._nodes += 1
         if self._nodes > YAML_NODES_MAX or event.anchor is not None or event.tag is not None:
             self._nodes -= 1
@@ -173,7 +175,7 @@ class _Reader:
         if end.line > line:
             folds = self._folds(event.value, place, end.line, style or "")
             place = Place(place.file, place.line, place.column, place.text, folds)
-        return Scalar(event.value, place, bool(style))
+        return _MADE_OF(Scalar, (event.value, place, bool(style)))
 
     def _folds(self, value: str, place: Place, last: int, style: str) -> tuple[tuple[int, Place], ...]:
         """Where in the file each line of a scalar over several lines stands (`last` counts from zero)."""

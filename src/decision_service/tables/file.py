@@ -122,9 +122,7 @@ def _parquet_head(path: Path) -> TableFile:
         return TableFile(path, names, tuple(enumerate(firsts[:-1])), int(file.metadata.num_rows), size)
 
 
-def _parquet(
-    table: TableFile, group: int, first: int, batch_rows: int, names: Sequence[str] | None
-) -> Iterator[Batch]:
+def _parquet(table: TableFile, group: int, first: int, batch_rows: int, names: Sequence[str] | None) -> Iterator[Batch]:
     from pyarrow import parquet
 
     with readable(table.path), parquet.ParquetFile(table.path) as file:
