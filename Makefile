@@ -42,7 +42,7 @@ bench: $(DEV)  ## decisions per second of one worker beside a bare ASGI app
 model: $(DEV)  ## train the shipped scorecard again from the generated portfolio
 	.venv/bin/decision-service train --config models/behaviour/train.yaml
 
-reference: $(DEV)  ## write docs/features.md, docs/language.md and the JSON Schemas again
+reference: $(DEV)  ## write docs/features.md, docs/language.md, the JSON Schemas and the README's tables again
 	.venv/bin/decision-service features reference
 	.venv/bin/decision-service rules reference
 	.venv/bin/decision-service features schema features --out src/decision_service/schemas/features.schema.json
@@ -50,6 +50,7 @@ reference: $(DEV)  ## write docs/features.md, docs/language.md and the JSON Sche
 	for name in rules constants policy case; do \
 	    .venv/bin/decision-service rules schema $$name --out src/decision_service/schemas/$$name.schema.json; \
 	done
+	.venv/bin/python tests/project/readme_tables.py
 
 lock:  ## resolve the lock files anew from pyproject.toml (needs uv)
 	$(UV_COMPILE) --all-extras pyproject.toml requirements-build.in -o requirements-dev.lock

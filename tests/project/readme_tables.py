@@ -29,7 +29,18 @@ def reasons() -> str:
     return "\n".join(["| code | text |", "| --- | --- |", *rows])
 
 
-TABLES = {"settings": settings, "reasons": reasons}
+def catalogue() -> str:
+    """How many features and attributes docs/features.md lists; what they are only computed by way of is not counted."""
+    text = (README.parent / "docs" / "features.md").read_text()
+    counts = {family: int(count) for family, count in re.findall(r"^\| \[(\S+)\]\(#.*\| (\d+) \|$", text, re.M)}
+    attributes = counts.pop("·")
+    return (
+        f"`rules/features/` declares {sum(counts.values())} features of {len(counts)} families; beside them stand "
+        f"{attributes} declared attributes. The families are"
+    )
+
+
+TABLES = {"settings": settings, "reasons": reasons, "catalogue": catalogue}
 
 
 def between(name: str) -> re.Pattern[str]:

@@ -14,7 +14,7 @@ TEXT = README.read_text()
 
 @pytest.mark.parametrize("name", TABLES)
 def test_table_is_the_generated_one(name: str) -> None:
-    """Settings and reason codes are listed exactly as the code has them
+    """Settings, reason codes and the number of features are exactly what code and catalogue say
     (`python tests/project/readme_tables.py` writes them)."""
     assert between(name).search(TEXT)[0] == TABLES[name]()  # type: ignore[index]
 
