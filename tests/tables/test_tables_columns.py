@@ -87,7 +87,7 @@ def test_a_csv_file_reads_the_same(tmp_path: Path) -> None:
 )
 def test_what_is_no_value_is_refused_with_its_row(tmp_path: Path, changed: dict[str, Any], told: str) -> None:
     """Nothing unreadable becomes null."""
-    with pytest.raises(InvalidInput, match="expected|is not") as caught:
+    with pytest.raises(InvalidInput, match=r"expected|is not") as caught:
         read(written(tmp_path, **changed))
     assert told in caught.value.message
 
