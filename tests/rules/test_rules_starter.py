@@ -15,10 +15,10 @@ from decision_service.cases.parts import blocks_of
 from decision_service.cases.reading import read_cases
 from decision_service.core.decision import Alert, ChangeLimit, ChangePrice, Offer, Renew
 from decision_service.core.policy import Policy
+from decision_service.core.request import SCENES
 from decision_service.core.source import Findings
 from decision_service.settings import load_settings
 
-SCENES = ("drawdown", "renewal")
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "cases"
 
@@ -27,12 +27,12 @@ APPLICATIONS = {
     "2 high-frequency draws": {"drawdown": ("velocity_burst", "velocity_amount")},
     "3 full draw soon after the grant": {"drawdown": ("full_draw_at_once", "full_draw_in_a_day")},
     "4 sensitive amounts": {"drawdown": ("sensitive_amounts", "sensitive_amounts_doctored_device")},
-    "5 short of money": {"drawdown": ("short_of_money", "short_of_money_weak_score")},
-    "6 silent good customers": {"drawdown": ("silent_good_returns",)},
-    "7 good customers about to leave": {"drawdown": ("good_customer_leaving",)},
+    "5 short of money": {"drawdown": ("short_of_money", "short_of_money_weak_score"), "warning": ("two_soft_signs",)},
+    "6 silent good customers": {"drawdown": ("silent_good_returns",), "marketing": ("activation",)},
+    "7 good customers about to leave": {"drawdown": ("good_customer_leaving",), "marketing": ("retention",)},
     "8 scorecard intercepts": {"drawdown": ("score_by_utilisation", "no_score_small_only")},
-    "9 limits of the good": {"drawdown": ("limit_up_best", "limit_up_good")},
-    "10 price of the risky": {"drawdown": ("price_up_weak", "price_up_high_use")},
+    "9 limits of the good": {"drawdown": ("limit_up_best", "limit_up_good"), "limit": ("limit_by_use",)},
+    "10 price of the risky": {"drawdown": ("price_up_weak", "price_up_high_use"), "price": ("up_by_grade",)},
     "11 impossible journeys": {"drawdown": ("impossible_journey", "impossible_journey_fresh_credentials")},
     "12 equal amounts": {"drawdown": ("equal_amounts",)},
 }
@@ -51,11 +51,12 @@ def starter() -> Policy:
 
 
 def test_the_starter_policy_compiles_without_a_warning_and_its_own_tests_pass(starter: Policy) -> None:
-    """Dozens of rules, a matrix and a table, no diagnostic of any kind."""
+    """Six scenes, dozens of rules, and every sort of block, no diagnostic of any kind."""
     assert set(starter.scenes) == set(SCENES)
     assert len(starter.scenes["drawdown"].rule_set.rules) >= 50
     kinds = Counter(block.kind for scene in starter.scenes.values() for block in blocks_of(scene.rule_set.spec))
-    assert set(kinds) == {"matrix", "table"}
+    assert set(kinds) == {"matrix", "table", "tree"}
+    assert any(scene.rule_set.spec.points for scene in starter.scenes.values())
 
 
 @pytest.mark.parametrize("scene", SCENES)
@@ -79,6 +80,8 @@ def test_every_application_and_every_scene_is_lived_out_in_cases() -> None:
     findings = Findings()
     cases = read_cases(CASES, findings)
     assert not findings.errors
+    shown = Counter(number for case in cases for number in case.shows)
+    assert {number: shown[number] >= 2 for number in range(1, 13)} == dict.fromkeys(range(1, 13), True)
     asked = Counter(
         str(step.request.get("scene", "drawdown")) for case in cases for step in case.steps if step.request is not None
     )
