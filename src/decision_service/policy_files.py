@@ -173,17 +173,17 @@ class _Reader:
             self._nodes -= 1
             self._check_plain(event, self._at(event))
         if end.line > line:
-            folds = self._folds(event.value, place, end.line, style or "")
+            folds = self._folds(event.value, place, (end.line, end.column), style or "")
             place = Place(place.file, place.line, place.column, place.text, folds)
         return _MADE_OF(Scalar, (event.value, place, bool(style)))
 
-    def _folds(self, value: str, place: Place, last: int, style: str) -> tuple[tuple[int, Place], ...]:
-        """Where in the file each line of a scalar over several lines stands (`last` counts from zero)."""
+    def _folds(self, value: str, place: Place, end: tuple[int, int], style: str) -> tuple[tuple[int, Place], ...]:
+        """Where in the file each line of a scalar over several lines stands; more may follow its end on the last."""
         folds: list[tuple[int, Place]] = []
-        offset = 0
+        offset, (last, column) = 0, end
         for line in range(place.line - 1 + (style in _BLOCKS), min(last + 1, len(self._lines))):
             start = place.column - 1 if line == place.line - 1 else 0
-            source = self._lines[line][start:]
+            source = self._lines[line][start : column if line == last else None]
             words = source.strip().rstrip("\"'") if style in _QUOTES else source.strip()
             at = value.find(words, offset) if words else -1
             if at >= 0:

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rule_cases import VOCABULARY
 
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.policy import compile_policy
+from decision_service.core.rules.schema import read_rule_set
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Diagnostic, Findings
 from decision_service.core.zone import zone_named
@@ -21,6 +23,7 @@ from decision_service.policy_files import read_text
 from decision_service.scorecard_files import load_scorecards
 
 ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).with_name("golden")
 SHIPPED = {
     path.relative_to(ROOT / "rules").as_posix(): path.read_bytes() for path in sorted((ROOT / "rules").rglob("*.yaml"))
 }
@@ -144,6 +147,23 @@ def test_the_shipped_files_are_sound(cards: dict[str, Scorecard]) -> None:
 def test_a_damaged_rule_file_is_refused_in_words_or_compiles(seed: int, cards: dict[str, Scorecard]) -> None:
     """Nothing but PolicyRejected is ever raised, with places inside the files."""
     assert run(RULE_FILES, 10, seed, cards) > 2
+
+
+def test_a_damaged_small_file_is_refused_in_words_or_read() -> None:
+    """The golden files, which hold every sort of block, damaged eight hundred times."""
+    rng, refused = random.Random(9), 0
+    files = [path.read_bytes() for path in sorted(GOLDEN.glob("*.yaml")) if path.stat().st_size]
+    for _ in range(800):
+        data = rng.choice(files)
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            data = rng.choice(DAMAGES)(data, rng) or b"\n"
+        findings = Findings()
+        document = read_text(data, "drawdown.yaml", findings)
+        if document is None or read_rule_set(document, VOCABULARY, findings) is None:
+            refused += 1
+            assert findings.errors, data
+        check_places(findings.diagnostics, {"drawdown.yaml": data})
+    assert refused > 400
 
 
 @pytest.mark.slow

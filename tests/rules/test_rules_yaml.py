@@ -95,7 +95,13 @@ def test_places_follow_folded_text() -> None:
     when, then = document.root.get("when"), document.root.get("then")
     assert isinstance(when, Scalar)
     assert isinstance(then, Scalar)
-    for scalar in (when, then):
+    document = read_text("- {when: one and\n    two, then: 3}\n".replace("- ", "rule: "), "f.yaml", Findings())
+    assert document is not None
+    rule = document.root.get("rule")
+    assert isinstance(rule, MappingNode)
+    inside = rule.get("when")
+    assert isinstance(inside, Scalar)
+    for scalar in (when, then, inside):
         place = scalar.place.moved(scalar.text.index("two"))
         assert place.text[place.column - 1 :].startswith("two")
 
