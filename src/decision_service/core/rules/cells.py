@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from decision_service.core.expressions.units import check_bounds
 from decision_service.core.limits import LIST_VALUES_MAX
 from decision_service.core.rules.spec import DatedConstant
 from decision_service.core.source import Findings, Node, Place, Scalar, SequenceNode, nearest_name
@@ -78,8 +79,17 @@ class CellReader:
         self._dated = dated
         self._findings = findings
 
-    def read(self, node: Node, kind: Kind) -> Cell | None:
-        """The cell for a value of some kind (number, flag, string), or None with the reason among the findings."""
+    def read(self, node: Node, kind: Kind, unit: str = "") -> Cell | None:
+        """The cell for a value of some kind (number, flag, string), or None with the reason among the findings.
+
+        Bounds that are measured in something else than the value are warnings.
+        """
+        cell = self._cell(node, kind)
+        if cell is not None and kind is Kind.NUMBER and isinstance(node, Scalar):
+            check_bounds(cell.text, cell.place, unit, self._vocabulary, self._findings)
+        return cell
+
+    def _cell(self, node: Node, kind: Kind) -> Cell | None:
         if isinstance(node, SequenceNode):
             return self._list(node, kind)
         if not isinstance(node, Scalar) or not node.text:

@@ -37,7 +37,7 @@ from decision_service.core.expressions.tree import (
     String,
     Tree,
 )
-from decision_service.core.expressions.units import check_bounds, report_mixed_units
+from decision_service.core.expressions.units import report_mixed_units, unit_of
 from decision_service.core.limits import POINTS_BINS_MAX
 from decision_service.core.rules.cells import Bound, Cell, CellReader
 from decision_service.core.rules.fields import check_keys, mapping, number, scalar, sequence
@@ -128,7 +128,7 @@ class PointsReader:
         value = None if text is None else self._value(text)
         if text is None or value is None or bins_node is None:
             return None
-        bins = self._bins(bins_node, value.kind)
+        bins = self._bins(bins_node, value)
         if not bins:
             return None
         self._check(card, text, value, bins, bins_node.place)
@@ -154,22 +154,23 @@ class PointsReader:
             )  # fmt: skip
         return None if message else value
 
-    def _bins(self, node: Node, kind: Kind) -> Bins | None:
+    def _bins(self, node: Node, value: Tree) -> Bins | None:
         block = mapping(node, "`bins`", node.place, self._findings)
         if block is None:
             return None
         if not 0 < len(block.items) <= POINTS_BINS_MAX:
             self._findings.error(node.place, f"{len(block.items)} bins", expected=f"1 to {POINTS_BINS_MAX} bins")
             return None
-        read = [(self._cells.read(key, kind), number(points, "points", self._findings)) for key, points in block.items]
+        kind, unit = value.kind, unit_of(value)
+        read = [
+            (self._cells.read(key, kind, unit), number(points, "points", self._findings)) for key, points in block.items
+        ]
         sound = tuple((cell, points) for cell, points in read if cell is not None and points is not None)
         return sound if len(sound) == len(read) else None
 
     def _check(self, card: str, text: Scalar, value: Tree, bins: Bins, place: Place) -> None:
         """Report values that no bin takes, bins in vain and bins that meet: those of a table of one input."""
-        unit = report_mixed_units(value, self._findings)
-        for cell, _ in bins if value.kind is Kind.NUMBER else ():
-            check_bounds(cell.text, cell.place, unit, self._heads.vocabulary, self._findings)
+        report_mixed_units(value, self._findings)
         null = any(cell.sort == "null" for cell, _ in bins)
         rows = tuple(TableRow(cell.text, (cell,), (), f"{points:g}", cell.place) for cell, points in bins)
         table = TableSpec(

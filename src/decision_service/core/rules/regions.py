@@ -29,6 +29,7 @@ from decision_service.core.vocabulary import Kind
 
 Truth = npt.NDArray[np.bool_]  # [rows, regions]
 Box = tuple[int, ...]  # for each input the set of its regions, as bits
+_CHOICE: Final = 12  # rows among which the one that covers most of a box is looked for
 _ROWS_A_LOOK: Final = 8  # rows compared with a box that count as one more region looked at
 _FLAGS: Final = (0.0, 1.0)
 _COMPARE: Final[Mapping[str, np.ufunc]] = {
@@ -237,14 +238,17 @@ class Search:
             met = [row for row in rows if all(map(int.__and__, box, row))]
             if not met:
                 return box
-            shares = [_share(box, row) for row in met]
-            waiting += [(rest, met) for rest in _left_over(box, met[shares.index(max(shares))])]
+            row = met[0] if len(met) == 1 else max(met[:_CHOICE], key=lambda row: _share(box, row))
+            waiting += [(rest, met) for rest in _left_over(box, row)]
         return None
 
 
 def _share(box: Box, row: Box) -> float:
     """How much of a box a row covers."""
-    return math.prod((a & b).bit_count() / a.bit_count() for a, b in zip(box, row, strict=True))
+    share = 1.0
+    for a, b in zip(box, row, strict=True):
+        share *= (a & b).bit_count() / a.bit_count()
+    return share
 
 
 def _left_over(box: Box, row: Box) -> list[Box]:

@@ -25,14 +25,14 @@ from typing import Final
 from decision_service.core.expressions.check import SAYS
 from decision_service.core.expressions.names import names_in
 from decision_service.core.expressions.parse import parse_expression
-from decision_service.core.expressions.units import check_bounds, report_mixed_units, unit_of
+from decision_service.core.expressions.units import report_mixed_units, unit_of
 from decision_service.core.limits import TABLE_INPUTS_MAX, TABLE_ROWS_MAX
 from decision_service.core.rules.cells import Cell, CellReader
 from decision_service.core.rules.fields import check_keys, identifier, mapping, one_of, scalar, sequence
 from decision_service.core.rules.heads import HeadReader, amount_names
 from decision_service.core.rules.table_checks import check_table
 from decision_service.core.rules.table_spec import OTHERWISE, UNKNOWN, WRONG, Hit, TableInput, TableRow, TableSpec
-from decision_service.core.source import MappingNode, Node, Scalar, SequenceNode
+from decision_service.core.source import MappingNode, Node, SequenceNode
 from decision_service.core.vocabulary import Kind
 
 _KEYS: Final = (
@@ -168,10 +168,9 @@ class TableReader:
                 + ", ".join(one.text for one in inputs),
             )  # fmt: skip
             return None
-        cells = [self._cells.read(item, one.tree.kind) for item, one in zip(node, inputs, strict=True)]
-        for item, one in zip(node, inputs, strict=True):
-            if isinstance(item, Scalar) and one.tree.kind is Kind.NUMBER:
-                check_bounds(item.text, item.place, unit_of(one.tree), self._heads.vocabulary, self._findings)
+        cells = [
+            self._cells.read(item, one.tree.kind, unit_of(one.tree)) for item, one in zip(node, inputs, strict=True)
+        ]
         return tuple(cell for cell in cells if cell is not None) if None not in cells else None
 
 
