@@ -46,6 +46,7 @@ _BLOCKS: Final = ("|", ">")
 _SHOWN_CHARS_MAX: Final = 400
 _HINTS: Final = {
     "found character that cannot start any token": "spaces, not tabs; quotes around text that starts with @ or %",
+    "found a tab character that violates indentation": "spaces, not tabs",
     "mapping values are not allowed in this context": "one `key: value` a line; quotes around text with `: `",
     "did not find expected ',' or '}'": "a closing `}`; quotes around text with [ ] { } or a comma in it",
     "did not find expected ',' or ']'": "a closing `]`; quotes around text with [ ] { } or a comma in it",
