@@ -72,10 +72,11 @@ def _format(path: Path, findings: Findings, *, write: bool) -> bool:
     if new is None or new == text:
         return False
     if write:
-        beside = path.with_name(f".{path.name}.new")
+        target = path.resolve()  # a link stays a link
+        beside = target.with_name(f".{target.name}.new")
         beside.write_text(new, encoding="utf-8", newline="")
-        beside.chmod(path.stat().st_mode)
-        beside.replace(path)
+        beside.chmod(target.stat().st_mode)
+        beside.replace(target)
     return True
 
 

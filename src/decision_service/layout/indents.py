@@ -174,7 +174,7 @@ class Indents:
         if word is None:
             self._move(start[0], least, end_line(event))
             return
-        of_text = block_lines(word, list(self._lines))
+        of_text = block_lines(word, self._lines)
         old = min((indent_of(self._lines[n]) for n in of_text if self._lines[n].strip()), default=0)
         for number in of_text:
             self._blocks[number] = (old, least)

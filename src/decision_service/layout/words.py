@@ -5,7 +5,7 @@ Lines and columns count from 0, as libyaml's marks do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -56,7 +56,7 @@ def indent_of(line: str) -> int:
     return len(line) - len(line.lstrip(" "))
 
 
-def block_lines(word: Word, lines: list[str]) -> range:
+def block_lines(word: Word, lines: Sequence[str]) -> range:
     """The lines of a block scalar's text: all that stand in as far as its first, and empty ones between."""
     first = next((n for n in range(word.line + 1, len(lines)) if lines[n].strip()), None)
     if first is None or first >= max(word.end_line, word.line + 2):
