@@ -15,6 +15,7 @@ from typing import Any, Final
 # The line numbers that compile() insists on.
 LINE: Final[dict[str, int]] = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
 _LOAD: Final = ast.Load()
+_STORE: Final = ast.Store()
 _NODES_SHARED: Final = 4_096
 
 
@@ -42,6 +43,24 @@ class _Call(ast.Call):
     lineno, col_offset, end_lineno, end_col_offset = 1, 0, 1, 0
 
 
+class Assign(ast.Assign):
+    """`ast.Assign` at its position, as all here."""
+
+    lineno, col_offset, end_lineno, end_col_offset = 1, 0, 1, 0
+
+
+class AugAssign(ast.AugAssign):
+    """`ast.AugAssign` at its position."""
+
+    lineno, col_offset, end_lineno, end_col_offset = 1, 0, 1, 0
+
+
+class If(ast.If):
+    """`ast.If` at its position."""
+
+    lineno, col_offset, end_lineno, end_col_offset = 1, 0, 1, 0
+
+
 def constant(value: object) -> ast.expr:
     """A literal."""
     return _Constant(value)  # type: ignore[arg-type]
@@ -56,6 +75,12 @@ def load(name: str) -> ast.expr:
 def call(function: ast.expr, *arguments: ast.expr) -> ast.expr:
     """`function(*arguments)`."""
     return _Call(function, list(arguments), [])
+
+
+@lru_cache(_NODES_SHARED)
+def store(name: str) -> ast.Name:
+    """A local by name, on the left of `=`."""
+    return _Name(name, _STORE)
 
 
 @lru_cache(_NODES_SHARED)

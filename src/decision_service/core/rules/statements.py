@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from typing import Final
 
-from decision_service.core.expressions.python_code import LINE, call, compare, constant, load
+from decision_service.core.expressions.python_code import (
+    LINE,
+    Assign,
+    AugAssign,
+    If,
+    call,
+    compare,
+    constant,
+    load,
+    store,
+)
+
+_PASS: Final = ast.Pass(**LINE)
 
 
 def assign(name: str, value: ast.expr) -> ast.stmt:
     """`name = value`."""
-    return ast.Assign([ast.Name(name, ast.Store(), **LINE)], value, None, **LINE)
+    return Assign([store(name)], value, None)
 
 
 def set_item(container: str, index: int, value: ast.expr) -> ast.stmt:
     """`container[index] = value`."""
     target = ast.Subscript(load(container), constant(index), ast.Store(), **LINE)
-    return ast.Assign([target], value, None, **LINE)
+    return Assign([target], value, None)
 
 
 def update(name: str, op: ast.operator, value: ast.expr) -> ast.stmt:
     """`name op= value`."""
-    return ast.AugAssign(ast.Name(name, ast.Store(), **LINE), op, value, **LINE)
+    return AugAssign(store(name), op, value)
 
 
 def extend(name: str, values: ast.expr) -> ast.stmt:
@@ -51,7 +64,7 @@ def binary(left: ast.expr, op: ast.operator, right: ast.expr) -> ast.expr:
 
 def if_(test: ast.expr, then: Sequence[ast.stmt], otherwise: Sequence[ast.stmt] = ()) -> ast.stmt:
     """`if test: ... else: ...`."""
-    return ast.If(test, list(then) or [pass_()], list(otherwise), **LINE)
+    return If(test, list(then) or [pass_()], list(otherwise))
 
 
 def while_(test: ast.expr, body: Sequence[ast.stmt]) -> ast.stmt:
@@ -61,7 +74,7 @@ def while_(test: ast.expr, body: Sequence[ast.stmt]) -> ast.stmt:
 
 def pass_() -> ast.stmt:
     """`pass`."""
-    return ast.Pass(**LINE)
+    return _PASS
 
 
 def trying(body: Sequence[ast.stmt], handler: Sequence[ast.stmt]) -> ast.stmt:
