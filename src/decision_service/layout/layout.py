@@ -8,6 +8,7 @@ comments must come out as they were.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar
@@ -40,12 +41,12 @@ def laid_out(text: str, shown_as: str, findings: Findings) -> str | None:
 def _pass(text: str) -> str:
     lines = _split(text)
     text = "\n".join(lines) + "\n"
-    lines = spaced(lines, list(words_of(text)))
+    lines = spaced(lines, words_of(text))
     text = "\n".join(lines) + "\n"
-    words = list(words_of(text))
+    words = words_of(text)
     lines = Indents(text, lines, words).applied()
     text = "\n".join(lines) + "\n"
-    return "\n".join(_without_gaps(lines, list(words_of(text)))) + "\n"
+    return "\n".join(_without_gaps(lines, words_of(text))) + "\n"
 
 
 def _split(text: str) -> list[str]:
@@ -55,7 +56,7 @@ def _split(text: str) -> list[str]:
     return [line if number in kept else line.rstrip(" \t") for number, line in enumerate(lines)]
 
 
-def _without_gaps(lines: list[str], words: list[Word]) -> list[str]:
+def _without_gaps(lines: list[str], words: Sequence[Word]) -> list[str]:
     """The lines with at most one empty one in a row, and none in front; those inside a scalar stay."""
     kept = {number for word in words for number in _inside(word, lines)}
     return [
@@ -81,7 +82,7 @@ def meaning_of(node: Node) -> object:
 def comments_of(text: str) -> list[str]:
     """The comments of a text, in order."""
     lines = _BREAK.split(text)
-    words = list(words_of(text))
+    words = words_of(text)
     ends = dict.fromkeys(range(len(lines)), 0)
     for word in words:
         if word.sort == "block":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import yaml
 from yaml.tokens import (
@@ -38,8 +39,13 @@ class Word:
     end_column: int
 
 
-def words_of(text: str) -> Iterator[Word]:
-    """The visible words of a text that libyaml accepts."""
+@lru_cache(maxsize=2)
+def words_of(text: str) -> tuple[Word, ...]:
+    """The visible words of a text that libyaml accepts. The last texts are kept: most passes change nothing."""
+    return tuple(_cut(text))
+
+
+def _cut(text: str) -> Iterator[Word]:
     for token in yaml.scan(text, Loader=yaml.CLoader):
         sort = _VISIBLE.get(type(token))
         if sort is None:
