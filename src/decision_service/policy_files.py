@@ -58,7 +58,8 @@ _HINTS: Final = {
 
 
 DOCUMENTS_KEPT_MAX: Final = 256
-_READ: Final[dict[tuple[str, str], Document]] = {}  # good documents by name and SHA-256; a document never changes
+DOCUMENT_BYTES_KEPT_MAX: Final = 8 * 1_048_576  # of text; the nodes of a byte take about thirty
+_READ: Final[dict[tuple[str, str], tuple[Document, int]]] = {}  # good ones and their bytes, by name and SHA-256
 _MADE_OF: Final = tuple.__new__  # a named tuple of its fields, without the call that would put them together
 
 
@@ -266,19 +267,19 @@ def read_text(text: str | bytes, shown_as: str, findings: Findings) -> Document 
         findings.error(Place(shown_as, line, 1), f"byte {error.start} is not UTF-8", expected="UTF-8 text")
         return None
     known = (shown_as, sha256(raw).hexdigest())
-    document = _READ.get(known)
+    document, _ = _READ.get(known, (None, 0))
     if document is None:
         document = _read_decoded(decoded, known[1], start, findings)
         if document is not None:
-            _keep(known, document)
+            _keep(known, document, len(raw))
     return document
 
 
-def _keep(known: tuple[str, str], document: Document) -> None:
+def _keep(known: tuple[str, str], document: Document, size: int) -> None:
     """A reload reads a dozen files of which one has changed; the others need not be parsed again."""
-    if len(_READ) >= DOCUMENTS_KEPT_MAX:
+    if len(_READ) >= DOCUMENTS_KEPT_MAX or size + sum(kept for _, kept in _READ.values()) > DOCUMENT_BYTES_KEPT_MAX:
         _READ.clear()
-    _READ[known] = document
+    _READ[known] = (document, size)
 
 
 def _read_decoded(text: str, digest: str, start: Place, findings: Findings) -> Document | None:

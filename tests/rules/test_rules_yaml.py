@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from decision_service import policy_files
 from decision_service.core.limits import POLICY_FILE_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX
 from decision_service.core.source import Findings, MappingNode, Scalar, SequenceNode
-from decision_service.policy_files import read_directory, read_document, read_text
+from decision_service.policy_files import DOCUMENT_BYTES_KEPT_MAX, read_directory, read_document, read_text
 
 
 def problems(text: str | bytes) -> list[tuple[int, int, str]]:
@@ -143,3 +144,11 @@ def test_equal_bytes_have_equal_hashes() -> None:
     hashes = [document.sha256 for document in documents if document is not None]
     assert hashes[0] == hashes[1] != hashes[2]
     assert all(isinstance(document.root, MappingNode) for document in documents if document is not None)
+
+
+def test_what_is_kept_of_files_read_before_is_bounded_in_bytes() -> None:
+    """A large file that is saved again and again does not fill the memory with its versions."""
+    for version in range(4):
+        long = "x" * (DOCUMENT_BYTES_KEPT_MAX // 3)
+        assert read_text(f"a: {version}\nb: {long}\n", "large.yaml", Findings()) is not None
+        assert sum(size for _, size in policy_files._READ.values()) <= DOCUMENT_BYTES_KEPT_MAX
