@@ -21,7 +21,7 @@ from fixed_rate import Load
 from decision_service.http_client import Client
 from service_process import ROOT, ServiceProcess
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = pytest.mark.anyio
 PATIENCE_S = 60.0
 FEATURE = """
 features:
@@ -184,7 +184,7 @@ async def hour(rules: Path, url: str, rate: int, customers: int) -> tuple[Load, 
     return load, {first_id, second_id}, live_s
 
 
-@pytest.mark.parametrize(("rate", "customers"), [(50, 20), (500, 200)])
+@pytest.mark.parametrize(("rate", "customers"), [(50, 20), pytest.param(500, 200, marks=pytest.mark.slow)])
 async def test_fleet_an_analysts_hour(rate: int, customers: int, tmp_path: Path) -> None:
     """Not one request failed; every decision carries a policy that was in force."""
     rules = tmp_path / "rules"
@@ -198,6 +198,7 @@ async def test_fleet_an_analysts_hour(rate: int, customers: int, tmp_path: Path)
     assert len(load.policies) == 2
 
 
+@pytest.mark.slow
 async def test_fleet_two_hosts_follow_one_store(tmp_path: Path, valkey: str) -> None:
     """Two services with rules folders of their own: an edit on one is in force on the other, whose files are old; that
     one's restart does not lead the fleet back."""

@@ -47,6 +47,9 @@ def test_fleet_a_directory_is_published_listed_and_restored(
     assert (newest["by"], newest["origin"], newest["current"], oldest["origin"]) == ("local", "publish", True, "disk")
     told = httpx.get(f"{service.url}/v1/policy/versions/2").json()
     assert told["files"]["drawdown.yaml"] == RULES + "# changed\n"
+    page = httpx.get(f"{service.url}/metrics").text
+    assert "decision_service_policy_skew 0.0" in page
+    assert "decision_service_policy_problems 0.0" in page
     assert rules(service, "restore", 1) == 0
     assert "(one) is in force again as number 3" in capsys.readouterr().out
     assert rules(service, "versions") == 0
