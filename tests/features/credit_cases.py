@@ -20,7 +20,7 @@ CATEGORIES = {
     "drawdown": ("cash", "travel", ""),
     "transfer_in": ("salary", "gift"),
     "income": ("salary", "bonus", ""),
-    "touch": ("offer", "response", "contact", ""),
+    "touch": ("offer", "activation", "retention", "response", "contact", ""),
 }
 KIND_NAMES = (
     "drawdown", "drawdown", "drawdown", "repayment", "repayment", "repayment", "due", "due", "overdue", "limit_change",

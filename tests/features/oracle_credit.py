@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from oracle import Case, D, E, Facts, local, mean, ratio, surge
@@ -248,6 +249,9 @@ def repayment_terms(case: Case, f: Facts, line: list[E], out: Features) -> None:
         out[f"rpy_days_late_avg_{name}"] = mean(late)
         days = [t.day / 30 for t in some]
         out[f"rpy_late_trend_{name}"] = float(np.polyfit(days, late, 1)[0]) if len(some) >= 3 else None
+    means = [mean([float(t.days_late(f.day)) for t in recent(days)]) for days in (30, 60, 90)]
+    rises = [None if a is None or b is None else a > b for a, b in pairwise(means)]
+    out["rpy_late_rising_3m"] = 0.0 if False in rises else None if None in rises else 1.0
     year, quarter = recent(360), recent(90)
     out["rpy_early_cnt_12m"] = sum(t.covered is not None and t.covered < t.day for t in year)
     out["rpy_prepay_ratio_12m"] = ratio(sum(t.prepaid for t in year), sum(t.due for t in year))
@@ -294,7 +298,10 @@ def activity(case: Case, f: Facts, line: list[E], out: Features, others: Feature
     out["mkt_silent_d"] = (f.t - f.ok[-1].at) / D if f.ok else f.age / D
     touches = [e for e in f.h if e.kind == "touch"]
     half = f.within(touches, "180d")
-    offers, responses = (sum(e.code == code_key(c) for e in half) for c in ("offer", "response"))
+    offers = sum(e.code in map(code_key, ("offer", "activation", "retention")) for e in half)
+    responses = sum(e.code == code_key("response") for e in half)
+    for what in ("activation", "retention"):
+        out[f"mkt_{what}_cnt_30d"] = sum(e.code == code_key(what) for e in f.within(touches, "30d"))
     out["mkt_offer_resp_180d"], out["mkt_offer_resp_180d__new"] = ratio(responses, offers), surge(responses, offers)
     for days in (7, 30):
         out[f"mkt_touch_cnt_{days}d"] = sum(e.code != code_key("response") for e in f.within(touches, f"{days}d"))

@@ -147,6 +147,13 @@ def scores(case: Case, f: Facts, out: dict[str, float | None]) -> None:
         before = newest(days * D)
         delta = None if now is None or before is None else now - before
         out[f"scr_b_delta_{days}d"] = f.older_than(days, delta)
+    best, peak = f.within(told, 60 * D), [e for e in told if f.t - 240 * D < e.at <= f.t - 60 * D]
+    since = newest(60 * D)
+    if since is None or not best or not peak:
+        out["scr_band_fall_60d"] = None
+    else:
+        fallen = band(max(since, *(e.value for e in best))) - band(max(e.value for e in peak))
+        out["scr_band_fall_60d"] = max(fallen, 0)
     out["scr_b_min_90d"] = min((e.value for e in f.within(told, "90d")), default=None)
     low = f.buckets([e for e in told if e.value < 580], 6)
     out["scr_b_low_months_6m"] = sum(bool(bucket) for bucket in low)
@@ -155,6 +162,11 @@ def scores(case: Case, f: Facts, out: dict[str, float | None]) -> None:
     out["scr_loan_level"] = mine[-1].value if mine else None
     for kind in KINDS:
         out[f"feat_age_s_{kind}"] = seconds(f, [e for e in f.h if e.kind == kind])
+
+
+def band(points: float) -> int:
+    """0 for A to 4 for E."""
+    return sum(points < edge for edge in (660, 620, 580, 540))
 
 
 def external(case: Case, f: Facts, out: dict[str, float | None]) -> None:
@@ -170,6 +182,10 @@ def external(case: Case, f: Facts, out: dict[str, float | None]) -> None:
     out["app_login_chg_30d__new"] = surge(len(month), len(quarter) / 3)
     complaints = [e for e in f.h if e.kind == "other" and e.code == code_key("complaint")]
     out["csr_complaint_cnt_90d"] = len(f.within(complaints, "90d"))
+    tiers = [e.value for e in f.h if e.kind == "other" and e.code == code_key("warning_tier") and e.value == e.value]
+    out["prf_warning_tier"] = tiers[-1] if tiers else 0
+    frauds = [e for e in f.h if e.kind == "label" and e.code == code_key("fraud")]
+    out["prf_fraud_cnt_365d"] = len(f.within(frauds, "365d"))
     inquiries, before = attribute(case, "ext_inq_cnt_30d"), attribute(case, "ext_inq_cnt_prior_90d")
     out["ext_inq_delta"] = None if inquiries is None or before is None else inquiries - before / 3
     debt, ago = attribute(case, "ext_debt"), attribute(case, "ext_debt_90d_ago")
