@@ -22,7 +22,7 @@ from decision_service.settings import load_settings
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "cases"
 
-APPLICATIONS = {
+APPLICATIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "1 unusual draws in sensitive hours": {"drawdown": ("odd_hour_unusual", "odd_hour_twofold")},
     "2 high-frequency draws": {"drawdown": ("velocity_burst", "velocity_amount")},
     "3 full draw soon after the grant": {"drawdown": ("full_draw_at_once", "full_draw_in_a_day")},
