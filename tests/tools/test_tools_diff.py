@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from tools_command import Command, golden
 
+from decision_service.core.source import Findings
+from decision_service.differences.comparing import Difference, differences
+from decision_service.differences.parts import parts_of
+from decision_service.policy_files import read_text
 from service_process import ROOT, ServiceProcess
 
 BLOCKS = """
@@ -78,6 +82,66 @@ def test_what_decides_the_same_is_no_difference(what: str, both: tuple[Path, Pat
     replace(both[1] / "drawdown.yaml", *SAME[what])
     status, out, _ = command("diff", *both)
     assert (status, out) == (0, "no difference\n")
+
+
+FIRST = """
+constants: {good: ["A"], least: 3, odd: [1, 2]}
+tables:
+  - id: t
+    hit: first
+    inputs: [utl_now, behaviour.grade]
+    rows:
+      - {id: high, if: ["> 1", good], then: approve}
+      - {id: low, if: ["> 0", any], then: {hold: review}}
+points:
+  - id: p
+    base: 0
+    of: [{value: utl_now, bins: {"> 1": 3, "> 0": 5}}, {value: utl_now, bins: {any: 1}}]
+rules: [{id: r, when: "request.purpose == 'a  b'", on_null: skip, then: approve}]
+"""
+EASILY_MISSED = {
+    "rows in another order": ("id: high, if: [\"> 1\", good], then: approve}\n      - {id: low, if: [\"> 0\", any]",
+                              "id: low, if: [\"> 1\", good], then: approve}\n      - {id: high, if: [\"> 0\", any]"),
+    "bins in another order": ('"> 1": 3, "> 0": 5', '"> 0": 5, "> 1": 3'),
+    "the first of two bins of one value": ('"> 0": 5}', '"> 0": 6}'),
+    "the second of two values alike": (", {value: utl_now, bins: {any: 1}}", ""),
+    "a text that looks like a number": ("least: 3", 'least: "3"'),
+    "texts that look like numbers": ("odd: [1, 2]", 'odd: ["1", "2"]'),
+    "the last digit": ("least: 3", "least: 3.0000000000000004"),
+    "a text instead of the constant": ('"> 1", good', '"> 1", "good"'),
+    "spaces inside a text": ("a  b", "a b"),
+}  # fmt: skip
+
+
+def compared(before: str, after: str) -> list[Difference]:
+    sides = [read_text(f"scene: drawdown\n{text}", "drawdown.yaml", Findings()) for text in (before, after)]
+    assert None not in sides
+    old, new = (parts_of({"drawdown.yaml": side}) for side in sides if side is not None)
+    return differences(old, new)
+
+
+@pytest.mark.parametrize("what", EASILY_MISSED, ids=str)
+def test_no_change_of_meaning_is_missed(what: str) -> None:
+    """Order where the first wins, quotes where they tell a text from a number or a constant, digits, spaces."""
+    old, new = EASILY_MISSED[what]
+    assert old in FIRST
+    assert compared(FIRST, FIRST.replace(old, new, 1))
+
+
+def test_rows_that_change_places_are_a_difference() -> None:
+    """Of a table that takes the first row that applies; in one that takes all of them the order is nothing."""
+    lines = FIRST.splitlines()
+    at = next(number for number, line in enumerate(lines) if "id: high" in line)
+    lines[at], lines[at + 1] = lines[at + 1], lines[at]
+    swapped = "\n".join(lines)
+    assert [change.part for change in compared(FIRST, swapped)[0].changes] == ["order of rows"]
+    assert not compared(FIRST.replace("hit: first", "hit: all"), swapped.replace("hit: first", "hit: all"))
+
+
+def test_the_order_of_a_list_and_a_zero_below_zero_are_no_difference() -> None:
+    """Lists are sets, and -0 is 0."""
+    assert not compared(FIRST, FIRST.replace("odd: [1, 2]", "odd: [2, 1]"))
+    assert not compared("constants: {a: 0}", "constants: {a: -0}")
 
 
 def test_every_sort_of_change_is_told_by_what_it_is_of(both: tuple[Path, Path], command: Command) -> None:

@@ -8,7 +8,7 @@ parsed is compared as it is typed.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from typing import Final
@@ -19,32 +19,35 @@ from decision_service.core.rules.fields import is_number
 from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar, SequenceNode
 
 _NOWHERE: Final = Place("", 1, 1)
-_QUOTES: Final = "\"'"
+_WHOLE_MAX: Final = 1e15
 
 
 @lru_cache(maxsize=16_384)
 def expression(text: str) -> str:
     """An expression in its one form."""
-    spaced = " ".join(text.split())
-    if len(spaced) > EXPRESSION_CHARS_MAX or cut(spaced, _NOWHERE, Findings()) is None:
-        return spaced
+    one_line = " ".join(text.splitlines()).replace("\t", " ").strip()  # spaces inside quotes are part of the text
+    if len(one_line) > EXPRESSION_CHARS_MAX or cut(one_line, _NOWHERE, Findings()) is None:
+        return one_line
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-        return ast.unparse(ast.parse(spaced, mode="eval")).replace("'", '"')
-    return spaced
+        return ast.unparse(ast.parse(one_line, mode="eval")).replace("'", '"')
+    return one_line
 
 
 def plain(node: Node) -> str:
-    """Any value: numbers by their value, lists and mappings by their items."""
+    """Any value: numbers by their value, lists and mappings by their items. A text that looks like a number is none."""
     if isinstance(node, MappingNode):
         return "{" + ", ".join(f"{key.text}: {plain(value)}" for key, value in node.items) + "}"
     if isinstance(node, SequenceNode):
         return "[" + ", ".join(map(plain, node)) + "]"
+    if node.quoted and is_number(Scalar(node.text, node.place)):
+        return f'"{node.text}"'
     return number(node.text) if is_number(node) else node.text
 
 
 def number(text: str) -> str:
-    """A number in its one form."""
-    return f"{float(text):.15g}"
+    """A number in its one form, to the last digit."""
+    value = float(text)
+    return f"{value + 0.0:.0f}" if value.is_integer() and abs(value) < _WHOLE_MAX else repr(value)
 
 
 def value(node: Node) -> str:
@@ -86,12 +89,17 @@ def on_null(node: Node) -> str:
     return "hold review" if isinstance(node, Scalar) and node.text == "hold" else plain(node)
 
 
-def cell(node: Node) -> str:
-    """A cell of a table: a comparison, a value, a list of values in any order."""
+def cell(node: Node, constants: Collection[str] = ()) -> str:
+    """A cell of a table: a comparison, a value, a list of values in any order. A quoted word is no constant's name."""
     if isinstance(node, SequenceNode):
-        return members(node)
-    text = " ".join(plain(node).split())
+        return "[" + ", ".join(sorted(_word(item, constants) for item in node)) + "]"
+    text = " ".join(_word(node, constants).split())
     for sign in ("<=", ">=", "==", "!=", "<", ">"):
         text = text.replace(sign, f" {sign} ") if f"{sign}=" not in text else text
     words = [number(word) if is_number(Scalar(word, _NOWHERE)) else word for word in text.split()]
     return " ".join(words)
+
+
+def _word(node: Node, constants: Collection[str]) -> str:
+    quoted = isinstance(node, Scalar) and node.quoted and node.text in constants
+    return f'"{plain(node)}"' if quoted else plain(node)

@@ -11,6 +11,7 @@ parts as well, which decide nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
@@ -30,8 +31,9 @@ _ALIKE: Final[Mapping[str, str]] = {"segments": "segment", "features": "feature"
 def parts_of(documents: Mapping[str, Document]) -> Parts:
     """Everything that the files of a policy say."""
     parts: Parts = {}
+    constants = frozenset(name for one in documents.values() for name, _ in _items(one.root.get("constants")))
     for name, document in sorted(documents.items()):
-        for key, told in _of_file(name, document.root):
+        for key, told in _of_file(name, document.root, constants):
             parts[_free(key, parts, name)] = told
     return parts
 
@@ -44,7 +46,7 @@ def _free(key: Key, parts: Parts, file: str) -> Key:
     return group, sort, name
 
 
-def _of_file(name: str, root: MappingNode) -> Iterator[tuple[Key, dict[str, str]]]:
+def _of_file(name: str, root: MappingNode, constants: frozenset[str]) -> Iterator[tuple[Key, dict[str, str]]]:
     if name == POLICY_FILE:
         for name, node in _items(root):
             yield ("policy", name, ""), {"": members(node)}
@@ -57,7 +59,7 @@ def _of_file(name: str, root: MappingNode) -> Iterator[tuple[Key, dict[str, str]
         for name, node in _items(root.get("constants")):
             yield ("shared", "constant", name), _constant(node)
     else:
-        yield from _of_rule_set(root)
+        yield from _of_rule_set(root, constants)
 
 
 def _of_features(root: MappingNode) -> Iterator[tuple[Key, dict[str, str]]]:
@@ -70,7 +72,7 @@ def _of_features(root: MappingNode) -> Iterator[tuple[Key, dict[str, str]]]:
                 yield ("features", section.text.removesuffix("s"), key), _constant(node)
 
 
-def _of_rule_set(root: MappingNode) -> Iterator[tuple[Key, dict[str, str]]]:
+def _of_rule_set(root: MappingNode, constants: frozenset[str]) -> Iterator[tuple[Key, dict[str, str]]]:
     scene_node = root.get("scene")
     scene = scene_node.text if isinstance(scene_node, Scalar) else "?"
     for key, node in root.items:
@@ -83,7 +85,7 @@ def _of_rule_set(root: MappingNode) -> Iterator[tuple[Key, dict[str, str]]]:
                     yield (scene, key.text.removesuffix("s"), name), _flat(item)
             case section if section in _BLOCKS:
                 for name, item in _identified(node):
-                    yield (scene, _BLOCKS[section], name), _BLOCK_PARTS[_BLOCKS[section]](item)
+                    yield (scene, _BLOCKS[section], name), _BLOCK_PARTS[_BLOCKS[section]](item, constants)
             case "rule_set" | "scene":
                 pass
             case other:
@@ -109,13 +111,13 @@ def _identified(node: Node | None) -> Iterator[tuple[str, MappingNode]]:
 def _constant(node: Node) -> dict[str, str]:
     """A constant by date, or its one value; with its unit."""
     if not isinstance(node, MappingNode):
-        return {"": plain(node)}
+        return {"": members(node)}
     told: dict[str, str] = {}
     for key, item in node.items:
         if key.text == "effective_from":
             told |= {date: plain(dated) for date, dated in _items(item)}
         else:
-            told["" if key.text == "value" else key.text] = plain(item)
+            told["" if key.text == "value" else key.text] = members(item)
     return told
 
 
@@ -144,7 +146,11 @@ def _common(node: MappingNode, leave_out: Iterable[str] = ()) -> dict[str, str]:
     return told
 
 
-def _matrix(node: MappingNode) -> dict[str, str]:
+def _rule(node: MappingNode, _constants: frozenset[str]) -> dict[str, str]:
+    return _common(node)
+
+
+def _matrix(node: MappingNode, _constants: frozenset[str]) -> dict[str, str]:
     columns = _labels(node.get("columns"))
     told = _common(node, ("cells",))
     for axis in ("rows", "columns"):
@@ -163,23 +169,26 @@ def _labels(axis: Node | None) -> list[str]:
     return [label.strip().strip("\"'") for label in inside.split(",")]
 
 
-def _table(node: MappingNode) -> dict[str, str]:
+def _table(node: MappingNode, constants: frozenset[str]) -> dict[str, str]:
     told = _common(node, ("rows", "inputs"))
     inputs_node = node.get("inputs")
     inputs = [value(item) for item in inputs_node] if isinstance(inputs_node, SequenceNode) else []
     told["inputs"] = ", ".join(inputs)
-    for name, row in _identified(node.get("rows")):
+    rows = list(_identified(node.get("rows")))
+    if told.get("hit") != "all" and any(row.get("id") is not None for _, row in rows):
+        told["order of rows"] = ", ".join(name for name, _ in rows)  # the first that applies wins
+    for name, row in rows:
         for key, item in row.items:
             if key.text == "if" and isinstance(item, SequenceNode):
                 for number, one in enumerate(item):
                     label = inputs[number] if number < len(inputs) else str(number + 1)
-                    told[f"row {name}: {label}"] = cell(one)
+                    told[f"row {name}: {label}"] = cell(one, constants)
             elif key.text != "id":
                 told[f"row {name}: {key.text}"] = effects(item) if key.text == "then" else plain(item)
     return told
 
 
-def _tree(node: MappingNode) -> dict[str, str]:
+def _tree(node: MappingNode, _constants: frozenset[str]) -> dict[str, str]:
     root = node.get("root")
     return _common(node, ("root",)) | ({} if root is None else _branch(root, "root"))
 
@@ -196,18 +205,21 @@ def _branch(node: Node, path: str) -> dict[str, str]:
     return told
 
 
-def _points(node: MappingNode) -> dict[str, str]:
+def _points(node: MappingNode, constants: frozenset[str]) -> dict[str, str]:
     told = _common(node, ("of", "grades"))
+    seen: Counter[str] = Counter()
     for item in of if isinstance(of := node.get("of"), SequenceNode) else ():
         if isinstance(item, MappingNode):
             of_what = item.get("value")
             name = "?" if of_what is None else value(of_what)
-            told |= {
-                f"{name} {cell(Scalar(label, node.place))}": plain(bin_) for label, bin_ in _items(item.get("bins"))
-            }
+            seen[name] += 1  # the same value may earn points twice
+            name += f" ({seen[name]})" if seen[name] > 1 else ""
+            bins = [(cell(Scalar(label, node.place), constants), bin_) for label, bin_ in _items(item.get("bins"))]
+            told |= {f"{name} {label}": plain(bin_) for label, bin_ in bins}
+            told[f"{name}: order of bins"] = ", ".join(label for label, _ in bins)  # the first that holds wins
     return told | {f"grade {grade}": plain(points) for grade, points in _items(node.get("grades"))}
 
 
-_BLOCK_PARTS: Final[Mapping[str, Callable[[MappingNode], dict[str, str]]]] = {
-    "rule": _common, "table": _table, "tree": _tree, "points": _points, "matrix": _matrix,
+_BLOCK_PARTS: Final[Mapping[str, Callable[[MappingNode, frozenset[str]], dict[str, str]]]] = {
+    "rule": _rule, "table": _table, "tree": _tree, "points": _points, "matrix": _matrix,
 }  # fmt: skip
