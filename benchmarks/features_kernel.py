@@ -33,7 +33,6 @@ from typing import Final
 
 import numpy as np
 
-from decision_service.active_policy import load_policy
 from decision_service.core import inputs as q
 from decision_service.core.decide import STAGES, decide
 from decision_service.core.event import Words, device_key, facility_key
@@ -48,6 +47,7 @@ from decision_service.core.source import Findings
 from decision_service.core.state import CustomerState
 from decision_service.core.zone import zone_named
 from decision_service.policy_files import read_document
+from decision_service.policy_loading import load_policy
 from decision_service.warm import LINE, REQUEST
 from feature_histories import T_MS, WORST, packed, usual_events
 from features_by_hand import NAMES, by_numpy, by_pandas, columns_of, frame_of

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from decision_service.active_policy import load_policy
 from decision_service.api.parse import Clock, parse_event
 from decision_service.cli import main
 from decision_service.core.event import KINDS, STATUSES, Event, code_key, event_key, header
@@ -23,6 +22,7 @@ from decision_service.customer_features import asked
 from decision_service.dictionary.explained import computed_numbers, explain
 from decision_service.dictionary.explanation_text import lines_of
 from decision_service.feature_question import FeatureQuestion, facility_for, imagined_request
+from decision_service.policy_loading import load_policy
 from decision_service.store import Commit
 from decision_service.store.memory import MemoryStore
 

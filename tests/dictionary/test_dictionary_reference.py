@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from decision_service.active_policy import load_policy
 from decision_service.cli import main
 from decision_service.core.features.aggregations import AGGREGATIONS
 from decision_service.dictionary.contents import pattern_of
@@ -18,6 +17,7 @@ from decision_service.dictionary.entry import Dictionary
 from decision_service.dictionary.families import FAMILIES, OTHER, family_named, family_of
 from decision_service.dictionary.markdown import reference_page
 from decision_service.dictionary.page import html_page
+from decision_service.policy_loading import load_policy
 
 ROOT = Path(__file__).parents[2]
 

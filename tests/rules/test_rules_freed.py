@@ -6,8 +6,8 @@ import gc
 from collections import Counter
 from pathlib import Path
 
-from decision_service.active_policy import load_policy
 from decision_service.core.limits import DAY_MS
+from decision_service.policy_loading import load_policy
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decision_service.active_policy import load_policy
 from decision_service.core.expressions.columns import NULL_CODE, Columns, Texts
 from decision_service.core.expressions.names import children
 from decision_service.core.expressions.tree import Literals, Number, String, Tree
@@ -22,6 +21,7 @@ from decision_service.core.policy import Policy
 from decision_service.core.rules.codegen import FIRED, UNKNOWN_HELD, WENT_WRONG
 from decision_service.core.rules.columns import Judged, VectorRuleSet
 from decision_service.core.scene import Scene
+from decision_service.policy_loading import load_policy
 
 ROOT = Path(__file__).parents[2]
 SCENES = sorted(path.stem for path in (ROOT / "rules").glob("*.yaml") if "\nscene:" in path.read_text())

@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from decision_service.active_policy import load_policy
 from decision_service.core.policy import Policy
 from decision_service.core.source import Findings
+from decision_service.policy_loading import load_policy
 from decision_service.settings import Settings, load_settings
 
 

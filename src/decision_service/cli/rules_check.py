@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import orjson
 
-from decision_service.active_policy import examine_files
 from decision_service.cases.parts import blocks_of, rule_sets
 from decision_service.cli.policy_options import settings_of
 from decision_service.core.policy import Policy
 from decision_service.core.source import Diagnostic
 from decision_service.policy_files import policy_paths
+from decision_service.policy_loading import examine_files
 
 FAILED: Final = 4
 WARNED: Final = 1

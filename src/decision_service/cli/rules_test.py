@@ -15,7 +15,6 @@ from typing import Final
 
 import orjson
 
-from decision_service.active_policy import examine_files
 from decision_service.cases.calling import CaseResult
 from decision_service.cases.case import Case
 from decision_service.cases.coverage import SceneCoverage, coverage, percent
@@ -28,6 +27,7 @@ from decision_service.cli.progress import LOG_PAUSE_S, Progress
 from decision_service.cli.rules_check import FAILED, WRONG, counted, print_findings, unusable
 from decision_service.core.policy import Policy
 from decision_service.core.source import Diagnostic, Findings
+from decision_service.policy_loading import examine_files
 from decision_service.settings import Settings
 
 NOT_AS_EXPECTED: Final = 1

@@ -1,0 +1,113 @@
+"""Activation: how a content becomes the policy in force, here and in the fleet.
+
+    content -> compiled in a thread -> judged by the guard -> published under the next number -> in force
+       `compile`                        `rehearse`            `publish`, `lead`                  `PolicyInForce.take`
+
+`publish` and `restore` are asked for by somebody and raise what is wrong; `lead` takes what this host's disk holds, and
+while the store is away has it in force here alone, to be published later; `follow` takes what others published, which
+the guard has judged where it was published. A candidate that fails anywhere changes nothing.
+
+The caller sees to it that one runs at a time (`ActivePolicy` holds the lock).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from decision_service.activation_guard import ActivationGuard, Rehearsal
+from decision_service.bundle import Content
+from decision_service.core.errors import NotFound, PolicyRejected, ScorecardRejected, StoreError
+from decision_service.policy_in_force import FLEET, PolicyInForce
+from decision_service.policy_source import Candidate, PolicySource
+from decision_service.published_policies import PublishedPolicies
+from decision_service.store import FleetNumbers, Store
+
+LOG = logging.getLogger("decision_service.policy")
+
+
+class PolicyActivation:
+    """The ways into force. `known` is what this worker has dealt with of the fleet's numbers."""
+
+    def __init__(
+        self, source: PolicySource, store: Store, now_ms: Callable[[], int], guard: ActivationGuard,
+        in_force: PolicyInForce,
+    ) -> None:  # fmt: skip
+        self._source = source
+        self._guard = guard
+        self._in_force = in_force
+        self.published = PublishedPolicies(store, now_ms)
+        self.known = FleetNumbers(-1, 0)
+        self.unpublished: Candidate | None = None
+        self.rehearsal: Rehearsal | None = None  # of the last candidate that this worker was first to load
+        self.compiles = 0  # candidates since the start
+
+    async def compile(self, content: Content) -> Candidate:
+        """The candidate a content means. PolicyRejected, ScorecardRejected."""
+        self.compiles += 1
+        return await asyncio.to_thread(self._source.compile, content)
+
+    async def rehearse(self, candidate: Candidate, *, force: bool) -> None:
+        """Judge a candidate by what was decided lately. PolicyRejected, unless it is forced."""
+        policy = self._in_force.with_lists(candidate.policy)
+        active = self._in_force.policy
+        self.rehearsal = await asyncio.to_thread(self._guard.rehearse, policy, active, self._guard.lately)
+        if not force:
+            self._guard.refuse(self.rehearsal, policy)
+
+    async def publish(self, files: Mapping[str, str], by: str, *, force: bool) -> int:
+        """Compile these files, publish and activate them; their number. PolicyRejected, ScorecardRejected, StoreError:
+        then nothing changed."""
+        content = await asyncio.to_thread(self._source.with_files, files)
+        return await self._publish(content, by, "publish", force=force)
+
+    async def restore(self, number: int, by: str, *, force: bool) -> int:
+        """Publish the content of an earlier number again; its new number. NotFound, and as `publish`."""
+        content = await self.published.content(number)
+        return await self._publish(content, by, f"restore of {number}", force=force)
+
+    async def _publish(self, content: Content, by: str, origin: str, *, force: bool) -> int:
+        candidate = await self.compile(content)
+        await self.rehearse(candidate, force=force)
+        policy = self._in_force.with_lists(candidate.policy)
+        number = await self.published.publish(content, policy, by, origin, None)
+        await self.activate(candidate, number)
+        self._in_force.all_is_fine()
+        return number
+
+    async def lead(self, candidate: Candidate, by: str, noticed: int | None) -> None:
+        """Publish what was read from disk and switch to it. While the store is away it is in force here alone, and
+        published later."""
+        policy = self._in_force.with_lists(candidate.policy)
+        try:
+            number = await self.published.publish(candidate.content, policy, by, "disk", noticed)
+        except StoreError as error:
+            LOG.warning("policy %s is not published yet: %s", policy.id, error.message)
+            await self.activate(candidate, 0)
+            self.unpublished = candidate
+            return
+        self.unpublished = None
+        if number:
+            await self.activate(candidate, number)
+
+    async def follow(self, number: int) -> None:
+        """Take the policy published under a number; if it cannot be, this worker keeps its own. StoreError."""
+        try:
+            head = await self.published.head(number)
+            if self._in_force.runs(head.digest):
+                self._in_force.bundle = number
+            else:
+                content = await self.published.content(number)
+                await self.activate(await self.compile(content), number)
+        except (PolicyRejected, ScorecardRejected, NotFound) as error:
+            self._in_force.refuse(FLEET, error, f"published policy {number}: ")
+        else:
+            self._in_force.problems[FLEET] = ""
+        self.known = self.known._replace(published=number)
+
+    async def activate(self, candidate: Candidate, number: int) -> None:
+        """Put a candidate in force that is published under a number (0: not yet)."""
+        self.known = self.known._replace(published=max(self.known.published, number))
+        self.unpublished = None
+        await self._in_force.take(candidate, number)

@@ -1,0 +1,130 @@
+"""The policy in force in this worker: what decisions read, and why it is not a newer one.
+
+    policy     compiled, with the lists as the store has them; switched between two requests, never changed
+    content    the files and scorecards it was compiled from
+    bundle     the number under which the fleet knows it; 0 while it is not published
+    problem    why this worker does not run what its disk holds, or what the fleet runs
+
+A policy's description is kept in the store before it is switched to, so a decision can be explained for as long as it
+is kept. A store that is away must not stop a switch: the description is then owed, and `catch_up` brings it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import orjson
+
+from decision_service.bundle import Content
+from decision_service.core.errors import DecisionServiceError, Draining, NotFound, PolicyRejected, StoreError
+from decision_service.core.policy import Policy
+from decision_service.core.source import Diagnostic
+from decision_service.policy_source import Candidate
+from decision_service.store import Store
+
+LOG = logging.getLogger("decision_service.policy")
+STORE_TIMEOUT_S: Final = 2.0
+DISK: Final = "disk"
+FLEET: Final = "fleet"
+
+
+class PolicyInForce:
+    """The policy in force, its lists, and what is wrong with those that would replace it."""
+
+    def __init__(self, store: Store, on_change: Callable[[str, str, bool], None]) -> None:
+        """`on_change(policy_id, label, ok)` is told of every activation and every refusal."""
+        self._store = store
+        self._on_change = on_change
+        self._lists_version = -1
+        self._description_owed = False
+        self.problems = {DISK: "", FLEET: ""}
+        self.diagnostics: tuple[Diagnostic, ...] = ()
+        self.warnings: tuple[Diagnostic, ...] = ()
+        self.policy: Policy | None = None
+        self.content: Content | None = None
+        self.bundle = 0
+
+    @property
+    def current(self) -> Policy:
+        """The policy in force. Draining while none is loaded: this worker is not (yet) able to decide."""
+        if self.policy is None:
+            raise Draining("no policy is loaded yet")
+        return self.policy
+
+    @property
+    def problem(self) -> str:
+        """Why this worker does not run what its disk holds, or what the fleet runs; empty if it does."""
+        return self.problems[DISK] or self.problems[FLEET]
+
+    def runs(self, digest: str) -> bool:
+        """Whether the content in force is the one of this digest."""
+        return self.content is not None and self.content.digest == digest
+
+    async def take(self, candidate: Candidate, number: int) -> None:
+        """Switch to a candidate that is published under a number (0: not yet)."""
+        self.warnings = tuple(candidate.findings.diagnostics)
+        self.content, self.bundle = candidate.content, number
+        if number:
+            self.problems[FLEET] = ""
+        await self._switch(self.with_lists(candidate.policy))
+
+    def refuse(self, source: str, error: DecisionServiceError, what: str = "") -> None:
+        """Keep the policy in force and say why."""
+        self.diagnostics = error.diagnostics if isinstance(error, PolicyRejected) else ()
+        self.problems[source] = what + error.message
+        LOG.warning("policy not taken from the %s, %s stays: %s%s",
+                    source, self.policy and self.policy.id, what, error.message)  # fmt: skip
+        self._on_change("", "", False)
+
+    def disk_is_fine(self) -> None:
+        """What is on disk compiles, or is in force already."""
+        self.problems[DISK], self.diagnostics = "", ()
+
+    def all_is_fine(self) -> None:
+        """Somebody has just put a policy in force."""
+        self.problems = {DISK: "", FLEET: ""}
+        self.diagnostics = ()
+
+    def with_lists(self, policy: Policy) -> Policy:
+        """A candidate with the lists in force."""
+        return policy if self.policy is None else policy.with_lists(self.policy.lists)
+
+    async def follow_lists(self) -> None:
+        """Take over lists that have moved. StoreError."""
+        version, lists = await self._store.read_lists(self._lists_version, STORE_TIMEOUT_S)
+        if lists is not None:
+            await self._switch(self.current.with_lists(lists))
+        self._lists_version = version
+
+    async def catch_up(self) -> None:
+        """Keep the description that could not be kept before. StoreError."""
+        if self._description_owed:
+            await self._save_description(self.current)
+
+    async def _switch(self, policy: Policy) -> None:
+        """Keep the policy's description, then switch to it: a decision can always be explained."""
+        if self.policy is not None and policy.id == self.policy.id:
+            return
+        self._description_owed = True
+        with suppress(StoreError):  # a store that is away must not stop a reload; `catch_up` brings it later
+            await self._save_description(policy)
+        self.policy = policy
+        LOG.info("policy %s (%s) is active", policy.id, policy.label)
+        self._on_change(policy.id, policy.label, True)
+
+    async def _save_description(self, policy: Policy) -> None:
+        await self._store.save_policy(policy.id, orjson.dumps(policy.describe()), STORE_TIMEOUT_S)
+        self._description_owed = False
+
+    async def description(self, policy_id: str) -> dict[str, Any]:
+        """What a policy was, by its id."""
+        if self.policy is not None and self.policy.id == policy_id:
+            return self.policy.describe()
+        document = await self._store.read_policy(policy_id, STORE_TIMEOUT_S)
+        if document is None:
+            raise NotFound(f"no description of policy {policy_id!r} is kept")
+        description: dict[str, Any] = orjson.loads(document)
+        return description
