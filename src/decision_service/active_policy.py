@@ -61,9 +61,9 @@ class ActivePolicy:
         every now and then, of how many policies beyond one the fleet runs and whether this worker has a problem."""
         self._source = PolicySource(rules, models, time_zone, reservation_timeout_ms)
         self._store = store
-        self.guard = ActivationGuard(approvals_change_max)
         self._in_force = PolicyInForce(store, on_change)
-        self._activation = PolicyActivation(self._source, store, now_ms, self.guard, self._in_force)
+        guard = ActivationGuard(approvals_change_max)
+        self._activation = PolicyActivation(self._source, store, now_ms, guard, self._in_force)
         self._on_disk = PolicyOnDisk(self._source, self._activation, self._in_force)
         self._announcement = FleetAnnouncement(store, now_ms, on_fleet, self._in_force)
         self._disk = DiskWatch(self._source, self._disk_changed, self._disk_unchanged)
@@ -127,6 +127,15 @@ class ActivePolicy:
     def scorecards(self) -> dict[str, Scorecard]:
         """The scorecards in force by name; none while no policy is loaded."""
         return {} if self.policy is None else dict(self.policy.scorecards)
+
+    @property
+    def guard(self) -> ActivationGuard:
+        """What judges candidates by what was decided lately."""
+        return self._activation.guard
+
+    @guard.setter
+    def guard(self, guard: ActivationGuard) -> None:
+        self._activation.guard = guard
 
     @property
     def rehearsal(self) -> Rehearsal | None:

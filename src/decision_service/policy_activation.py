@@ -35,7 +35,7 @@ class PolicyActivation:
         in_force: PolicyInForce,
     ) -> None:  # fmt: skip
         self._source = source
-        self._guard = guard
+        self.guard = guard
         self._in_force = in_force
         self.published = PublishedPolicies(store, now_ms)
         self.known = FleetNumbers(-1, 0)
@@ -52,9 +52,9 @@ class PolicyActivation:
         """Judge a candidate by what was decided lately. PolicyRejected, unless it is forced."""
         policy = self._in_force.with_lists(candidate.policy)
         active = self._in_force.policy
-        self.rehearsal = await asyncio.to_thread(self._guard.rehearse, policy, active, self._guard.lately)
+        self.rehearsal = await asyncio.to_thread(self.guard.rehearse, policy, active, self.guard.lately)
         if not force:
-            self._guard.refuse(self.rehearsal, policy)
+            self.guard.refuse(self.rehearsal, policy)
 
     async def publish(self, files: Mapping[str, str], by: str, *, force: bool) -> int:
         """Compile these files, publish and activate them; their number. PolicyRejected, ScorecardRejected, StoreError:
