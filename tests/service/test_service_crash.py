@@ -75,16 +75,21 @@ async def ask(client: httpx.AsyncClient, body: dict[str, Any]) -> bytes | None:
 
 
 async def load(url: str, round_: int, disturb: Callable[[], None], after_s: float) -> dict[str, bytes | None]:
-    """Draw for all customers at once, disturb in the middle, and return the answers by request id."""
+    """Draw for all customers at once, disturb so long after the first answer, and return the answers by request id."""
     bodies = [drawdown(c, f"{round_}-{n}") for n in range(DRAWS) for c in range(CUSTOMERS)]
     gate = asyncio.Semaphore(32)
+    answered = asyncio.Event()
     async with httpx.AsyncClient(base_url=url, timeout=10) as client:
 
         async def one(body: dict[str, Any]) -> tuple[str, bytes | None]:
             async with gate:
-                return body["request_id"], await ask(client, body)
+                answer = await ask(client, body)
+                if answer is not None:
+                    answered.set()
+                return body["request_id"], answer
 
         tasks = [asyncio.create_task(one(body)) for body in bodies]
+        await asyncio.wait_for(answered.wait(), 30)
         await asyncio.sleep(after_s)
         disturb()
         return dict(await asyncio.gather(*tasks))
