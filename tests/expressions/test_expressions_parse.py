@@ -49,7 +49,7 @@ def errors(text: str) -> list[tuple[int, str]]:
         ("grade in [1, 2]", 1, "a string is looked up in a list of numbers"),
         ("amount in list.block", 1, "a number is looked up in a list of strings"),
         ("amount in []", 11, "not a list of literals"),
-        ("amount in (1, 2)", 11, "this is not part of the language"),
+        ("amount in (1, 2)", 11, "a list stands in square brackets"),
         ("amount + grade", 10, "this is a string"),
         ("amount and is_odd", 1, "this is a number"),
         ("(amount > 3) + 1", 2, "this is a condition"),

@@ -116,3 +116,14 @@ def test_what_cannot_be_read_is_not_touched(command: Command, tmp_path: Path) ->
     assert command("fmt", path)[0] == 4
     assert path.read_text() == "a:   [1, 2\n"
     assert command("fmt", tmp_path / "nowhere.yaml")[0] == 2
+
+
+def test_a_place_that_cannot_be_written_is_named(command: Command, tmp_path: Path) -> None:
+    """Status 2 with the path, and the file is as it was."""
+    path = tmp_path / "rules.yaml"
+    path.write_text("rules:   \n")
+    (tmp_path / ".rules.yaml.new").mkdir()
+    status, out, error = command("fmt", path)
+    assert (status, out) == (2, "")
+    assert error == f"decision-service: {tmp_path / '.rules.yaml.new'}: Is a directory\n"
+    assert path.read_text() == "rules:   \n"

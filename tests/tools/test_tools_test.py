@@ -113,3 +113,10 @@ def test_two_cases_of_one_name_are_refused(case_file: Path) -> None:
     findings = Findings()
     read_cases(case_file.parent, findings)
     assert ["is taken by burst.yaml:2" in finding.message for finding in findings.errors] == [True]
+
+
+def test_no_case_of_that_name_is_no_success(policy_folder: Path, command: Command) -> None:
+    """A slip in `--only` must not look like a test that passed."""
+    status, _, error = command("test", policy_folder, "--only", "nosuchcase")
+    assert status == 2
+    assert "no case whose name contains 'nosuchcase'" in error

@@ -74,6 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except errors.DecisionServiceError as error:
         _tell(error, as_json=getattr(args, "json", False))
         return exit_status(error)
+    except OSError as error:
+        if error.filename is None:  # nothing that another path would mend
+            raise
+        print(f"decision-service: {error.filename}: {error.strerror}", file=sys.stderr)
+        return USAGE
     except KeyboardInterrupt:
         return 130
     return status

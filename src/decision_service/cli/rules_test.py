@@ -2,7 +2,7 @@
 
 Inline tests run whenever a policy is loaded, so here as well; cases go through the real service over a store in memory,
 each with its own clock. Exit status 0 if everything is as expected and covered as far as `--min-coverage` wants, 1 if
-not, 4 if the policy or a case file does not compile, 2 without such a directory.
+not, 4 if the policy or a case file does not compile, 2 without such a directory or such a case.
 """
 
 from __future__ import annotations
@@ -63,6 +63,9 @@ def run(args: argparse.Namespace) -> int:
         settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms, {}
     )
     cases, mistakes = _cases_in(folder, args.only or "")
+    if args.only and not cases and not mistakes:
+        print(f"{folder}: no case whose name contains {args.only!r}", file=sys.stderr)
+        return WRONG
     if policy is None or mistakes:
         return _refuse([d for d in found if d.severity == "error"] + mistakes, as_json=args.json)
     results = _carried_out(cases, policy, settings)

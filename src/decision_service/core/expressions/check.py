@@ -76,6 +76,8 @@ class Checker:
                 return self._if_else(node)
             case ast.Call():
                 return self._call(node)
+            case ast.Tuple():
+                return self._error(node, "a list stands in square brackets", "[...]")
             case ast.List():
                 return self._error(node, "a list stands only on the right of `in`")
         return self._error(node, "this is not part of the language")
@@ -131,7 +133,7 @@ class Checker:
         if dotted in FUNCTIONS:
             return self._error(node, f"`{dotted}` is a function", FUNCTIONS[dotted].signature)
         nearest = nearest_name(dotted, self._vocabulary)
-        expected = "" if nearest else f'a name that is declared; text stands in quotes: "{dotted}"'
+        expected = "" if nearest else _declared_where(dotted)
         return self._error(node, f"unknown name `{dotted}`", expected, nearest)
 
     def _constant(self, spec: NameSpec, place: Place) -> Tree:
@@ -301,6 +303,14 @@ def _dotted(node: ast.expr) -> str | None:
         parts.append(node.attr)
         node = node.value
     return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else None
+
+
+def _declared_where(name: str) -> str:
+    """What an unknown name that resembles none may have wanted to be."""
+    owner, _, part = name.rpartition(".")
+    if owner and part in ("grade", "points", "pd"):
+        return f"a scorecard `{owner}` in the models directory, or a points scorecard of this id in this rule set"
+    return f'a name that is declared; text stands in quotes: "{name}"'
 
 
 def _whole_between(tree: Tree, low: int, high: int) -> bool:

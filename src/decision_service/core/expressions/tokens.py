@@ -30,6 +30,9 @@ _FOREIGN: Final = {
     "=": "`==`", "!": "`not`", "&": "`and`", "|": "`or`", "%": "a number such as 0.05", "~": "`not`",
     "^": "`*`", "≤": "`<=`", "≥": "`>=`", "≠": "`!=`", "{": "a list `[...]`", "“": 'straight quotes `"`',
     "”": 'straight quotes `"`', "，": "a plain comma `,`", "（": "a plain `(`", "）": "a plain `)`",
+    "＞": "`>`", "＜": "`<`", "＝": "`==`", "【": "a list `[...]`", "】": "a list `[...]`", "×": "`*`", "÷": "`/`",
+    "％": "a number such as 0.05", "‘": 'straight quotes `"`', "’": 'straight quotes `"`', "\u3000": "a plain space",
+    "\u00a0": "a plain space",
 }  # fmt: skip
 _FOREIGN_WORDS: Final = {
     "is": "`==`, or `is_null(x)`", "None": "`is_null(x)`", "null": "`is_null(x)`",
@@ -37,8 +40,9 @@ _FOREIGN_WORDS: Final = {
     "True": "a condition", "False": "a condition", "true": "a condition, or 1", "false": "a condition, or 0",
 }  # fmt: skip
 WORDS: Final = frozenset(("and", "or", "not", "in", "if", "else"))
+RESERVED: Final = WORDS | frozenset(keyword.kwlist) | frozenset(_FOREIGN_WORDS)  # words that can name nothing
 _OPERATORS: Final = frozenset(("<", "<=", ">", ">=", "==", "!=", "-", "+", "*", "/", "(", ")", ",", "[", "]"))
-_REFUSED_WORDS: Final = (frozenset(keyword.kwlist) | frozenset(_FOREIGN_WORDS)) - WORDS
+_REFUSED_WORDS: Final = RESERVED - WORDS
 _NESTING: Final = {"(": 1, "[": 1, ")": -1, "]": -1}
 
 

@@ -94,13 +94,16 @@ def report_mixed_units(tree: Tree, findings: Findings) -> str:
     return unit_of(tree, mixed)
 
 
-def check_unit(tree: Tree, wanted: str, what: str, length: int, findings: Findings) -> None:
-    """Warn if an amount that `what` asks for is measured in something else; what is mixed inside it was reported."""
+def check_unit(tree: Tree, wanted: str, what: str, length: int, findings: Findings) -> bool:
+    """Warn if an amount that `what` asks for is measured in something else; whether it is not. What is mixed inside
+    it was reported."""
     unit = unit_of(tree)
     if not alike(unit, wanted):
         findings.warning(
             tree.place, f"{what} wants {says(wanted)}, this is {says(unit)}", expected=hint(unit, wanted), length=length
         )
+        return False
+    return True
 
 
 def check_bounds(text: str, place: Place, unit: str, vocabulary: Mapping[str, NameSpec], findings: Findings) -> None:

@@ -18,6 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from decision_service.core.expressions.functions import FUNCTIONS
+from decision_service.core.expressions.tokens import RESERVED
 from decision_service.core.limits import CONSTANTS_MAX, LIST_VALUES_MAX
 from decision_service.core.rules.fields import check_keys, identifier, instant_ms, is_number, mapping, number, one_of
 from decision_service.core.rules.spec import DatedConstant
@@ -25,6 +27,7 @@ from decision_service.core.source import Document, Findings, MappingNode, Node, 
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
 from decision_service.core.zone import Zone
 
+_RESERVED: Final = RESERVED | FUNCTIONS.keys() | {"any", "known", "inf"}  # of expressions and of cells
 UNITS: Final = ("money", "ratio", "n", "s", "h", "d", "km", "kmh", "bps", "points")
 Value = float | str | tuple[float | str, ...]
 
@@ -66,6 +69,9 @@ def read_constants(
     for key, value in block.items if block is not None else ():
         name = identifier(key, "a constant", findings)
         if name is None:
+            continue
+        if name in _RESERVED:
+            findings.error(key.place, f"`{name}` is a word of the language", expected="another name", length=len(name))
             continue
         if name in elsewhere:
             _report_clash(name, key.place, elsewhere[name], findings)

@@ -33,6 +33,7 @@ from decision_service.core.decision import (
 )
 from decision_service.core.expressions.parse import parse_number
 from decision_service.core.expressions.units import check_unit
+from decision_service.core.rules.amounts import check_amount
 from decision_service.core.rules.fields import check_keys, identifier, one_of, scalar
 from decision_service.core.rules.near_misses import meant_effect, meant_hold
 from decision_service.core.rules.spec import ComputedEffect, ComputedSort, EffectSpec, FixedEffect, OnNull
@@ -112,6 +113,10 @@ class EffectReader:
         return None
 
     def _unknown(self, node: Scalar) -> tuple[EffectSpec, ...] | None:
+        if node.text in _READERS:
+            message, expected = f"`{node.text}` needs to say which", f"`{{{node.text}: ...}}`"
+            self._findings.error(node.place, message, expected=expected, length=len(node.text))
+            return None
         self._findings.error(
             node.place, f"unknown effect `{node.text}`", expected=meant_effect(node.text) or ", ".join(_SORTS),
             nearest=nearest_name(node.text, (*_SORTS, NOTHING)), length=max(1, len(node.text)),
@@ -176,7 +181,8 @@ class EffectReader:
         amount = parse_number(text.text, text.place, self._vocabulary, self._findings)
         if amount is None:
             return None
-        check_unit(amount, _UNITS[sort], f"`{sort}`", len(text.text), self._findings)
+        if check_unit(amount, _UNITS[sort], f"`{sort}`", len(text.text), self._findings):
+            check_amount(amount, sort, len(text.text), self._findings)
         return ComputedEffect(sort, amount, text.place, text.text)
 
     def _alert(self, node: Node) -> EffectSpec | None:

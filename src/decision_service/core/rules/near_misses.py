@@ -39,6 +39,8 @@ _HOLD_BY_WORD: Final = {
 
 def meant_effect(word: str) -> str:
     """How the effect that `word` probably stands for is written, or "" if nothing comes to mind."""
+    if ":" in word:  # quotes around a mapping make a text of it
+        return f"`{{{word}}}` without quotes"
     return _EFFECT_BY_WORD.get(word.lower(), "")
 
 
