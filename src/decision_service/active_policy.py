@@ -45,6 +45,7 @@ from decision_service.policy_activation import PolicyActivation
 from decision_service.policy_in_force import DISK, STORE_TIMEOUT_S, PolicyInForce
 from decision_service.policy_loading import check_files
 from decision_service.policy_on_disk import PolicyOnDisk
+from decision_service.policy_signatures import NOBODY_ASKED, SignatureRule
 from decision_service.policy_source import NotAtRest, PolicySource
 from decision_service.store import Store
 
@@ -56,10 +57,11 @@ class ActivePolicy:
         self, rules: Path, models: Path, time_zone: str, reservation_timeout_ms: int, store: Store,
         now_ms: Callable[[], int], on_change: Callable[[str, str, bool], None],
         on_fleet: Callable[[int, bool], None] = lambda _skew, _problem: None, approvals_change_max: float = 1.0,
+        signatures: SignatureRule = NOBODY_ASKED,
     ) -> None:  # fmt: skip
         """`on_change(policy_id, label, ok)` is told of every activation and every refusal; `on_fleet(skew, problem)`,
         every now and then, of how many policies beyond one the fleet runs and whether this worker has a problem."""
-        self._source = PolicySource(rules, models, time_zone, reservation_timeout_ms)
+        self._source = PolicySource(rules, models, time_zone, reservation_timeout_ms, signatures)
         self._store = store
         self._in_force = PolicyInForce(store, on_change)
         guard = ActivationGuard(approvals_change_max)

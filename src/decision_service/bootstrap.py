@@ -17,6 +17,7 @@ from decision_service.active_policy import ActivePolicy
 from decision_service.core.limits import DAY_MS, EVENTS_TRIM_SLACK
 from decision_service.customers import Customers
 from decision_service.linker import Linker
+from decision_service.policy_signatures import signature_rule
 from decision_service.recording import Retention
 from decision_service.service import DecisionService
 from decision_service.settings import Settings
@@ -66,11 +67,12 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
         if ok:
             meters.set_policy(policy_id, label)
 
+    signatures = signature_rule(settings.policy_signers, settings.policy_signatures_min)
     store = store_of(settings)
     linker = linker_of(settings, store, meters)
     active = ActivePolicy(
         settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms, store, wall_clock_ms,
-        policy_changed, meters.set_fleet, settings.policy_approvals_change_max,
+        policy_changed, meters.set_fleet, settings.policy_approvals_change_max, signatures,
     )  # fmt: skip
     try:
         await active.start()

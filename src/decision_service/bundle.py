@@ -1,19 +1,21 @@
 """A bundle: one policy as it is published, the rule files as text and the scorecards they were compiled with.
 
-    content   {"files": {name: text}, "scorecards": [[name, version, sha256 of its manifest]]}
+    content   {"files": {name: text}, "scorecards": [[name, version, sha256 of its manifest]]}, and if the files are
+              signed "signatures": text of the signatures file
               canonical JSON (sorted keys, UTF-8); its SHA-256 is the digest that tells one content from another
     bundle    the content, compressed (zlib): what the store keeps under a number
     head      what is told of a bundle without reading it: digest, policy id, label, when, by whom, whence, the
               digest of every file
 
 A bundle comes from a store that several hosts write, so nothing in it is believed before `unpack` has checked it: the
-digest of the content, sizes before anything is expanded, the number and the names of the files (`policy_names`).
+digest of the content, sizes before anything is expanded, its shape, the number and the names of the files
+(`policy_names`).
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from hashlib import sha256
@@ -26,9 +28,11 @@ from decision_service.core.limits import BUNDLE_BYTES_MAX, POLICY_FILES_MAX
 from decision_service.core.policy import Policy
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Diagnostic, Findings, Place
+from decision_service.policy_files import SIGNATURES_FILE
 from decision_service.policy_names import takes_name
 
 CANONICAL_BYTES_MAX: Final = 2 * BUNDLE_BYTES_MAX  # quotes and line ends are escaped
+SIGNATURES_BYTES_MAX: Final = 65_536
 _COMPRESSION: Final = 6
 
 
@@ -47,12 +51,21 @@ class Content:
     files: Mapping[str, str]
     scorecards: tuple[ScorecardUsed, ...]
     loaded: tuple[Scorecard, ...] = field(default=(), repr=False, compare=False)  # held, not to be loaded again
+    signatures: str = ""  # text of the signatures file
 
     @cached_property
     def canonical(self) -> bytes:
         """The canonical bytes."""
         cards = [tuple(card) for card in self.scorecards]
-        return orjson.dumps({"files": dict(self.files), "scorecards": cards}, option=orjson.OPT_SORT_KEYS)
+        told: dict[str, Any] = {"files": dict(self.files), "scorecards": cards}
+        if self.signatures:
+            told["signatures"] = self.signatures
+        return orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
+
+    @property
+    def sent_files(self) -> dict[str, str]:
+        """The files as somebody sends them: those of the policy, and the signatures if there are any."""
+        return {**self.files, **({SIGNATURES_FILE: self.signatures} if self.signatures else {})}
 
     @cached_property
     def digest(self) -> str:
@@ -107,8 +120,9 @@ def used(cards: Iterable[Scorecard]) -> tuple[ScorecardUsed, ...]:
 
 
 def content_of(files: Mapping[str, str | bytes], cards: tuple[Scorecard, ...], findings: Findings) -> Content | None:
-    """The content of files that are to be published, or None with what is wrong with them among the findings."""
-    _check_names(files, findings)
+    """The content of files that are to be published, the signatures among them if they are signed, or None with what is
+    wrong with them among the findings."""
+    _check_names(files.keys() - {SIGNATURES_FILE}, findings)
     texts: dict[str, str] = {}
     for name, content in files.items():
         try:
@@ -118,14 +132,17 @@ def content_of(files: Mapping[str, str | bytes], cards: tuple[Scorecard, ...], f
     size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts.values())
     if size > BUNDLE_BYTES_MAX:
         findings.error(_nowhere(files), f"{size:,} bytes of rules together; at most {BUNDLE_BYTES_MAX:,} are published")
-    return None if findings.errors else Content(texts, used(cards), cards)
+    signatures = texts.pop(SIGNATURES_FILE, "")
+    if len(signatures) > SIGNATURES_BYTES_MAX:
+        findings.error(Place(SIGNATURES_FILE, 1, 1), f"more than {SIGNATURES_BYTES_MAX:,} bytes of signatures")
+    return None if findings.errors else Content(texts, used(cards), cards, signatures)
 
 
-def _nowhere(files: Mapping[str, Any]) -> Place:
+def _nowhere(files: Iterable[str]) -> Place:
     return Place(next(iter(sorted(files)), "rules"), 1, 1)
 
 
-def _check_names(files: Mapping[str, Any], findings: Findings) -> None:
+def _check_names(files: Collection[str], findings: Findings) -> None:
     if len(files) > POLICY_FILES_MAX:
         findings.error(_nowhere(files), f"{len(files)} files; a policy has at most {POLICY_FILES_MAX}")
     for name in files:
@@ -145,7 +162,10 @@ def unpack(bundle: bytes, digest: str, shown_as: str) -> Content:
     if sha256(canonical).hexdigest() != digest:
         raise PolicyRejected([Diagnostic(start, "is damaged: its content is not the one that was published")])
     told = orjson.loads(canonical)
-    content = Content(told["files"], tuple(ScorecardUsed(*card) for card in told["scorecards"]))
+    cards = tuple(ScorecardUsed(*card) for card in told["scorecards"])
+    content = Content(told["files"], cards, signatures=told.get("signatures", ""))
+    if not all(isinstance(text, str) for text in (*content.files.values(), content.signatures)):
+        raise PolicyRejected([Diagnostic(start, "is damaged: a file is not text")])
     findings = Findings()
     _check_names(content.files, findings)
     if findings.errors:

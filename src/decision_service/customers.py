@@ -210,7 +210,7 @@ class Customers:
         """One published policy with its files. NotFound, PolicyRejected if the store's copy is damaged."""
         heads, content = await self.active.published_content(number)
         told = next(version for version in told_of(heads) if version["number"] == number)
-        return {**told, "files": dict(sorted(content.files.items()))}
+        return {**told, "files": dict(sorted(content.sent_files.items()))}
 
     async def problems(self) -> list[str]:
         """Why the service is not ready; empty if it is."""

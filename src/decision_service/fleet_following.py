@@ -12,10 +12,11 @@ import logging
 from contextlib import suppress
 from typing import Final
 
-from decision_service.core.errors import StoreError
+from decision_service.core.errors import PolicyRejected, StoreError
 from decision_service.fleet_announcement import FleetAnnouncement
 from decision_service.policy_activation import PolicyActivation
-from decision_service.policy_in_force import FLEET, STORE_TIMEOUT_S, PolicyInForce
+from decision_service.policy_in_force import DISK, FLEET, STORE_TIMEOUT_S, PolicyInForce
+from decision_service.policy_source import Candidate
 from decision_service.store import FleetNumbers, Store
 
 LOG = logging.getLogger("decision_service.policy")
@@ -64,13 +65,21 @@ class FleetFollowing:
         activation = self._activation
         async with self._lock:
             if activation.unpublished is not None:
-                await activation.lead(activation.unpublished, self._announcement.worker_id, activation.known.published)
+                await self._lead(activation.unpublished)
             if numbers.published > activation.known.published:
                 await activation.follow(numbers.published)
             elif numbers.reload != activation.known.reload != -1:
                 await self.catch_up()
             activation.known = activation.known._replace(reload=numbers.reload)
         await self._announcement.announce()
+
+    async def _lead(self, unpublished: Candidate) -> None:
+        """Publish what could not be while the store was away, unless the fleet has gone further meanwhile."""
+        try:
+            await self._activation.lead(unpublished, self._announcement.worker_id, self._activation.known.published)
+        except PolicyRejected as error:
+            self._activation.unpublished = None
+            self._in_force.refuse(DISK, error)
 
     async def catch_up(self) -> None:
         """Try the fleet's policy again if it could not be taken. Hold the lock."""

@@ -3,6 +3,8 @@
     content -> compiled in a thread -> judged by the guard -> published under the next number -> in force
        `compile`                        `rehearse`            `publish`, `lead`                  `PolicyInForce.take`
 
+Whichever way it came, `compile` also asks whether it is signed as the settings want (`policy_signatures.py`).
+
 `publish` and `restore` are asked for by somebody and raise what is wrong; `lead` takes what this host's disk holds, and
 while the store is away has it in force here alone, to be published later; `follow` takes what others published, which
 the guard has judged where it was published. A candidate that fails anywhere changes nothing.
@@ -15,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from decision_service.activation_guard import ActivationGuard, Rehearsal
 from decision_service.bundle import Content
@@ -37,7 +40,7 @@ class PolicyActivation:
         self._source = source
         self.guard = guard
         self._in_force = in_force
-        self.published = PublishedPolicies(store, now_ms)
+        self.published = PublishedPolicies(store, now_ms, source.signatures)
         self.known = FleetNumbers(-1, 0)
         self.unpublished: Candidate | None = None
         self.rehearsal: Rehearsal | None = None  # of the last candidate that this worker was first to load
@@ -46,7 +49,10 @@ class PolicyActivation:
     async def compile(self, content: Content) -> Candidate:
         """The candidate a content means. PolicyRejected, ScorecardRejected."""
         self.compiles += 1
-        return await asyncio.to_thread(self._source.compile, content)
+        candidate = await asyncio.to_thread(self._source.compile, content)
+        with suppress(StoreError):  # looked at again before it is published
+            await self.published.check_serial(candidate.policy)
+        return candidate
 
     async def rehearse(self, candidate: Candidate, *, force: bool) -> None:
         """Judge a candidate by what was decided lately. PolicyRejected, unless it is forced."""

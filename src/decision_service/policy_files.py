@@ -17,6 +17,7 @@ Diagnostics name a file by its path relative to the rules directory, never by wh
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -40,6 +41,7 @@ from decision_service.core.limits import POLICY_FILE_BYTES_MAX, YAML_DEPTH_MAX, 
 from decision_service.core.source import Document, Findings, MappingNode, Node, Place, Scalar, SequenceNode
 
 _LINE_BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+SIGNATURES_FILE: Final = "policy.signatures"  # beside the policy files, and none of them
 SUFFIXES: Final = (".yaml", ".yml")
 _QUOTES: Final = ("'", '"')
 _BLOCKS: Final = ("|", ">")
@@ -359,6 +361,18 @@ def read_files(rules_dir: Path, findings: Findings) -> dict[str, bytes]:
         content = _read_bytes(path, name, findings)
         if content is not None:
             files[name] = content
+    return files
+
+
+def read_all(rules_dir: Path, findings: Findings) -> dict[str, bytes]:
+    """The same, and the signatures if there are any."""
+    files = read_files(rules_dir, findings)
+    signatures = rules_dir / SIGNATURES_FILE
+    if files and os.path.lexists(signatures):
+        if problem := _misplaced(signatures, rules_dir):
+            findings.error(Place(SIGNATURES_FILE, 1, 1), problem)
+        elif (content := _read_bytes(signatures, SIGNATURES_FILE, findings)) is not None:
+            files[SIGNATURES_FILE] = content
     return files
 
 

@@ -15,7 +15,7 @@ from decision_service.core.policy import Policy, compile_policy
 from decision_service.core.source import Diagnostic, Document, Findings, Place
 from decision_service.core.zone import zone_named
 from decision_service.interpreter import beside_the_loop
-from decision_service.policy_files import read_directory, read_text
+from decision_service.policy_files import SIGNATURES_FILE, read_directory, read_text
 from decision_service.policy_names import takes_name
 from decision_service.scorecard_files import load_scorecards
 
@@ -54,6 +54,8 @@ def examine_files(
     policy = None
     documents = dict(read_directory(rules, findings))
     for name, text in files.items():
+        if name == SIGNATURES_FILE:  # of the files, and none of them
+            continue
         document = read_text(text, name, findings) if takes_name(name, findings) else None
         if document is not None:
             documents[name] = document

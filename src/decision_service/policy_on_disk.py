@@ -91,4 +91,4 @@ class PolicyOnDisk:
         same = self.good is not None and self.good.file_digests == content.file_digests
         if not same or active is None:
             return content
-        return Content(active.files, content.scorecards, content.loaded)
+        return Content(active.files, content.scorecards, content.loaded, active.signatures)

@@ -25,7 +25,8 @@ from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Findings, Place
 from decision_service.core.zone import zone_named
 from decision_service.interpreter import beside_the_loop
-from decision_service.policy_files import read_documents, read_files
+from decision_service.policy_files import SIGNATURES_FILE, read_all, read_documents
+from decision_service.policy_signatures import NOBODY_ASKED, SignatureRule
 from decision_service.scorecard_files import load_scorecards, load_versions
 
 APART_S: Final = 0.02  # between two readings
@@ -58,6 +59,7 @@ class PolicySource:
     models: Path
     time_zone: str
     reservation_timeout_ms: int
+    signatures: SignatureRule = NOBODY_ASKED
 
     def signature(self) -> Signature:
         """Changes whenever a file below the directories comes, goes, or is written: path, time, size, inode."""
@@ -69,6 +71,7 @@ class PolicySource:
         files = _at_rest(self.rules, findings)
         content = content_of(files, self._cards(), findings)
         if content is None:
+            files.pop(SIGNATURES_FILE, None)
             read_documents(files, findings)
             raise PolicyRejected(findings.errors)
         return content
@@ -96,7 +99,9 @@ class PolicySource:
         return tuple(load_scorecards(self.models).values())
 
     def compile(self, content: Content) -> Candidate:
-        """The policy a content means, with the very scorecards it names. PolicyRejected, ScorecardRejected."""
+        """The policy a content means, with the very scorecards it names. PolicyRejected, also if it is not signed as it
+        must be; ScorecardRejected."""
+        self.signatures.check(content)
         findings = Findings()
         with beside_the_loop():
             documents = read_documents(content.files, findings)
@@ -128,9 +133,9 @@ def _stats(directory: Path) -> Iterator[tuple[str, int, int, int]]:
 def _at_rest(rules: Path, findings: Findings) -> dict[str, bytes]:
     """The files, read twice. NotAtRest."""
     ignored = Findings()
-    first = read_files(rules, ignored)
+    first = read_all(rules, ignored)
     time.sleep(APART_S)
-    files = read_files(rules, findings)
+    files = read_all(rules, findings)
     for name in sorted(first.keys() | files.keys()):
         if first.get(name) != files.get(name) or _is_being_written(rules / name):
             raise NotAtRest(name)

@@ -16,6 +16,7 @@ from decision_service.answer import instant
 from decision_service.bundle import BundleHead, Content, decode_head, head_of, unpack
 from decision_service.core.errors import NotFound, StoreUnavailable, VersionMoved
 from decision_service.core.policy import Policy
+from decision_service.policy_signatures import NOBODY_ASKED, SignatureRule
 from decision_service.store import Store
 
 TIMEOUT_S: Final = 2.0
@@ -25,9 +26,11 @@ ATTEMPTS_MAX: Final = 32
 class PublishedPolicies:
     """The published policies of a store."""
 
-    def __init__(self, store: Store, now_ms: Callable[[], int]) -> None:
+    def __init__(self, store: Store, now_ms: Callable[[], int], signatures: SignatureRule = NOBODY_ASKED) -> None:
         self._store = store
+        self._signatures = signatures
         self._now_ms = now_ms
+        self._highest = 0  # serial; a store that lost its own does not make this worker forget
 
     async def heads(self) -> dict[int, BundleHead]:
         """What is kept, newest first. StoreError."""
@@ -52,9 +55,11 @@ class PublishedPolicies:
         """Publish a content that compiled to `policy`; its number, an older one if it is the newest already.
 
         `noticed`: the newest number when the content was found on disk; 0 is returned if it was published since then
-        and superseded. None: somebody asks for just this content now. StoreError.
+        and superseded. None: somebody asks for just this content now. PolicyRejected if signatures are asked for and
+        the serial is below the highest there was; StoreError.
         """
         bundle = content.pack()
+        serial = policy.serial or 0 if self._signatures.asked else 0
         for _ in range(ATTEMPTS_MAX):
             heads = await self.heads()
             newest = next(iter(heads), 0)
@@ -62,12 +67,19 @@ class PublishedPolicies:
                 return newest
             if noticed is not None and any(n > noticed and h.digest == content.digest for n, h in heads.items()):
                 return 0
+            await self.check_serial(policy)  # whoever raises the highest after this also moves `newest`
             head = head_of(content, policy, self._now_ms(), by, origin)
             try:
-                return await self._store.publish_policy(newest, head.encode(), bundle, TIMEOUT_S)
+                return await self._store.publish_policy(newest, head.encode(), bundle, TIMEOUT_S, serial)
             except VersionMoved:
                 continue
         raise StoreUnavailable("too many policies are being published at once")
+
+    async def check_serial(self, policy: Policy) -> None:
+        """Refuse a policy that would lead the fleet back behind a serial it has had. PolicyRejected, StoreError."""
+        if self._signatures.asked:
+            self._highest = max(self._highest, await self._store.policy_serial(TIMEOUT_S))
+            self._signatures.check_serial(policy, self._highest)
 
 
 def left_behind(content: Content, heads: dict[int, BundleHead]) -> bool:

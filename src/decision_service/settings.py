@@ -81,6 +81,14 @@ class Settings(BaseSettings):
         description="A policy that would approve a share of the latest drawdowns this much larger or smaller, or all "
         "or none of them, is not taken unless it is forced; 1 takes any.",
     )  # fmt: skip
+    policy_signers: Path | None = Field(
+        None, description="Who may sign policies: lines `name ed25519 <public key>` (`decision-service rules keygen`)."
+    )
+    policy_signatures_min: int = Field(
+        0, ge=0, le=16,
+        description="How many different signers must have signed a policy that is taken; 0 asks for no signatures, 2 "
+        "is a two-person rule.",
+    )  # fmt: skip
     reservation_timeout_ms: int = Field(
         24 * limits.HOUR_MS, ge=limits.MINUTE_MS, le=limits.RETENTION_MS,
         description="How long an approved, unsettled drawdown reserves its amount.",

@@ -18,7 +18,7 @@ from decision_service.cli.service_options import add_service_options, ask, unrea
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.source import Findings
 from decision_service.http_client import ConnectionLost
-from decision_service.policy_files import read_files
+from decision_service.policy_files import read_all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,9 +60,10 @@ def _shown(share: float | None) -> str:
 
 
 def files_in(directory: Path) -> dict[str, str]:
-    """The text of every policy file by its relative name. PolicyRejected for what could never be published."""
+    """The text of every policy file by its relative name, and the signatures. PolicyRejected for what could never be
+    published."""
     findings = Findings()
-    content = content_of(read_files(directory, findings), (), findings)
+    content = content_of(read_all(directory, findings), (), findings)
     if content is None:
         raise PolicyRejected(findings.errors)
-    return dict(content.files)
+    return content.sent_files

@@ -5,7 +5,8 @@ was prepared here. A request uses one policy from start to end. The policy is id
 the files, the scorecards' models, the lists, the time zone and the reservation time-out; equal content, equal id.
 
     documents (one a YAML file)              compiled
-      policy.yaml       label, lists, record   Lists
+      policy.yaml       label, lists, record,
+                        serial                 Lists
       attributes.yaml   declared attributes    AttributeLayout: where every input stands
       constants.yaml    shared constants
       features/*.yaml   feature catalogue      Catalogue
@@ -19,6 +20,7 @@ The scenes own scratch buffers, so one policy object decides for one thread at a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -45,16 +47,19 @@ ATTRIBUTES_FILE: Final = "attributes.yaml"
 CONSTANTS_FILE: Final = "constants.yaml"
 FEATURES_FOLDER: Final = "features/"
 UNLABELLED: Final = "unlabelled"
+_SERIAL: Final = re.compile("[1-9][0-9]{0,14}")  # the store counts up to 2^53
 Lists = Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What `policy.yaml` says: a label for people, the lists that exist, features to record though no rule asks."""
+    """What `policy.yaml` says: a label for people, the lists that exist, features to record though no rule asks;
+    a serial that never falls where policies must be signed."""
 
     label: str = UNLABELLED
     lists: tuple[str, ...] = ()
     record: tuple[tuple[str, Place], ...] = ()
+    serial: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class Policy:
     list_names: tuple[str, ...]
     content: bytes  # digest of everything but the lists
     documents: Mapping[str, Document]
+    serial: int | None = None
 
     def with_lists(self, lists: Lists) -> Policy:
         """The same policy with other list contents, under the id those give it."""
@@ -157,6 +163,7 @@ def compile_policy(
         attributes=dict(attributes), attribute_layout=ground.attributes, catalogue=catalogue,
         scorecards={card.name: card for card in cards}, scenes=scenes, lists={}, rule_lists={}, list_names=head.lists,
         content=_content(documents, cards, zone, reservation_timeout_ms), documents=dict(documents),
+        serial=head.serial,
     )  # fmt: skip
     return policy.with_lists(lists or {})
 
@@ -242,7 +249,7 @@ def _content(
 def _read_head(document: Document | None, findings: Findings) -> Head:
     if document is None:
         return Head()
-    known = ("label", "lists", "record")
+    known = ("label", "lists", "record", "serial")
     for key, _ in document.root.items:
         if key.text not in known:
             findings.error(
@@ -257,7 +264,18 @@ def _read_head(document: Document | None, findings: Findings) -> Head:
         findings.error(label.place, "`label` must be a text")
     lists = tuple(name for name, _ in _names_under(document.root, "lists", findings))
     record = tuple(_names_under(document.root, "record", findings))
-    return Head(label.text if isinstance(label, Scalar) else UNLABELLED, lists, record)
+    return Head(label.text if isinstance(label, Scalar) else UNLABELLED, lists, record, _serial(document, findings))
+
+
+def _serial(document: Document, findings: Findings) -> int | None:
+    node = document.root.get("serial")
+    if node is None:
+        return None
+    if not isinstance(node, Scalar) or not _SERIAL.fullmatch(node.text):
+        shown = len(node.text) if isinstance(node, Scalar) else 1
+        findings.error(node.place, "`serial` must be a whole number", expected="`serial: 7`, from 1", length=shown or 1)
+        return None
+    return int(node.text)
 
 
 def _names_under(root: MappingNode, key: str, findings: Findings) -> list[tuple[str, Place]]:

@@ -97,6 +97,8 @@ def policy_schema(names: Names = NO_NAMES) -> Schema:
         "lists": {"description": "The lists that exist.", "type": "array", "items": _identifier("A list.")},
         "record": {"description": "Features to keep with every drawdown though no rule asks for them.",
                    "type": "array", "items": feature},
+        "serial": {"description": "Rises with every signed policy; one below the highest there was is not taken.",
+                   "type": "integer", "minimum": 1, "maximum": 999_999_999_999_999},
     })  # fmt: skip
 
 

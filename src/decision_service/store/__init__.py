@@ -155,10 +155,14 @@ class Store(Protocol):
         """Both numbers in one command: cheap enough to ask four times a second."""
         ...
 
-    async def publish_policy(self, expected: int, head: bytes, bundle: bytes, timeout_s: float) -> int:
+    async def publish_policy(self, expected: int, head: bytes, bundle: bytes, timeout_s: float, serial: int = 0) -> int:
         """Keep a policy under the next number, which is returned; only if `expected` is still the newest number, else
-        VersionMoved and nothing is written. The oldest beyond POLICIES_KEPT_MAX is forgotten. StoreUnavailable,
-        OutcomeUnknown."""
+        VersionMoved and nothing is written. The oldest beyond POLICIES_KEPT_MAX is forgotten. The highest
+        serial rises to `serial` if that is above it. StoreUnavailable, OutcomeUnknown."""
+        ...
+
+    async def policy_serial(self, timeout_s: float) -> int:
+        """The highest serial a policy was published with, 0 if none was."""
         ...
 
     async def published_heads(self, timeout_s: float) -> Mapping[int, bytes]:

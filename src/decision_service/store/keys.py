@@ -25,6 +25,7 @@ brace) and cannot move a key.
     ds:{reload}                               string  counter of requested reloads
     ds:{reload}:published                     string  number of the newest published policy
     ds:{reload}:heads · ds:{reload}:bundles   hash    by number, what is told of a published policy · its files
+    ds:{reload}:serial                        string  highest serial of a published policy; never falls
     ds:{policies}:<policy_id>                 string  description of a policy
     ds:{imports}:<import_id>                  hash    by slice of an imported file, what became of its rows
     ds:{workers}:status · ds:{workers}:seen   hash    by worker id · sorted set, ids by seen_at_ms
@@ -59,6 +60,7 @@ RELOAD: Final = b"ds:{reload}"
 PUBLISHED: Final = b"ds:{reload}:published"
 PUBLISHED_HEADS: Final = b"ds:{reload}:heads"
 PUBLISHED_BUNDLES: Final = b"ds:{reload}:bundles"
+PUBLISHED_SERIAL: Final = b"ds:{reload}:serial"
 WORKERS_STATUS: Final = b"ds:{workers}:status"
 WORKERS_SEEN: Final = b"ds:{workers}:seen"
 

@@ -44,6 +44,7 @@ class MemoryStore:
         self._reload = 0
         self._published: dict[int, tuple[bytes, bytes]] = {}
         self._policies: dict[str, bytes] = {}
+        self._policy_serial = 0
         self._workers: dict[str, WorkerStatus] = {}
         self._imports: dict[str, dict[int, bytes]] = {}
         self._outbox: dict[int, list[Mapping[bytes, bytes]]] = {}
@@ -181,14 +182,19 @@ class MemoryStore:
         """See `Store.read_fleet`."""
         return FleetNumbers(self._reload, max(self._published, default=0))
 
-    async def publish_policy(self, expected: int, head: bytes, bundle: bytes, timeout_s: float) -> int:
+    async def publish_policy(self, expected: int, head: bytes, bundle: bytes, timeout_s: float, serial: int = 0) -> int:
         """See `Store.publish_policy`."""
         newest = max(self._published, default=0)
         if newest != expected:
             raise VersionMoved("another policy was published meanwhile")
         self._published[newest + 1] = (head, bundle)
+        self._policy_serial = max(self._policy_serial, serial)
         self._published.pop(newest + 1 - POLICIES_KEPT_MAX, None)
         return newest + 1
+
+    async def policy_serial(self, timeout_s: float) -> int:
+        """See `Store.policy_serial`."""
+        return self._policy_serial
 
     async def published_heads(self, timeout_s: float) -> Mapping[int, bytes]:
         """See `Store.published_heads`."""

@@ -209,11 +209,16 @@ class RedisStore:
             *(int(told or 0) for told in await self._call(keys.RELOAD, command, timeout_s, write=False))
         )
 
-    async def publish_policy(self, expected: int, head: bytes, bundle: bytes, timeout_s: float) -> int:
+    async def publish_policy(self, expected: int, head: bytes, bundle: bytes, timeout_s: float, serial: int = 0) -> int:
         """See `Store.publish_policy`."""
-        names = [keys.PUBLISHED, keys.PUBLISHED_HEADS, keys.PUBLISHED_BUNDLES]
-        arguments = (b"%d" % expected, head, bundle, b"%d" % POLICIES_KEPT_MAX)
+        names = [keys.PUBLISHED, keys.PUBLISHED_HEADS, keys.PUBLISHED_BUNDLES, keys.PUBLISHED_SERIAL]
+        arguments = (b"%d" % expected, head, bundle, b"%d" % POLICIES_KEPT_MAX, b"%d" % serial)
         return int(await self._run(scripts.PUBLISH, names, arguments, timeout_s))
+
+    async def policy_serial(self, timeout_s: float) -> int:
+        """See `Store.policy_serial`."""
+        key = keys.PUBLISHED_SERIAL
+        return int(await self._call(key, ("GET", key), timeout_s, write=False) or 0)
 
     async def published_heads(self, timeout_s: float) -> Mapping[int, bytes]:
         """See `Store.published_heads`."""
