@@ -68,3 +68,14 @@ async def test_store_worker_tells_which_bundle_it_runs(any_store: Store) -> None
     status = WorkerStatus("w-1", "p1", "2026.1", 1_000, "cannot compile", 7)
     await any_store.announce_worker(status, T)
     assert await any_store.workers(1_000, T) == [status]
+
+
+async def test_store_highest_serial_never_falls(any_store: Store) -> None:
+    """It rises with what is published, and a lower one, none, or one that is refused leaves it."""
+    assert await any_store.policy_serial(T) == 0
+    for number, (serial, highest) in enumerate([(7, 7), (3, 7), (0, 7), (999_999_999_999_999, 999_999_999_999_999)]):
+        await any_store.publish_policy(number, b"head", b"bundle", T, serial)
+        assert await any_store.policy_serial(T) == highest
+    with pytest.raises(VersionMoved):
+        await any_store.publish_policy(0, b"head", b"bundle", T, 1_000_000_000_000_000)
+    assert await any_store.policy_serial(T) == 999_999_999_999_999

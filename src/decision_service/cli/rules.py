@@ -17,6 +17,8 @@ COMMANDS: Final[dict[str, str]] = {
     "fmt": "give policy files their uniform layout",
     "schema": "print the JSON Schema of rule sets, shared constants, policy.yaml or cases",
     "reference": "write the reference page of the language, or compare the one that is there",
+    "keygen": "make a key to sign policies with",
+    "sign": "put one's signature under a policy",
     "publish": "put a rules directory in force on every worker of a running service, if it compiles",
     "versions": "the policies that were published to a running service, newest first",
     "restore": "put a published policy in force again",

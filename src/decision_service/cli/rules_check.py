@@ -1,5 +1,8 @@
 """`decision-service rules check [DIR]`: compile a whole policy as the service would, and report every finding.
 
+Where signers are configured (setting `policy_signers`) it also says who has signed the files as they are now. People
+sign last, when the files are finished: signatures that are missing change no exit status here, the service refuses.
+
 Exit status 0 if it compiles (warnings are no failure unless `--strict`, which makes them 1), 4 if it does not, 2
 without such a directory or when no policy file is in it.
 """
@@ -14,12 +17,15 @@ from typing import Any, Final
 
 import orjson
 
+from decision_service.bundle import content_of
 from decision_service.cases.parts import blocks_of, rule_sets
 from decision_service.cli.policy_options import settings_of
 from decision_service.core.policy import Policy
-from decision_service.core.source import Diagnostic
-from decision_service.policy_files import policy_paths
+from decision_service.core.source import Diagnostic, Findings
+from decision_service.policy_files import policy_paths, read_all
 from decision_service.policy_loading import examine_files
+from decision_service.policy_signatures import SignatureState, signature_rule
+from decision_service.settings import Settings
 
 FAILED: Final = 4
 WARNED: Final = 1
@@ -46,12 +52,19 @@ def run(args: argparse.Namespace) -> int:
     )
     errors = sum(finding.severity == "error" for finding in found)
     summary = summary_of(policy) if policy is not None else None
+    state, asked = signatures_of(settings), settings.policy_signatures_min
+    serial = None if policy is None else policy.serial
     if args.json:
-        report = {"diagnostics": [finding.as_json() for finding in found], "summary": summary}
+        report = {
+            "diagnostics": [finding.as_json() for finding in found], "summary": summary,
+            "signatures": None if state is None else signatures_json(state, asked, serial),
+        }  # fmt: skip
         print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     else:
         print_findings(found)
         print(summary_line(summary) if summary is not None else f"{len(policy_paths(settings.rules))} files: no policy")
+        if state is not None:
+            print_signatures(state, asked, serial)
     return FAILED if errors else WARNED if found and args.strict else 0
 
 
@@ -68,6 +81,29 @@ def print_findings(found: Sequence[Diagnostic]) -> None:
         print(finding.render(), end="\n\n")
     errors = sum(finding.severity == "error" for finding in found)
     print(f"{counted(errors, 'error')}, {counted(len(found) - errors, 'warning')}")
+
+
+def signatures_of(settings: Settings) -> SignatureState | None:
+    """Who has signed the files on disk, None where no signers are configured. SettingInvalid."""
+    if settings.policy_signers is None:
+        return None
+    rule = signature_rule(settings.policy_signers, settings.policy_signatures_min)
+    content = content_of(read_all(settings.rules, Findings()), (), Findings())
+    return SignatureState((), ()) if content is None else rule.state(content)
+
+
+def signatures_json(state: SignatureState, asked: int, serial: int | None) -> dict[str, Any]:
+    """The same for a machine."""
+    problems = [problem.as_json() for problem in state.problems]
+    return {"asked": asked, "signed_by": list(state.signed_by), "serial": serial, "diagnostics": problems}
+
+
+def print_signatures(state: SignatureState, asked: int, serial: int | None) -> None:
+    """The same as text."""
+    for problem in state.problems:
+        print(problem.render(), end="\n\n")
+    who = ", ".join(state.signed_by) or "nobody"
+    print(f"signed by {who} ({counted(asked, 'signature')} asked for), serial {serial or 'none'}")
 
 
 def summary_of(policy: Policy) -> dict[str, Any]:
