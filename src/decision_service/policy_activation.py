@@ -50,8 +50,9 @@ class PolicyActivation:
         """The candidate a content means. PolicyRejected, ScorecardRejected."""
         self.compiles += 1
         candidate = await asyncio.to_thread(self._source.compile, content)
-        with suppress(StoreError):  # looked at again before it is published
-            await self.published.check_serial(candidate.policy)
+        with suppress(StoreError):  # asked again before it is published
+            await self.published.learn_serial()
+        self.published.check_serial(candidate.policy)
         return candidate
 
     async def rehearse(self, candidate: Candidate, *, force: bool) -> None:
@@ -105,6 +106,7 @@ class PolicyActivation:
                 self._in_force.bundle = number
             else:
                 content = await self.published.content(number)
+                await self.published.learn_serial()
                 await self.activate(await self.compile(content), number)
         except (PolicyRejected, ScorecardRejected, NotFound) as error:
             self._in_force.refuse(FLEET, error, f"published policy {number}: ")

@@ -67,7 +67,8 @@ class PublishedPolicies:
                 return newest
             if noticed is not None and any(n > noticed and h.digest == content.digest for n, h in heads.items()):
                 return 0
-            await self.check_serial(policy)  # whoever raises the highest after this also moves `newest`
+            await self.learn_serial()
+            self.check_serial(policy)  # whoever raises the highest after this also moves `newest`
             head = head_of(content, policy, self._now_ms(), by, origin)
             try:
                 return await self._store.publish_policy(newest, head.encode(), bundle, TIMEOUT_S, serial)
@@ -75,11 +76,14 @@ class PublishedPolicies:
                 continue
         raise StoreUnavailable("too many policies are being published at once")
 
-    async def check_serial(self, policy: Policy) -> None:
-        """Refuse a policy that would lead the fleet back behind a serial it has had. PolicyRejected, StoreError."""
+    async def learn_serial(self) -> None:
+        """Ask for the highest serial there was. StoreError."""
         if self._signatures.asked:
             self._highest = max(self._highest, await self._store.policy_serial(TIMEOUT_S))
-            self._signatures.check_serial(policy, self._highest)
+
+    def check_serial(self, policy: Policy) -> None:
+        """Refuse a policy that would lead the fleet back behind the highest serial known here. PolicyRejected."""
+        self._signatures.check_serial(policy, self._highest)
 
 
 def left_behind(content: Content, heads: dict[int, BundleHead]) -> bool:

@@ -14,10 +14,10 @@ from policy_signing import ALICE, BOB, CAROL, KNOWN, MALLORY, content_on, edit, 
 
 from decision_service.active_policy import ActivePolicy
 from decision_service.bundle import Content, head_of
-from decision_service.core.errors import PolicyRejected, SettingInvalid
+from decision_service.core.errors import PolicyRejected, SettingInvalid, StoreUnavailable
 from decision_service.core.limits import HOUR_MS
 from decision_service.policy_signatures import SIGNATURES_FILE, SignatureRule, signature_rule, signed
-from decision_service.policy_signers import new_key, read_key, read_signers, write_key
+from decision_service.policy_signers import SigningKey, new_key, read_key, read_signers, write_key
 from decision_service.store import Store
 from decision_service.store.memory import MemoryStore
 
@@ -46,13 +46,13 @@ async def running(host: Path, store: Store, rule: SignatureRule) -> AsyncIterato
         await worker.close()
 
 
-def lines_signed(*keys: object) -> Callable[[Content], str]:
+def lines_signed(*keys: SigningKey) -> Callable[[Content], str]:
     """A signatures file by these."""
 
     def sign_all(content: Content) -> str:
         text = ""
         for key in keys:
-            text = signed(Content(content.files, (), signatures=text), key)  # type: ignore[arg-type]
+            text = signed(Content(content.files, (), signatures=text), key)
         return text
 
     return sign_all
@@ -266,3 +266,49 @@ async def test_fleet_signed_policies_published_at_once_leave_the_highest_serial_
         await asyncio.gather(a.publish(files[1], "ann"), b.publish(files[0], "bob"), return_exceptions=True)
         await until(lambda: a.current.serial == b.current.serial == 3)
         assert await store.policy_serial(2.0) == 3
+
+
+class AwayStore(MemoryStore):
+    """A store that can be unreachable for what concerns published policies."""
+
+    def __init__(self) -> None:
+        super().__init__(partitions=16)
+        self.away = False
+
+    async def published_heads(self, timeout_s: float) -> dict[int, bytes]:
+        if self.away:
+            raise StoreUnavailable("away")
+        return dict(await super().published_heads(timeout_s))
+
+    async def policy_serial(self, timeout_s: float) -> int:
+        if self.away:
+            raise StoreUnavailable("away")
+        return await super().policy_serial(timeout_s)
+
+
+async def test_fleet_an_old_policy_started_without_the_store_gives_way_when_it_is_back(
+    tmp_path: Path, rule: SignatureRule
+) -> None:
+    """Signed, it decides while nobody can say that it is old; then it is not published but told, and the fleet's is
+    taken. A new one that came meanwhile is published."""
+    store = AwayStore()
+    edit(tmp_path / "a", "two", 2, ALICE, BOB)
+    async with running(tmp_path / "a", store, rule):
+        pass
+    edit(tmp_path / "b", "one", 1, ALICE, BOB)
+    store.away = True
+    async with running(tmp_path / "b", store, rule) as b:
+        assert (b.current.label, b.bundle) == ("one", 0)
+        store.away = False
+        await until(lambda: b.current.label == "two")
+        assert (b.bundle, list(await b.published())) == (1, [1])
+        assert "serial 1 is below 2" in b.problem
+        store.away = True
+        edit(tmp_path / "b", "one", 1, BOB, CAROL)
+        assert not await b.reload(force=True), "what was heard before is not forgotten"
+        assert b.current.label == "two"
+        edit(tmp_path / "b", "three", 3, BOB, CAROL)
+        await until(lambda: b.current.label == "three")
+        store.away = False
+        await until(lambda: b.bundle == 2)
+        assert (b.problem, await store.policy_serial(2.0)) == ("", 3)
