@@ -1,7 +1,7 @@
 """The guard: what a candidate would have decided on what was decided lately, looked at before it comes into force.
 
 A mistake can compile: a threshold with a digit too few blocks everybody, a condition turned round approves everybody.
-So a worker keeps its last DECISIONS_KEPT decisions, each with the request and the state it was decided on (one append a
+So a worker keeps its last DECISIONS_KEPT drawdowns, each with the request and the state it was decided on (one append a
 decision), and the worker that is first to load a candidate decides all of them again with it, in the thread that
 compiled it. If the share of approved drawdowns moves by more than the setting allows, or everybody or nobody would be
 approved who was a mixture before, the candidate is refused with both shares and the rules that changed most.
@@ -9,7 +9,7 @@ approved who was a mixture before, the candidate is refused with both shares and
 Like is compared with like: the same requests, states and instants. What is compared with is the outcome that was
 recorded, not the active policy's decision anew: it is what the customers got, it costs nothing, and the active policy
 is busy (its buffers are for one thread at a time); for the decisions it made itself the two are the same, for `decide`
-is a pure function. Reviews have no approvals and are left out. Below DECISIONS_MIN decisions nothing is refused.
+is a pure function. Reviews have no approvals and are not kept. Below DECISIONS_MIN decisions nothing is refused.
 """
 
 from __future__ import annotations
@@ -77,14 +77,20 @@ class ActivationGuard:
         self._lately: deque[Decided] = deque(maxlen=DECISIONS_KEPT)
 
     def keep(self, request: DecisionRequest, state: CustomerState, decision: Decision) -> None:
-        """Keep a decision that was committed."""
-        if len(state.log) <= LOG_BYTES_MAX:
+        """Keep a drawdown that was committed; of reviews none is, for a nightly run over the book would leave no
+        drawdown to judge by."""
+        if request.scene == DRAWDOWN_SCENE and len(state.log) <= LOG_BYTES_MAX:
             self._lately.append((request, state, decision))
 
     @property
     def lately(self) -> tuple[Decided, ...]:
         """The drawdowns decided lately, oldest first. Ask in the event loop, where they are kept."""
-        return tuple(one for one in self._lately if one[0].scene == DRAWDOWN_SCENE)
+        return tuple(self._lately)
+
+    @property
+    def takes_any(self) -> bool:
+        """Whether nothing is refused, whatever it does to the approvals."""
+        return self._change_max >= 1
 
     def rehearse(self, candidate: Policy, active: Policy | None, lately: tuple[Decided, ...]) -> Rehearsal | None:
         """The candidate on what was decided lately; None if that is nothing. `candidate` must not be in force: it
@@ -100,12 +106,17 @@ class ActivationGuard:
 
     def refuse(self, rehearsal: Rehearsal | None, candidate: Policy) -> None:
         """PolicyRejected if the approvals would move too far."""
-        if rehearsal is None or rehearsal.decisions < DECISIONS_MIN or self._change_max >= 1:
+        if rehearsal is None or not has_evidence(rehearsal) or self.takes_any:
             return
         before, after = rehearsal.approved_before, rehearsal.approved_after
         all_alike = after in (0.0, 1.0) and 0.0 < before < 1.0
         if abs(after - before) > self._change_max or all_alike:
             raise PolicyRejected(_diagnostics(rehearsal, candidate, self._change_max))
+
+
+def has_evidence(rehearsal: Rehearsal | None) -> bool:
+    """Whether there was enough to judge by."""
+    return rehearsal is not None and rehearsal.decisions >= DECISIONS_MIN
 
 
 def _again(decided: Decided, candidate: Policy) -> Decision | None:

@@ -29,8 +29,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from decision_service.activation_guard import ActivationGuard, Rehearsal
 from decision_service.bundle import BundleHead, Content
@@ -48,6 +49,8 @@ from decision_service.policy_on_disk import PolicyOnDisk
 from decision_service.policy_signatures import NOBODY_ASKED, SignatureRule
 from decision_service.policy_source import NotAtRest, PolicySource
 from decision_service.store import Store
+
+START_TRIES: Final = 3  # published policies tried at the start: behind a damaged one is what the others run
 
 
 class ActivePolicy:
@@ -161,8 +164,9 @@ class ActivePolicy:
         await self._disk.start()
         heads = await self._on_disk.heads()  # without a store: what is on disk is published once it is there
         refused = await self._on_disk.start(heads, self.worker_id)
-        if self.policy is None and heads:
-            await self._activation.follow(next(iter(heads)))
+        for number in islice(heads, START_TRIES):
+            if self.policy is None:
+                await self._activation.follow(number)
         if self.policy is None and self._on_disk.good is not None:  # better an old policy than none
             await self._activation.activate(await self._activation.compile(self._on_disk.good), 0)
         if self.policy is None:

@@ -84,7 +84,8 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class BundleHead:
-    """What is told of a published policy. `origin`: `disk`, `publish`, or `restore of N`."""
+    """What is told of a published policy. `origin`: `disk`, `publish`, `restore of N`, or `known`
+    (published again by a worker that ran it when the store had forgotten it)."""
 
     digest: str
     policy_id: str
@@ -107,11 +108,25 @@ def head_of(content: Content, policy: Policy, at_ms: int, by: str, origin: str) 
     )  # fmt: skip
 
 
+DAMAGED_HEAD: Final = BundleHead("", "", "", 0, "", "damaged")
+"""Stands for a head that cannot be read: the content of no bundle has an empty digest, so it is never taken."""
+
+
 def decode_head(raw: bytes) -> BundleHead:
-    """The head the store kept."""
-    told: dict[str, Any] = orjson.loads(raw)
-    known = {one.name: told[one.name] for one in fields(BundleHead)}
-    return BundleHead(**known | {"scorecards": tuple(ScorecardUsed(*card) for card in known["scorecards"])})
+    """The head the store kept, or DAMAGED_HEAD: one that somebody spoilt must not hide the others."""
+    try:
+        told: dict[str, Any] = orjson.loads(raw)
+        known = {one.name: told[one.name] for one in fields(BundleHead)}
+        cards = tuple(ScorecardUsed(*card) for card in known["scorecards"])
+        head = BundleHead(**known | {"files": dict(known["files"]), "scorecards": cards})
+    except (ValueError, TypeError, LookupError):
+        return DAMAGED_HEAD
+    return head if _is_sound(head) else DAMAGED_HEAD
+
+
+def _is_sound(head: BundleHead) -> bool:
+    texts = (head.digest, head.policy_id, head.label, head.by, head.origin, *head.files, *head.files.values())
+    return all(isinstance(text, str) for text in texts) and isinstance(head.at_ms, int)
 
 
 def used(cards: Iterable[Scorecard]) -> tuple[ScorecardUsed, ...]:
@@ -161,13 +176,22 @@ def unpack(bundle: bytes, digest: str, shown_as: str) -> Content:
         raise PolicyRejected([Diagnostic(start, f"is larger than {CANONICAL_BYTES_MAX:,} bytes")])
     if sha256(canonical).hexdigest() != digest:
         raise PolicyRejected([Diagnostic(start, "is damaged: its content is not the one that was published")])
-    told = orjson.loads(canonical)
-    cards = tuple(ScorecardUsed(*card) for card in told["scorecards"])
-    content = Content(told["files"], cards, signatures=told.get("signatures", ""))
-    if not all(isinstance(text, str) for text in (*content.files.values(), content.signatures)):
-        raise PolicyRejected([Diagnostic(start, "is damaged: a file is not text")])
+    content = _told(canonical)
+    if content is None:
+        raise PolicyRejected([Diagnostic(start, "is damaged: it holds no rule files")])
     findings = Findings()
     _check_names(content.files, findings)
     if findings.errors:
         raise PolicyRejected(findings.errors)
     return content
+
+
+def _told(canonical: bytes) -> Content | None:
+    try:
+        told = orjson.loads(canonical)
+        cards = tuple(ScorecardUsed(*card) for card in told["scorecards"])
+        content = Content(dict(told["files"]), cards, signatures=told.get("signatures", ""))
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return None
+    texts = (*content.files, *content.files.values(), content.signatures, *(text for card in cards for text in card))
+    return content if all(isinstance(text, str) for text in texts) else None

@@ -41,25 +41,36 @@ class FleetFollowing:
         """Follow and announce until cancelled."""
         since_told_s = ANNOUNCE_S
         while True:
-            if since_told_s >= ANNOUNCE_S:
-                await self._announcement.tell()
-                since_told_s = 0.0
+            tells = since_told_s >= ANNOUNCE_S
+            since_told_s = POLL_S if tells else since_told_s + POLL_S
             try:
+                if tells:
+                    await self._announcement.tell()
                 await self.follow()
             except StoreError:
                 pass
             except Exception:  # a worker that stopped following would decide by an old policy for ever
                 LOG.exception("could not follow the fleet")
             await asyncio.sleep(POLL_S)
-            since_told_s += POLL_S
 
     async def follow(self) -> None:
         """Take over moved lists and the fleet's newest policy, and bring what is owed. StoreError."""
         await self._in_force.follow_lists()
         numbers, known = await self._store.read_fleet(STORE_TIMEOUT_S), self._activation.known
-        if numbers.published > known.published or numbers.reload != known.reload or self._activation.unpublished:
+        if numbers.published < known.published:
+            await self._store_forgot(numbers.published)
+        elif numbers.published > known.published or numbers.reload != known.reload or self._activation.unpublished:
             await self._follow_numbers(numbers)
         await self._in_force.catch_up()
+
+    async def _store_forgot(self, newest: int) -> None:
+        """The store was emptied, or lost its last seconds in a failover: what the fleet ran is published again."""
+        async with self._lock:
+            LOG.warning("the store knows published policies up to %d, no longer to %d",
+                        newest, self._activation.known.published)  # fmt: skip
+            self._in_force.describe_again()
+            await self._activation.lead_again(newest, self._announcement.worker_id)
+        await self._announcement.announce()
 
     async def _follow_numbers(self, numbers: FleetNumbers) -> None:
         activation = self._activation

@@ -19,7 +19,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from decision_service.activation_guard import ActivationGuard, Rehearsal
+from decision_service.activation_guard import ActivationGuard, Rehearsal, has_evidence
 from decision_service.bundle import Content
 from decision_service.core.errors import NotFound, PolicyRejected, ScorecardRejected, StoreError
 from decision_service.policy_in_force import FLEET, PolicyInForce
@@ -60,8 +60,23 @@ class PolicyActivation:
         policy = self._in_force.with_lists(candidate.policy)
         active = self._in_force.policy
         self.rehearsal = await asyncio.to_thread(self.guard.rehearse, policy, active, self.guard.lately)
-        if not force:
+        if force:
+            return
+        if not has_evidence(self.rehearsal):
+            await self.refuse_as_others_did(candidate.content)
+        try:
             self.guard.refuse(self.rehearsal, policy)
+        except PolicyRejected as error:
+            with suppress(StoreError):
+                await self.published.note_refusal(candidate.content, error)
+            raise
+
+    async def refuse_as_others_did(self, content: Content) -> None:
+        """PolicyRejected if the guard of a worker refused it: one that decided little, or just started, must not
+        put in force what another has shown to be a mistake."""
+        with suppress(StoreError):
+            if not self.guard.takes_any:
+                await self.published.refuse_noted(content)
 
     async def publish(self, files: Mapping[str, str], by: str, *, force: bool) -> int:
         """Compile these files, publish and activate them; their number. PolicyRejected, ScorecardRejected, StoreError:
@@ -97,6 +112,16 @@ class PolicyActivation:
         self.unpublished = None
         if number:
             await self.activate(candidate, number)
+
+    async def lead_again(self, newest: int, by: str) -> None:
+        """Publish what is in force again if it was the newest, which the store has forgotten: it knows only what came
+        up to `newest`. One worker does, the others find it there. StoreError."""
+        in_force = self._in_force
+        ran_the_newest = in_force.bundle == self.known.published
+        self.known = self.known._replace(published=newest)
+        if ran_the_newest and in_force.content is not None:
+            in_force.bundle = await self.published.publish(in_force.content, in_force.current, by, "known", newest)
+            self.known = self.known._replace(published=max(in_force.bundle, newest))
 
     async def follow(self, number: int) -> None:
         """Take the policy published under a number; if it cannot be, this worker keeps its own. StoreError."""

@@ -27,6 +27,7 @@ from decision_service.store import Store
 
 LOG = logging.getLogger("decision_service.policy")
 STORE_TIMEOUT_S: Final = 2.0
+SAME_AS: Final = "same_as"  # key of what is kept for a policy that differs in its lists alone
 DISK: Final = "disk"
 FLEET: Final = "fleet"
 
@@ -40,6 +41,7 @@ class PolicyInForce:
         self._on_change = on_change
         self._lists_version = -1
         self._description_owed = False
+        self._described = ""  # id, without lists, of the policy that was described last
         self.problems = {DISK: "", FLEET: ""}
         self.diagnostics: tuple[Diagnostic, ...] = ()
         self.warnings: tuple[Diagnostic, ...] = ()
@@ -69,7 +71,7 @@ class PolicyInForce:
         self.content, self.bundle = candidate.content, number
         if number:
             self.problems[FLEET] = ""
-        await self._switch(self.with_lists(candidate.policy))
+        await self._switch(lambda: self.with_lists(candidate.policy))
 
     def refuse(self, source: str, error: DecisionServiceError, what: str = "") -> None:
         """Keep the policy in force and say why."""
@@ -96,7 +98,7 @@ class PolicyInForce:
         """Take over lists that have moved. StoreError."""
         version, lists = await self._store.read_lists(self._lists_version, STORE_TIMEOUT_S)
         if lists is not None:
-            await self._switch(self.current.with_lists(lists))
+            await self._switch(lambda: self.current.with_lists(lists))
         self._lists_version = version
 
     async def catch_up(self) -> None:
@@ -104,25 +106,47 @@ class PolicyInForce:
         if self._description_owed:
             await self._save_description(self.current)
 
-    async def _switch(self, policy: Policy) -> None:
-        """Keep the policy's description, then switch to it: a decision can always be explained."""
-        if self.policy is not None and policy.id == self.policy.id:
-            return
-        self._description_owed = True
-        with suppress(StoreError):  # a store that is away must not stop a reload; `catch_up` brings it later
-            await self._save_description(policy)
+    def describe_again(self) -> None:
+        """The store has forgotten what it kept."""
+        self._described, self._description_owed = "", True
+
+    async def _switch(self, wanted: Callable[[], Policy]) -> None:
+        """Keep the policy's description, then switch to it: a decision can always be explained. `wanted` is asked again
+        after every wait: lists and files may move at the same time, and neither must bring the other's past back."""
+        policy = wanted()
+        described = None
+        while policy.id != described:
+            if self.policy is not None and policy.id == self.policy.id:
+                return
+            self._description_owed = True
+            with suppress(StoreError):  # a store that is away must not stop a reload; `catch_up` brings it later
+                await self._save_description(policy)
+            described, policy = policy.id, wanted()
         self.policy = policy
         LOG.info("policy %s (%s) is active", policy.id, policy.label)
         self._on_change(policy.id, policy.label, True)
 
     async def _save_description(self, policy: Policy) -> None:
-        await self._store.save_policy(policy.id, orjson.dumps(policy.describe()), STORE_TIMEOUT_S)
+        """Keep what a policy is under its id. A change of a list gives a further id and nothing else to describe: under
+        that the store keeps only where the description is, for lists change thousands of times a day."""
+        plain = policy.with_lists({})
+        if self._described != plain.id:
+            await self._store.save_policy(plain.id, orjson.dumps(plain.describe()), STORE_TIMEOUT_S)
+            self._described = plain.id
+        if policy.id != plain.id:
+            await self._store.save_policy(policy.id, orjson.dumps({SAME_AS: plain.id}), STORE_TIMEOUT_S)
         self._description_owed = False
 
     async def description(self, policy_id: str) -> dict[str, Any]:
         """What a policy was, by its id."""
         if self.policy is not None and self.policy.id == policy_id:
             return self.policy.describe()
+        description = await self._kept(policy_id)
+        if SAME_AS in description:
+            description = {**await self._kept(description[SAME_AS]), "id": policy_id}
+        return description
+
+    async def _kept(self, policy_id: str) -> dict[str, Any]:
         document = await self._store.read_policy(policy_id, STORE_TIMEOUT_S)
         if document is None:
             raise NotFound(f"no description of policy {policy_id!r} is kept")

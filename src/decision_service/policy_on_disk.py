@@ -38,8 +38,10 @@ class PolicyOnDisk:
             content = await asyncio.to_thread(self._source.read_when_at_rest)
             if left_behind(content, heads):
                 self.good = content
-            else:
-                await self._activation.lead(await self._activation.compile(content), by, None)
+                return None
+            if content.digest not in {head.digest for head in heads.values()}:
+                await self._activation.refuse_as_others_did(content)
+            await self._activation.lead(await self._activation.compile(content), by, None)
         except (PolicyRejected, ScorecardRejected) as error:
             return error
         return None

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from decision_service.answer import instant
 from decision_service.bundle import BundleHead, Content, decode_head, head_of, unpack
-from decision_service.core.errors import NotFound, StoreUnavailable, VersionMoved
+from decision_service.core.errors import NotFound, PolicyRejected, StoreUnavailable, VersionMoved
 from decision_service.core.policy import Policy
+from decision_service.core.source import Diagnostic, Place
 from decision_service.policy_signatures import NOBODY_ASKED, SignatureRule
 from decision_service.store import Store
 
@@ -84,6 +85,23 @@ class PublishedPolicies:
     def check_serial(self, policy: Policy) -> None:
         """Refuse a policy that would lead the fleet back behind the highest serial known here. PolicyRejected."""
         self._signatures.check_serial(policy, self._highest)
+
+    async def note_refusal(self, content: Content, error: PolicyRejected) -> None:
+        """Let every worker know that the guard refused a content. StoreError."""
+        note = f"refused by the guard of another worker: {error.diagnostics[0].message}"
+        await self._store.save_policy(_refusal_id(content), note.encode(), TIMEOUT_S)
+
+    async def refuse_noted(self, content: Content) -> None:
+        """PolicyRejected if the guard of some worker refused this content, StoreError."""
+        note = await self._store.read_policy(_refusal_id(content), TIMEOUT_S)
+        if note is not None:
+            place = Place("rules", 1, 1)
+            raise PolicyRejected([Diagnostic(place, note.decode(), "other files; or `force`, if they are meant")])
+
+
+def _refusal_id(content: Content) -> str:
+    """Stands among the ids of policies; no policy has such an id."""
+    return f"refused:{content.digest}"
 
 
 def left_behind(content: Content, heads: dict[int, BundleHead]) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import zlib
+from hashlib import sha256
 from pathlib import Path
 
+import orjson
 import pytest
 from conftest_service import RULES
-from fleet_workers import host, running, save, until
+from fleet_workers import files_of, host, running, save, until
 from scorecard_maker import Trained, manifest_text, train, write_scorecard
 from test_service_trace import SCORED_FEATURES
 
@@ -19,6 +22,7 @@ from decision_service.policy_source import NotAtRest, PolicySource
 from decision_service.store.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
+POLICY = 'label: "{}"\nlists: [block]\n'
 
 
 class AwayStore(MemoryStore):
@@ -249,3 +253,108 @@ async def test_fleet_a_storm_of_edits_compiles_one_at_a_time(tmp_path: Path) -> 
         assert all(await asyncio.gather(*reloads))
         await until(lambda: a.label == "edit 19")
         assert a.compiles - began <= 2
+
+
+class OpenStore(MemoryStore):
+    """A store whose published policies a test may spoil and forget, and whose kept policies it may count."""
+
+    def spoil(self, head: bytes) -> int:
+        """Put a head that nobody can read, and a bundle that is none, under the next number, which is returned."""
+        number = max(self._published, default=0) + 1
+        self._published[number] = (head, b"junk")
+        return number
+
+    def forget(self) -> None:
+        """Lose everything about policies, as an emptied store does."""
+        self._published.clear()
+        self._policies.clear()
+
+    @property
+    def kept(self) -> dict[str, bytes]:
+        """The descriptions of policies."""
+        return self._policies
+
+
+@pytest.mark.parametrize("head", [b"not json", b"{}", b"[]", b'{"digest": 5}'])
+async def test_fleet_a_spoilt_head_stops_nobody(tmp_path: Path, head: bytes) -> None:
+    """Workers keep their policy and say so; the list of versions, the next edit and the next start work as before."""
+    store = OpenStore(partitions=16)
+    async with running(host(tmp_path / "a"), store) as a:
+        spoilt = store.spoil(head)
+        await until(lambda: a.problem)
+        assert f"published policy {spoilt}" in a.problem
+        assert [one.origin for one in (await a.published()).values()] == ["damaged", "disk"]
+        async with running(host(tmp_path / "b"), store) as b:
+            assert (b.label, b.bundle) == ("one", 1)
+        save(tmp_path / "a", "two")
+        await until(lambda: (a.label, a.bundle, a.problem) == ("two", spoilt + 1, ""))
+
+
+def test_fleet_a_bundle_without_rule_files_is_damaged() -> None:
+    """Whatever its digest: what is not files and scorecards is refused, not stumbled over."""
+    for canonical in (b"{}", b"[]", b'{"files": [1], "scorecards": []}', b'{"files": {"a.yaml": 1}, "scorecards": []}'):
+        with pytest.raises(PolicyRejected, match="damaged"):
+            unpack(zlib.compress(canonical), sha256(canonical).hexdigest(), "published policy 1")
+
+
+async def test_fleet_an_emptied_store_is_given_the_policy_again_and_followed(tmp_path: Path) -> None:
+    """Numbers begin anew; the policy in force and its description are there again, and edits reach everybody."""
+    store = OpenStore(partitions=16)
+    async with running(host(tmp_path / "a"), store) as a, running(host(tmp_path / "b"), store) as b:
+        save(tmp_path / "a", "two")
+        await until(lambda: a.bundle == b.bundle == 2)
+        store.forget()
+        await until(lambda: a.bundle == b.bundle == 1 and a.current.id in store.kept)
+        assert (a.label, b.label) == ("two", "two")
+        save(tmp_path / "b", "three")
+        await until(lambda: a.label == b.label == "three")
+        assert a.bundle == b.bundle == 2
+
+
+async def test_fleet_a_change_of_a_list_keeps_no_further_description(tmp_path: Path) -> None:
+    """Lists change thousands of times a day: each id that they give is kept, as a few bytes that name where the
+    description is."""
+    store = OpenStore(partitions=16)
+    async with running(host(tmp_path / "a"), store) as a:
+        plain, described = a.current.id, a.current.describe()
+        for i in range(3):
+            before = a.current.id
+            await store.change_list("block", f"c-{i}", present=True, timeout_s=2.0)
+            await until(lambda before=before: a.current.id != before)
+        await until(lambda: len(store.kept) == 4)
+        assert all(len(kept) < 50 for policy_id, kept in store.kept.items() if policy_id != plain)
+        for policy_id in store.kept:
+            assert orjson.dumps(await a.description(policy_id)) == orjson.dumps(described | {"id": policy_id})
+
+
+class SlowStore(MemoryStore):
+    """Keeping a description takes until `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(partitions=16)
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def save_policy(self, policy_id: str, document: bytes, timeout_s: float) -> None:
+        await self.go.wait()
+        await super().save_policy(policy_id, document, timeout_s)
+
+
+async def test_fleet_files_and_lists_that_move_at_once_are_both_in_force(tmp_path: Path) -> None:
+    """Neither brings back what the other has replaced: not the old list (a blocked customer would be served), not the
+    old rules."""
+    store = SlowStore()
+    async with running(host(tmp_path / "a"), store) as a:
+        for label in ("two", "three"):
+            store.go.clear()
+            edit = asyncio.create_task(
+                a.publish({**files_of(tmp_path / "a"), "policy.yaml": POLICY.format(label)}, "ann")
+            )
+            await until(lambda label=label: a.compiles > (1 if label == "two" else 2))
+            await asyncio.sleep(0.3)
+            await store.change_list("block", label, present=True, timeout_s=2.0)
+            await asyncio.sleep(0.6)
+            store.go.set()
+            await edit
+            await until(lambda label=label: label in a.current.lists["block"])
+            assert a.label == label

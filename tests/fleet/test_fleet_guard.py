@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest_service import LINE, RULES, Run, Started, ask, clock, rules, run  # noqa: F401
+from conftest_service import LINE, RULES, T0_MS, Run, Started, ask, clock, rules, run  # noqa: F401
 
 from decision_service.activation_guard import DECISIONS_KEPT, DECISIONS_MIN, ActivationGuard
+from decision_service.active_policy import ActivePolicy
 from decision_service.core.errors import PolicyRejected
+from decision_service.core.limits import HOUR_MS
 
 SMALL = RULES.replace(
     "  - id: burst\n", "  - id: large\n    when: request.amount > 6\n    on_null: skip\n"
@@ -101,5 +104,49 @@ def test_fleet_the_guard_judges_files_on_disk_and_a_forced_reload_takes_them(
         assert service.active.bundle == 2
         assert await service.active.reload(force=True)
         assert (service.active.bundle, service.active.problem) == (3, "")
+
+    run(test)
+
+
+def test_fleet_a_run_of_reviews_leaves_the_guard_its_drawdowns(run: Run) -> None:  # noqa: F811
+    """Reviews are not kept: after a night of them a policy that blocks everybody is refused as before."""
+
+    async def test(service: Started) -> None:
+        files = await lived(service, 60)
+        request, state, decision = service.active.guard.lately[0]
+        for _ in range(DECISIONS_KEPT):
+            service.active.guard.keep(replace(request, scene="limit"), state, decision)
+        with pytest.raises(PolicyRejected, match="would approve 0% of the last 60"):
+            await service.active.publish({**files, "drawdown.yaml": NOBODY}, "ann")
+
+    run(test)
+
+
+def test_fleet_what_one_guard_refused_no_worker_without_evidence_takes(
+    run: Run,  # noqa: F811
+    rules: Path,  # noqa: F811
+) -> None:
+    """Not one that has decided little, and not one that starts with the refused file on its disk, which would else be
+    the way around the guard; the fleet's policy stays in force. Forced, it is taken."""
+
+    async def test(service: Started) -> None:
+        await lived(service, 60)
+        (rules / "drawdown.yaml").write_text(NOBODY, encoding="utf-8")
+        assert not await service.active.reload()
+        service.active.guard = ActivationGuard(0.5)  # as after a start
+        assert not await service.active.reload()
+        assert "refused by the guard of another worker" in service.active.problem
+        again = ActivePolicy(
+            rules, rules.parent / "models", "Asia/Shanghai", 24 * HOUR_MS, service.store, lambda: T0_MS,
+            lambda *_: None, approvals_change_max=0.5,
+        )  # fmt: skip
+        await again.start()
+        try:
+            assert (again.bundle, again.current.id) == (2, service.active.current.id)
+            assert "would approve 0% of the last 60 drawdowns" in again.problem
+            assert await again.reload(force=True)
+            assert (again.bundle, again.problem) == (3, "")
+        finally:
+            await again.close()
 
     run(test)

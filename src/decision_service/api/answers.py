@@ -408,7 +408,9 @@ class VersionAnswer(Answered):
     label: str
     at: str
     by: str = Field(description="Who published it: a principal, or the worker that found the files on its disk.")
-    origin: str = Field(description="`disk`, `publish`, or `restore of <number>`.")
+    origin: str = Field(
+        description="`disk`, `publish`, `restore of <number>`, `known` (again, after the store forgot) or `damaged`."
+    )
     current: bool
     files_changed: FilesChanged
     scorecards: dict[str, str]

@@ -26,7 +26,8 @@ brace) and cannot move a key.
     ds:{reload}:published                     string  number of the newest published policy
     ds:{reload}:heads · ds:{reload}:bundles   hash    by number, what is told of a published policy · its files
     ds:{reload}:serial                        string  highest serial of a published policy; never falls
-    ds:{policies}:<policy_id>                 string  description of a policy
+    ds:{policies}:<policy_id>                 string  description of a policy, or the id it shares but for lists
+    ds:{policies}:refused:<digest>            string  which worker's guard refused this content, and why
     ds:{imports}:<import_id>                  hash    by slice of an imported file, what became of its rows
     ds:{workers}:status · ds:{workers}:seen   hash    by worker id · sorted set, ids by seen_at_ms
 

@@ -267,8 +267,8 @@ class RedisStore:
         """See `Store.workers`."""
         key = keys.WORKERS_STATUS
         told = await self._call(key, ("HVALS", key), timeout_s, write=False)
-        heard = (WorkerStatus(*orjson.loads(one)) for one in told)
-        lately = (one for one in heard if one.seen_at_ms >= now_ms - WORKER_SILENT_MS)
+        heard = (_worker_status(one) for one in told)
+        lately = (one for one in heard if one is not None and one.seen_at_ms >= now_ms - WORKER_SILENT_MS)
         return sorted(lately, key=lambda one: one.worker_id)
 
     async def read_import(self, import_id: str, timeout_s: float) -> Mapping[int, bytes]:
@@ -409,3 +409,12 @@ def _configuration_problems(reply: Any, profile: Profile) -> list[str]:
     if told.get("appendfsync") not in wanted:
         problems.append(f"appendfsync is {told.get('appendfsync')}: profile {profile} wants {' or '.join(wanted)}")
     return problems
+
+
+def _worker_status(told: bytes) -> WorkerStatus | None:
+    """What a worker says of itself; None if this version cannot read it, as of a newer worker during a rollout."""
+    try:
+        status = WorkerStatus(*orjson.loads(told))
+    except (ValueError, TypeError):
+        return None
+    return status if isinstance(status.seen_at_ms, int) else None
