@@ -226,8 +226,8 @@ def is_adverse(effect: EffectSpec) -> bool:
 
 
 def holds(effect: EffectSpec) -> bool:
-    """Whether an effect holds the draw."""
-    return isinstance(effect, FixedEffect) and isinstance(effect.action, Hold)
+    """Whether an effect holds the draw: a hold, or a freeze, beside which nothing is paid out."""
+    return isinstance(effect, FixedEffect) and isinstance(effect.action, (Hold, ChangeLimit))
 
 
 def action_of(effect: EffectSpec) -> Action | None:
