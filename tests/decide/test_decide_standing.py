@@ -56,7 +56,9 @@ def tier(at_ms: int, rank: float, status: int = BOOKED) -> Event:
 
 def those_that_stand(events: list[Event], kind: int) -> list[Event]:
     """Booked ones, and approved ones for which no later record that is not an approval says the same."""
-    ours = [e for e in events if e.kind == kind and e.facility == facility_key("f-1")]
+    here = facility_key("f-1")
+    nameless = [e for e in events if e.facility == 0 and e.status in (BOOKED, APPROVED)]
+    ours = [e for e in events if e.kind == kind and (e.facility == here or e in nameless)]
     told = [False] * len(ours)
     for i, e in enumerate(ours):
         if e.status == APPROVED:
@@ -164,6 +166,14 @@ def test_the_sign_of_a_change_is_its_direction_and_unknown_is_both(yuan: float, 
 def test_a_freeze_counts_as_a_cut() -> None:
     """It is recorded as a change of nothing."""
     assert standing(limit(T_MS - 5, 0, 1_000_00, APPROVED)).limit_history().last_cut_ms == T_MS - 5
+
+
+def test_a_raise_that_names_no_facility_may_have_been_on_this_one() -> None:
+    """It counts for every line of the customer; what failed on a line that is not named takes nothing back."""
+    nameless = replace(limit(T_MS - 5, 200, 1_200_00), facility=0)
+    assert standing(nameless).limit_history().last_raise_ms == T_MS - 5
+    ours = limit(T_MS - 9, 200, 1_200_00, APPROVED)
+    assert standing(ours, replace(nameless, status=FAILED)).limit_history().last_raise_ms == T_MS - 9
 
 
 def test_what_was_trimmed_may_have_been_anything() -> None:

@@ -1,9 +1,11 @@
 """What a customer's log says about earlier changes: what the guardrails of a rule set look back on.
 
-    limit_change   `value` is the change in major units, `amount` the limit after it; the facility is named
-    rate_change    the facility is named
+    limit_change   `value` is the change in major units, `amount` the limit after it
+    rate_change
     other          with category `warning_tier`: `value` is the rank of the tier, 0 none, 1 blue ... 4 red; it is the
                    customer's, whatever facility the record names
+
+Changes name their facility; one that names none may have been of any and counts for each.
 
 A change stands if it is booked, or approved (asked for by this service) and not told since. Core banking tells it with
 a record of the same amount and value: booked, then that one stands in its place; of another status, then none does. So
@@ -112,10 +114,11 @@ class Standing:
         )
 
     def _changes(self, kind: int) -> Words:
-        """The records of a kind on this facility, in recorded order."""
+        """The records of a kind on this facility, and what happened on none that is named, in recorded order."""
         records = self.words[1:]
-        facility = facility_key(self.facility.facility_id)
-        ours: Words = records[(records[:, _SORT] & 0xFF == kind) & (records[:, _FACILITY] & 0xFFFFFFFF == facility)]
+        sort, named = records[:, _SORT], records[:, _FACILITY] & 0xFFFFFFFF
+        here = (named == facility_key(self.facility.facility_id)) | ((named == 0) & _happened(sort))
+        ours: Words = records[(sort & 0xFF == kind) & here]
         return ours
 
     def _latest(self, instants: Words) -> int:
