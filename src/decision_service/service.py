@@ -21,7 +21,6 @@ from typing import Final
 
 import orjson
 
-from decision_service.active_policy import ActivePolicy
 from decision_service.answer import Answer, answer_bytes
 from decision_service.core.decide import current_facility, decide
 from decision_service.core.decision import Decision
@@ -44,6 +43,7 @@ from decision_service.core.state import CustomerState
 from decision_service.decision_log import answer_in, decode, encode, fingerprint_of
 from decision_service.decision_records import change_records, drawdown_record, left_in
 from decision_service.linker import Linker
+from decision_service.policies.active_policy import ActivePolicy
 from decision_service.recording import Retention
 from decision_service.snapshots import refuse_facility
 from decision_service.store import Commit, Store

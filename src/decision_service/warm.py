@@ -54,7 +54,7 @@ def warm(policy: Policy | None) -> None:
 def main() -> int:
     """Warm the policy that the settings name; the exit status is the command line's for the same mistake."""
     from decision_service.cli import exit_status
-    from decision_service.policy_loading import load_policy
+    from decision_service.policies.loading import load_policy
     from decision_service.settings import load_settings
 
     started = time.perf_counter()

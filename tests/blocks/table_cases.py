@@ -20,7 +20,7 @@ from decision_service.core.rules.rule_set import RuleSetSpec
 from decision_service.core.rules.schema import read_rule_set
 from decision_service.core.source import Findings
 from decision_service.core.vocabulary import Layout
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 
 GRID: Final = (0.0, 0.5, 1.0, 2.0, 30.0)  # what random bounds are made of
 NUMBERS: Final = (None, -1.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 30.0, 31.0)  # on and between them

@@ -16,7 +16,7 @@ from decision_service.core.rules.compile import compile_rule_set
 from decision_service.core.rules.schema import read_rule_set
 from decision_service.core.source import Findings
 from decision_service.core.vocabulary import Kind, NameSpec
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 
 GOLDEN = Path(__file__).with_name("golden")
 CASES = sorted(path.stem for path in GOLDEN.glob("*.yaml"))

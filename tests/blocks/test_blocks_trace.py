@@ -16,7 +16,7 @@ from decision_service.core.state import CustomerState
 from decision_service.core.zone import zone_named
 from decision_service.decision_log import decode, encode
 from decision_service.explanation import explained
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 from decision_service.trace import render_trace
 
 T_MS = 1_795_000_000_000

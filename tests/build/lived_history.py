@@ -15,13 +15,13 @@ import orjson
 import pyarrow as pa
 from pyarrow import parquet
 
-from decision_service.active_policy import ActivePolicy
 from decision_service.api.instants import format_instant
 from decision_service.api.parse import Clock, parse_decision, parse_event
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.customers import Customers
 from decision_service.linker import Linker
+from decision_service.policies.active_policy import ActivePolicy
 from decision_service.recording import Retention
 from decision_service.service import DecisionService
 from decision_service.store.memory import MemoryStore

@@ -17,7 +17,7 @@ from decision_service.core.source import Findings
 from decision_service.core.state import CustomerState
 from decision_service.core.zone import zone_named
 from decision_service.dictionary.explained import computed_numbers
-from decision_service.policy_files import read_directory, read_text
+from decision_service.policies.files import read_directory, read_text
 
 RULES = Path(__file__).parents[2] / "rules"
 T = 1_790_000_000_000

@@ -20,7 +20,7 @@ from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Findings
 from decision_service.core.state import CustomerState
 from decision_service.core.zone import zone_named
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 
 T_MS = 1_795_000_000_000
 LINE = Facility("f-1", "c-1", "revolver", "CNY", 1_000_00, 0, T_MS - DAY_MS, 1_800, "active", T_MS - 90 * DAY_MS)

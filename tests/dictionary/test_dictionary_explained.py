@@ -22,7 +22,7 @@ from decision_service.customer_features import asked
 from decision_service.dictionary.explained import computed_numbers, explain
 from decision_service.dictionary.explanation_text import lines_of
 from decision_service.feature_question import FeatureQuestion, facility_for, imagined_request
-from decision_service.policy_loading import load_policy
+from decision_service.policies.loading import load_policy
 from decision_service.store import Commit
 from decision_service.store.memory import MemoryStore
 

@@ -17,7 +17,7 @@ from decision_service.dictionary.entry import Dictionary
 from decision_service.dictionary.families import FAMILIES, OTHER, family_named, family_of
 from decision_service.dictionary.markdown import reference_page
 from decision_service.dictionary.page import html_page
-from decision_service.policy_loading import load_policy
+from decision_service.policies.loading import load_policy
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,7 +15,7 @@ from decision_service.core.features.rows import row_keys
 from decision_service.core.rules.fields import is_number
 from decision_service.core.source import Findings, MappingNode, Node, Scalar
 from decision_service.dictionary.json_schema import KEY_SCHEMAS, attributes_schema, features_schema, schema_text
-from decision_service.policy_files import read_document, read_text
+from decision_service.policies.files import read_document, read_text
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "features" / "golden"

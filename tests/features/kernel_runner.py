@@ -20,7 +20,7 @@ from decision_service.core.features.plans import FeaturePlans, compile_plans
 from decision_service.core.rules.attributes import AttributeSpec, input_vocabulary, lay_out, read_attributes
 from decision_service.core.source import Findings
 from decision_service.core.zone import zone_named
-from decision_service.policy_files import read_document, read_text
+from decision_service.policies.files import read_document, read_text
 
 RULES = Path(__file__).parents[2] / "rules" / "features"
 

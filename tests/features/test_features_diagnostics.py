@@ -16,7 +16,7 @@ from decision_service.core.features.catalogue import read_features
 from decision_service.core.features.lint import lint_features
 from decision_service.core.limits import RETENTION_MS
 from decision_service.core.source import Findings
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 
 GOLDEN = Path(__file__).with_name("golden")
 CASES = sorted(path.stem for path in GOLDEN.glob("*.yaml"))

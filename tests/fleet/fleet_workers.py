@@ -12,8 +12,8 @@ from typing import Any
 
 from conftest_service import RULES, T0_MS, write_policy
 
-from decision_service.active_policy import ActivePolicy
 from decision_service.core.limits import HOUR_MS
+from decision_service.policies.active_policy import ActivePolicy
 from decision_service.store import Store
 
 PATIENCE_S = 30.0

@@ -7,9 +7,9 @@ from pathlib import Path
 from conftest_service import RULES
 from fleet_workers import files_of, save
 
-from decision_service.bundle import Content
-from decision_service.policy_signatures import SIGNATURES_FILE, SignatureRule, signature_rule, signed
-from decision_service.policy_signers import SigningKey, new_key
+from decision_service.policies.bundle import Content
+from decision_service.policies.signatures import SIGNATURES_FILE, SignatureRule, signature_rule, signed
+from decision_service.policies.signers import SigningKey, new_key
 
 ALICE, BOB, CAROL, MALLORY = (new_key(name) for name in ("alice", "bob", "carol", "mallory"))
 KNOWN = (ALICE, BOB, CAROL)

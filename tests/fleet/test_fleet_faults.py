@@ -16,9 +16,9 @@ from fleet_workers import files_of, host, running, save, until
 from scorecard_maker import Trained, manifest_text, train, write_scorecard
 from test_service_trace import SCORED_FEATURES
 
-from decision_service.bundle import Content, unpack
 from decision_service.core.errors import PolicyRejected, ScorecardRejected, StoreUnavailable
-from decision_service.policy_source import NotAtRest, PolicySource
+from decision_service.policies.bundle import Content, unpack
+from decision_service.policies.source import NotAtRest, PolicySource
 from decision_service.store.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from conftest_service import LINE, RULES, T0_MS, Run, Started, ask, clock, rules, run  # noqa: F401
 
-from decision_service.activation_guard import DECISIONS_KEPT, DECISIONS_MIN, ActivationGuard
-from decision_service.active_policy import ActivePolicy
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.limits import HOUR_MS
+from decision_service.policies.active_policy import ActivePolicy
+from decision_service.policies.guard import DECISIONS_KEPT, DECISIONS_MIN, ActivationGuard
 
 SMALL = RULES.replace(
     "  - id: burst\n", "  - id: large\n    when: request.amount > 6\n    on_null: skip\n"

@@ -12,12 +12,12 @@ from conftest_service import T0_MS
 from fleet_workers import until
 from policy_signing import ALICE, BOB, CAROL, KNOWN, MALLORY, content_on, edit, sign, two_of_three
 
-from decision_service.active_policy import ActivePolicy
-from decision_service.bundle import Content, head_of
 from decision_service.core.errors import PolicyRejected, SettingInvalid, StoreUnavailable
 from decision_service.core.limits import HOUR_MS
-from decision_service.policy_signatures import SIGNATURES_FILE, SignatureRule, signature_rule, signed
-from decision_service.policy_signers import SigningKey, new_key, read_key, read_signers, write_key
+from decision_service.policies.active_policy import ActivePolicy
+from decision_service.policies.bundle import Content, head_of
+from decision_service.policies.signatures import SIGNATURES_FILE, SignatureRule, signature_rule, signed
+from decision_service.policies.signers import SigningKey, new_key, read_key, read_signers, write_key
 from decision_service.store import Store
 from decision_service.store.memory import MemoryStore
 

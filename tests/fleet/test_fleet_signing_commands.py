@@ -10,7 +10,7 @@ import pytest
 from fleet_workers import UNSTABLE, host, save
 
 from decision_service.cli import main
-from decision_service.policy_signers import read_key
+from decision_service.policies.signers import read_key
 from service_process import ServiceProcess
 
 

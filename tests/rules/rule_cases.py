@@ -10,7 +10,7 @@ from decision_service.core.rules.compile import Evaluation, RuleSet, compile_rul
 from decision_service.core.rules.schema import read_rule_set
 from decision_service.core.source import Findings
 from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind, Layout, NameSpec, Vocabulary
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 
 _FEATURES: Final = ("vel_req_cnt_10m", "vel_req_cnt_1h", "con_amt_p90_365d", "utl_after", "ext_inq_cnt_30d")
 VOCABULARY: Final = Vocabulary(

@@ -10,7 +10,7 @@ from decision_service.core.rules.schema import read_rule_set
 from decision_service.core.source import Findings
 from decision_service.core.vocabulary import Kind
 from decision_service.core.zone import zone_named
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 
 TEXT = """attributes:
   ext_inq_cnt_30d: {type: number, unit: n, source: bureau, ttl: 35d, meaning: hard inquiries}

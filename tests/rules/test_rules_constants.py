@@ -14,7 +14,7 @@ from decision_service.core.rules.constants import read_shared_constants
 from decision_service.core.rules.schema import read_rule_set
 from decision_service.core.source import Diagnostic, Document, Findings
 from decision_service.core.zone import zone_named
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 
 JANUARY_2026_MS = 1_767_225_600_000
 SHARED = """note: what all scenes agree on

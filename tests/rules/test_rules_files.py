@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from decision_service.core.source import Findings
-from decision_service.policy_files import read_directory
-from decision_service.policy_loading import check_files
-from decision_service.policy_names import takes_name
+from decision_service.policies.files import read_directory
+from decision_service.policies.loading import check_files
+from decision_service.policies.names import takes_name
 
 RULE_SET = """rule_set: drawdown
 scene: drawdown

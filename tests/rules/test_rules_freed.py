@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from decision_service.core.limits import DAY_MS
-from decision_service.policy_loading import load_policy
+from decision_service.policies.loading import load_policy
 
 ROOT = Path(__file__).parents[2]
 

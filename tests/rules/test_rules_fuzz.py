@@ -19,7 +19,7 @@ from decision_service.core.rules.schema import read_rule_set
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Diagnostic, Findings
 from decision_service.core.zone import zone_named
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 from decision_service.scorecard_files import load_scorecards
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from decision_service.core.rules.lint import lint_condition
 from decision_service.core.rules.schema import read_rule_set
 from decision_service.core.source import Findings, Place, Scalar
 from decision_service.core.vocabulary import Kind, Layout, NameSpec, Vocabulary
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 
 START = Place("rules.yaml", 1, 1)
 NAMES = Vocabulary(

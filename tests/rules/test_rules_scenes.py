@@ -21,7 +21,7 @@ from decision_service.core.policy import Policy
 from decision_service.core.rules.codegen import FIRED, UNKNOWN_HELD, WENT_WRONG
 from decision_service.core.rules.columns import Judged, VectorRuleSet
 from decision_service.core.scene import Scene
-from decision_service.policy_loading import load_policy
+from decision_service.policies.loading import load_policy
 
 ROOT = Path(__file__).parents[2]
 SCENES = sorted(path.stem for path in (ROOT / "rules").glob("*.yaml") if "\nscene:" in path.read_text())

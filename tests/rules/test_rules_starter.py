@@ -16,7 +16,7 @@ from decision_service.core.decision import Alert, ChangeLimit, ChangePrice, Offe
 from decision_service.core.policy import Policy
 from decision_service.core.request import SCENES
 from decision_service.core.source import Findings
-from decision_service.policy_loading import examine_files
+from decision_service.policies.loading import examine_files
 from decision_service.settings import load_settings
 
 ROOT = Path(__file__).parents[2]

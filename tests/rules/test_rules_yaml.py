@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from decision_service import policy_files
 from decision_service.core.limits import POLICY_FILE_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX
 from decision_service.core.source import Findings, MappingNode, Scalar, SequenceNode
-from decision_service.policy_files import DOCUMENT_BYTES_KEPT_MAX, read_directory, read_document, read_text
+from decision_service.policies import files as policy_files
+from decision_service.policies.files import DOCUMENT_BYTES_KEPT_MAX, read_directory, read_document, read_text
 
 
 def problems(text: str | bytes) -> list[tuple[int, int, str]]:

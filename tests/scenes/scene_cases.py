@@ -21,7 +21,7 @@ from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Findings
 from decision_service.core.state import CustomerState
 from decision_service.core.zone import zone_named
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 
 FEATURES = """
 segments:

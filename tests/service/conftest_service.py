@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from decision_service.active_policy import ActivePolicy
 from decision_service.core.facility import Facility
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.request import DecisionRequest
 from decision_service.customers import Customers
 from decision_service.linker import Linker
+from decision_service.policies.active_policy import ActivePolicy
 from decision_service.recording import Retention
 from decision_service.service import DecisionService
 from decision_service.store import Store

@@ -17,7 +17,7 @@ from decision_service.core.rules.compile import compile_rule_set
 from decision_service.core.rules.schema import read_rule_set
 from decision_service.core.source import Findings
 from decision_service.core.vocabulary import Kind, Layout, NameSpec, Vocabulary
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 from decision_service.tables.columns import DecisionRows, read_decisions
 from decision_service.tables.file import open_file
 

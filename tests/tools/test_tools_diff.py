@@ -12,7 +12,7 @@ from tools_command import Command, golden
 from decision_service.core.source import Findings
 from decision_service.differences.comparing import Difference, differences
 from decision_service.differences.parts import parts_of
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 from service_process import ROOT, ServiceProcess
 
 BLOCKS = """

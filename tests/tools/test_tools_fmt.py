@@ -15,7 +15,7 @@ from tools_command import GOLDEN, Command, golden
 from decision_service.core.source import Findings
 from decision_service.layout.layout import comments_of, laid_out, meaning_of
 from decision_service.layout.words import words_of
-from decision_service.policy_files import policy_paths, read_text
+from decision_service.policies.files import policy_paths, read_text
 from service_process import ROOT
 
 SHIPPED = [*policy_paths(ROOT / "rules"), *policy_paths(ROOT / "tests" / "cases")]

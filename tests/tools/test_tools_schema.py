@@ -20,7 +20,7 @@ from decision_service.core.source import Findings, MappingNode, Node, Scalar
 from decision_service.dictionary import policy_schema
 from decision_service.dictionary.json_schema import schema_text
 from decision_service.dictionary.policy_schema import NO_NAMES, SCHEMAS, Names, case_schema, rules_schema
-from decision_service.policy_files import policy_paths, read_document, read_text
+from decision_service.policies.files import policy_paths, read_document, read_text
 from service_process import ROOT
 
 VALIDATORS = {name: jsonschema_rs.validator_for(schema(NO_NAMES)) for name, schema in SCHEMAS.items()}

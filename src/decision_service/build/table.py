@@ -22,7 +22,7 @@ from decision_service.core.policy import ATTRIBUTES_FILE, FEATURES_FOLDER, Polic
 from decision_service.core.rules.attributes import AttributeSpec, input_vocabulary, lay_out, read_attributes
 from decision_service.core.source import Document, Findings, Place, nearest_name
 from decision_service.core.zone import Zone, zone_named
-from decision_service.policy_files import read_directory
+from decision_service.policies.files import read_directory
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import orjson
 
-from decision_service.active_policy import ActivePolicy
 from decision_service.api.handlers import check_attributes
 from decision_service.api.parse import (
     Clock,
@@ -31,6 +30,7 @@ from decision_service.cases.case import Body, Case
 from decision_service.core.errors import DecisionServiceError, InvalidInput
 from decision_service.core.policy import Policy
 from decision_service.customers import Customers
+from decision_service.policies.active_policy import ActivePolicy
 from decision_service.service import DecisionService
 from decision_service.settings import Settings
 from decision_service.store.memory import MemoryStore

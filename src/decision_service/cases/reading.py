@@ -49,7 +49,7 @@ from decision_service.core.rules.fields import (
     sequence,
 )
 from decision_service.core.source import Document, Findings, MappingNode, Node, Place, Scalar, SequenceNode
-from decision_service.policy_files import policy_paths, read_document
+from decision_service.policies.files import policy_paths, read_document
 
 SHARED_KEYS: Final = ("facility", "facilities", "attributes", "lists", "events", "request", "expect")
 STEP_KEYS: Final = ("now", "note", *SHARED_KEYS)

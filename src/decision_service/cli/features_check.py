@@ -16,8 +16,8 @@ import orjson
 from decision_service.cli.policy_options import settings_of
 from decision_service.core.policy import ATTRIBUTES_FILE, FEATURES_FOLDER
 from decision_service.core.source import Diagnostic
-from decision_service.policy_files import policy_paths
-from decision_service.policy_loading import check_files
+from decision_service.policies.files import policy_paths
+from decision_service.policies.loading import check_files
 
 FAILED: Final = 4
 WARNED: Final = 1

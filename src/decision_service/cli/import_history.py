@@ -34,7 +34,7 @@ from decision_service.imports.refused import RefusedRows
 from decision_service.imports.snapshots import import_attributes, import_facilities
 from decision_service.imports.terms import Terms
 from decision_service.imports.trial import TrialStore
-from decision_service.policy_files import read_document
+from decision_service.policies.files import read_document
 from decision_service.settings import Settings, load_settings
 from decision_service.store import Store
 from decision_service.store.embedded import running_url

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from decision_service.core.policy import Policy
 from decision_service.core.source import Findings
-from decision_service.policy_loading import load_policy
+from decision_service.policies.loading import load_policy
 from decision_service.settings import Settings, load_settings
 
 

@@ -17,14 +17,14 @@ from typing import Any, Final
 
 import orjson
 
-from decision_service.bundle import content_of
 from decision_service.cases.parts import blocks_of, rule_sets
 from decision_service.cli.policy_options import settings_of
 from decision_service.core.policy import Policy
 from decision_service.core.source import Diagnostic, Findings
-from decision_service.policy_files import policy_paths, read_all
-from decision_service.policy_loading import examine_files
-from decision_service.policy_signatures import SignatureState, signature_rule
+from decision_service.policies.bundle import content_of
+from decision_service.policies.files import policy_paths, read_all
+from decision_service.policies.loading import examine_files
+from decision_service.policies.signatures import SignatureState, signature_rule
 from decision_service.settings import Settings
 
 FAILED: Final = 4

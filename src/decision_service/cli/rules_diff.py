@@ -25,7 +25,7 @@ from decision_service.differences.comparing import differences
 from decision_service.differences.parts import parts_of
 from decision_service.differences.report import report_json, report_lines
 from decision_service.http_client import ConnectionLost
-from decision_service.policy_files import read_directory, read_document, read_text
+from decision_service.policies.files import read_directory, read_document, read_text
 
 DIFFERENT: Final = 1
 

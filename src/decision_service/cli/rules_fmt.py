@@ -17,7 +17,7 @@ import orjson
 from decision_service.cli.rules_check import FAILED, WRONG, counted
 from decision_service.core.source import Findings
 from decision_service.layout.layout import laid_out
-from decision_service.policy_files import policy_paths
+from decision_service.policies.files import policy_paths
 
 WOULD_CHANGE: Final = 1
 STANDARD: Final = "-"

@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from decision_service.policy_signers import new_key, write_key
+from decision_service.policies.signers import new_key, write_key
 
 WRONG: Final = 2
 

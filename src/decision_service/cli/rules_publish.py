@@ -13,12 +13,12 @@ from typing import Any
 
 import orjson
 
-from decision_service.bundle import content_of
 from decision_service.cli.service_options import add_service_options, ask, unreachable
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.source import Findings
 from decision_service.http_client import ConnectionLost
-from decision_service.policy_files import read_all
+from decision_service.policies.bundle import content_of
+from decision_service.policies.files import read_all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

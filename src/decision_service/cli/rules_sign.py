@@ -14,15 +14,15 @@ from typing import Final
 
 import orjson
 
-from decision_service.bundle import Content, content_of
 from decision_service.cli.policy_options import settings_of
 from decision_service.cli.rules_check import FAILED, print_findings, unusable
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.source import Diagnostic, Findings
-from decision_service.policy_files import SIGNATURES_FILE, read_all
-from decision_service.policy_loading import examine_files
-from decision_service.policy_signatures import signatures_in, signed
-from decision_service.policy_signers import read_key
+from decision_service.policies.bundle import Content, content_of
+from decision_service.policies.files import SIGNATURES_FILE, read_all
+from decision_service.policies.loading import examine_files
+from decision_service.policies.signatures import signatures_in, signed
+from decision_service.policies.signers import read_key
 from decision_service.settings import Settings
 
 WRONG: Final = 2

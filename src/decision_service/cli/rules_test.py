@@ -27,7 +27,7 @@ from decision_service.cli.progress import LOG_PAUSE_S, Progress
 from decision_service.cli.rules_check import FAILED, WRONG, counted, print_findings, unusable
 from decision_service.core.policy import Policy
 from decision_service.core.source import Diagnostic, Findings
-from decision_service.policy_loading import examine_files
+from decision_service.policies.loading import examine_files
 from decision_service.settings import Settings
 
 NOT_AS_EXPECTED: Final = 1

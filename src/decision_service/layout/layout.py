@@ -15,7 +15,7 @@ from decision_service.core.source import Findings, MappingNode, Node, Place, Sca
 from decision_service.layout.indents import Indents
 from decision_service.layout.spacing import spaced
 from decision_service.layout.words import Word, block_lines, words_of
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 
 PASSES_MAX: Final = 20
 _BREAK: Final = re.compile(r"\r\n?|\n")

@@ -30,7 +30,7 @@ from decision_service.core.reasons import TEXTS
 from decision_service.core.scorecards.manifest import NAME_PATTERN, VERSION_PATTERN
 from decision_service.core.scorecards.reading import Section
 from decision_service.core.source import Findings, nearest_name
-from decision_service.policy_files import read_document
+from decision_service.policies.files import read_document
 from decision_service.portfolio import PortfolioPlan
 
 _INSTANT = "an instant with offset such as 2026-11-01T00:00:00+08:00"

@@ -38,7 +38,7 @@ from decision_service.core.source import Findings, Place, nearest_name
 from decision_service.core.state import CustomerState
 from decision_service.core.vocabulary import BASE_NUMBERS
 from decision_service.core.zone import Zone
-from decision_service.policy_files import read_directory, read_document
+from decision_service.policies.files import read_directory, read_document
 from decision_service.portfolio import CustomerHistory
 from decision_service.train.config import SampleDesign
 from decision_service.train.definitions import definitions_digest

@@ -1,8 +1,8 @@
 """Loading a policy from the rules and models of this host, once: for commands, checks and tests.
 
-A worker loads through `policy_source.py`, which also sees that nobody is writing the files; both compile the same way.
-`load_policy` raises what is wrong, `check_files` and `examine_files` raise nothing and tell everything. Files given by
-name replace or join those of the directory and never leave it (`policy_names.py`).
+A worker loads through `policies/source.py`, which also sees that nobody is writing the files; both compile the same
+way. `load_policy` raises what is wrong, `check_files` and `examine_files` raise nothing and tell everything. Files
+given by name replace or join those of the directory and never leave it (`policies/names.py`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from decision_service.core.policy import Policy, compile_policy
 from decision_service.core.source import Diagnostic, Document, Findings, Place
 from decision_service.core.zone import zone_named
 from decision_service.interpreter import beside_the_loop
-from decision_service.policy_files import SIGNATURES_FILE, read_directory, read_text
-from decision_service.policy_names import takes_name
+from decision_service.policies.files import SIGNATURES_FILE, read_directory, read_text
+from decision_service.policies.names import takes_name
 from decision_service.scorecard_files import load_scorecards
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from decision_service.core.errors import StoreError
-from decision_service.policy_in_force import STORE_TIMEOUT_S, PolicyInForce
+from decision_service.policies.in_force import STORE_TIMEOUT_S, PolicyInForce
 from decision_service.store import Store, WorkerStatus
 
 

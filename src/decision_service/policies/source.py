@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from decision_service.bundle import Content, content_of, used
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.policy import Policy, compile_policy
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Findings, Place
 from decision_service.core.zone import zone_named
 from decision_service.interpreter import beside_the_loop
-from decision_service.policy_files import SIGNATURES_FILE, read_all, read_documents
-from decision_service.policy_signatures import NOBODY_ASKED, SignatureRule
+from decision_service.policies.bundle import Content, content_of, used
+from decision_service.policies.files import SIGNATURES_FILE, read_all, read_documents
+from decision_service.policies.signatures import NOBODY_ASKED, SignatureRule
 from decision_service.scorecard_files import load_scorecards, load_versions
 
 APART_S: Final = 0.02  # between two readings

@@ -18,7 +18,7 @@ from typing import Final
 
 from watchfiles import awatch
 
-from decision_service.policy_source import PolicySource, Signature
+from decision_service.policies.source import PolicySource, Signature
 
 LOG = logging.getLogger("decision_service.policy")
 SCAN_S: Final = 0.5

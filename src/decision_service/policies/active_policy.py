@@ -16,12 +16,12 @@ is asked for.
 Reloads are single-flight: however often one is asked for, at most one runs and one waits. This module holds the lock,
 the start and the end; the parts are
 
-    policy_in_force.py      what decisions read, and why it is not a newer one
-    policy_activation.py    from a content to the policy in force, here and in the fleet
-    policy_on_disk.py       when what lies on the disk is news
-    disk_watch.py           when the disk has changed
-    fleet_following.py      taking what the fleet runs, four times a second
-    fleet_announcement.py   what this worker says of itself, and hears of the others
+    in_force.py       what decisions read, and why it is not a newer one
+    activation.py     from a content to the policy in force, here and in the fleet
+    on_disk.py        when what lies on the disk is news
+    disk_watch.py     when the disk has changed
+    following.py      taking what the fleet runs, four times a second
+    announcement.py   what this worker says of itself, and hears of the others
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from decision_service.activation_guard import ActivationGuard, Rehearsal
-from decision_service.bundle import BundleHead, Content
 from decision_service.core.errors import StoreError
 from decision_service.core.policy import Policy
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Diagnostic
-from decision_service.disk_watch import DiskWatch
-from decision_service.fleet_announcement import FleetAnnouncement
-from decision_service.fleet_following import FleetFollowing
-from decision_service.policy_activation import PolicyActivation
-from decision_service.policy_in_force import DISK, STORE_TIMEOUT_S, PolicyInForce
-from decision_service.policy_loading import check_files
-from decision_service.policy_on_disk import PolicyOnDisk
-from decision_service.policy_signatures import NOBODY_ASKED, SignatureRule
-from decision_service.policy_source import NotAtRest, PolicySource
+from decision_service.policies.activation import PolicyActivation
+from decision_service.policies.announcement import FleetAnnouncement
+from decision_service.policies.bundle import BundleHead, Content
+from decision_service.policies.disk_watch import DiskWatch
+from decision_service.policies.following import FleetFollowing
+from decision_service.policies.guard import ActivationGuard, Rehearsal
+from decision_service.policies.in_force import DISK, STORE_TIMEOUT_S, PolicyInForce
+from decision_service.policies.loading import check_files
+from decision_service.policies.on_disk import PolicyOnDisk
+from decision_service.policies.signatures import NOBODY_ASKED, SignatureRule
+from decision_service.policies.source import NotAtRest, PolicySource
 from decision_service.store import Store
 
 START_TRIES: Final = 3  # published policies tried at the start: behind a damaged one is what the others run

@@ -3,7 +3,7 @@
     content -> compiled in a thread -> judged by the guard -> published under the next number -> in force
        `compile`                        `rehearse`            `publish`, `lead`                  `PolicyInForce.take`
 
-Whichever way it came, `compile` also asks whether it is signed as the settings want (`policy_signatures.py`).
+Whichever way it came, `compile` also asks whether it is signed as the settings want (`policies/signatures.py`).
 
 `publish` and `restore` are asked for by somebody and raise what is wrong; `lead` takes what this host's disk holds, and
 while the store is away has it in force here alone, to be published later; `follow` takes what others published, which
@@ -19,12 +19,12 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from decision_service.activation_guard import ActivationGuard, Rehearsal, has_evidence
-from decision_service.bundle import Content
 from decision_service.core.errors import NotFound, PolicyRejected, ScorecardRejected, StoreError
-from decision_service.policy_in_force import FLEET, PolicyInForce
-from decision_service.policy_source import Candidate, PolicySource
-from decision_service.published_policies import PublishedPolicies
+from decision_service.policies.bundle import Content
+from decision_service.policies.guard import ActivationGuard, Rehearsal, has_evidence
+from decision_service.policies.in_force import FLEET, PolicyInForce
+from decision_service.policies.published import PublishedPolicies
+from decision_service.policies.source import Candidate, PolicySource
 from decision_service.store import FleetNumbers, Store
 
 LOG = logging.getLogger("decision_service.policy")

@@ -6,8 +6,8 @@ It is no policy file and not part of what is signed. What is signed is MESSAGE a
 order of their names, each as length of name, name, length of content, content (lengths of 8 bytes, big-endian): a
 changed byte, a changed name, a file more or less give another digest, and a signature for anything else is none here.
 
-A signature counts if its signer is known (`policy_signers.py`) and it fits; each signer counts once. Lines that do not
-count hurt nobody as long as enough others do, so a signer may leave before the file is tidied up.
+A signature counts if its signer is known (`policies/signers.py`) and it fits; each signer counts once. Lines that do
+not count hurt nobody as long as enough others do, so a signer may leave before the file is tidied up.
 
 `serial` of policy.yaml is signed with the rest. Whoever may publish could otherwise bring back, with its good
 signatures, an old policy that was replaced for a reason: so none is taken below the highest serial that the fleet ever
@@ -29,12 +29,12 @@ from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 
-from decision_service.bundle import Content
 from decision_service.core.errors import PolicyRejected, SettingInvalid
 from decision_service.core.policy import POLICY_FILE, Policy
 from decision_service.core.source import Diagnostic, Place, nearest_name
-from decision_service.policy_files import SIGNATURES_FILE
-from decision_service.policy_signers import PUBLIC, Signers, SigningKey, decoded, read_signers
+from decision_service.policies.bundle import Content
+from decision_service.policies.files import SIGNATURES_FILE
+from decision_service.policies.signers import PUBLIC, Signers, SigningKey, decoded, read_signers
 
 MESSAGE: Final = b"decision-service policy 1\n"
 SIGNATURE_BYTES: Final = 64

@@ -28,8 +28,8 @@ from decision_service.core.limits import BUNDLE_BYTES_MAX, POLICY_FILES_MAX
 from decision_service.core.policy import Policy
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Diagnostic, Findings, Place
-from decision_service.policy_files import SIGNATURES_FILE
-from decision_service.policy_names import takes_name
+from decision_service.policies.files import SIGNATURES_FILE
+from decision_service.policies.names import takes_name
 
 CANONICAL_BYTES_MAX: Final = 2 * BUNDLE_BYTES_MAX  # quotes and line ends are escaped
 SIGNATURES_BYTES_MAX: Final = 65_536

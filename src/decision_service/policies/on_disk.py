@@ -3,7 +3,7 @@
 What lies on a disk is news only once: a worker publishes what it reads there unless those files were published before
 and it has not seen them change. So a host that was away, or whose disk is old, follows the fleet and never leads it
 back; `force` says that going back is meant, and so does an edit. At the start nothing has been seen to change. The
-worker that is first to load a candidate also lets the guard judge it (`activation_guard.py`), unless it is forced.
+worker that is first to load a candidate also lets the guard judge it (`policies/guard.py`), unless it is forced.
 
 Files that hold what is in force already, or what was just refused, are not compiled.
 """
@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from decision_service.bundle import BundleHead, Content
 from decision_service.core.errors import DecisionServiceError, PolicyRejected, ScorecardRejected, StoreError
-from decision_service.policy_activation import PolicyActivation
-from decision_service.policy_in_force import DISK, PolicyInForce
-from decision_service.policy_source import Candidate, PolicySource
-from decision_service.published_policies import left_behind
+from decision_service.policies.activation import PolicyActivation
+from decision_service.policies.bundle import BundleHead, Content
+from decision_service.policies.in_force import DISK, PolicyInForce
+from decision_service.policies.published import left_behind
+from decision_service.policies.source import Candidate, PolicySource
 
 
 class PolicyOnDisk:

@@ -18,11 +18,11 @@ from typing import Any, Final
 
 import orjson
 
-from decision_service.bundle import Content
 from decision_service.core.errors import DecisionServiceError, Draining, NotFound, PolicyRejected, StoreError
 from decision_service.core.policy import Policy
 from decision_service.core.source import Diagnostic
-from decision_service.policy_source import Candidate
+from decision_service.policies.bundle import Content
+from decision_service.policies.source import Candidate
 from decision_service.store import Store
 
 LOG = logging.getLogger("decision_service.policy")

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from decision_service.answer import instant
-from decision_service.bundle import BundleHead, Content, decode_head, head_of, unpack
 from decision_service.core.errors import NotFound, PolicyRejected, StoreUnavailable, VersionMoved
 from decision_service.core.policy import Policy
 from decision_service.core.source import Diagnostic, Place
-from decision_service.policy_signatures import NOBODY_ASKED, SignatureRule
+from decision_service.policies.bundle import BundleHead, Content, decode_head, head_of, unpack
+from decision_service.policies.signatures import NOBODY_ASKED, SignatureRule
 from decision_service.store import Store
 
 TIMEOUT_S: Final = 2.0

@@ -13,10 +13,10 @@ from contextlib import suppress
 from typing import Final
 
 from decision_service.core.errors import PolicyRejected, StoreError
-from decision_service.fleet_announcement import FleetAnnouncement
-from decision_service.policy_activation import PolicyActivation
-from decision_service.policy_in_force import DISK, FLEET, STORE_TIMEOUT_S, PolicyInForce
-from decision_service.policy_source import Candidate
+from decision_service.policies.activation import PolicyActivation
+from decision_service.policies.announcement import FleetAnnouncement
+from decision_service.policies.in_force import DISK, FLEET, STORE_TIMEOUT_S, PolicyInForce
+from decision_service.policies.source import Candidate
 from decision_service.store import FleetNumbers, Store
 
 LOG = logging.getLogger("decision_service.policy")
