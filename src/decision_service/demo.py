@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ from decision_service.portfolio import CustomerHistory, Portfolio
 from decision_service.portfolio.history import api_facility
 
 LOADERS: Final = 8
+DUE_EVERY: Final = timedelta(days=30)
 DEADLINE_MS: Final = 1_000  # a first decision on a busy laptop may take longer than production's 20 ms
 
 CASES: Final[Mapping[str, str]] = {
@@ -75,12 +77,21 @@ async def load(url: str, portfolio: Portfolio, loaded: Callable[[int], None]) ->
 
 async def _load_customer(client: Client, history: CustomerHistory) -> None:
     path = f"/v1/facilities/{quote(history.facility.facility_id, safe='')}"
-    _require(await client.call("PUT", path, api_facility(history.facility)))
+    _require(await client.call("PUT", path, _reported(history)))
     for start in range(0, len(history.events), EVENTS_PER_CALL_MAX):
         events = history.events[start : start + EVENTS_PER_CALL_MAX]
         recorded = _require(await client.call("POST", "/v1/events", {"events": events}))
         if recorded["rejected"]:
             raise DemoFailed(f"{recorded['rejected']} events of {history.customer_id} were rejected")
+
+
+def _reported(history: CustomerHistory) -> dict[str, Any]:
+    """The line as core banking would report it: with its next instalment, expected to be like the last one."""
+    last = next((event for event in reversed(history.events) if event["kind"] == "due"), None)
+    if last is None:
+        return api_facility(history.facility)
+    due_at = datetime.fromisoformat(last["occurred_at"]) + DUE_EVERY
+    return {**api_facility(history.facility), "next_due_at": due_at.isoformat(), "next_due_amount": last["amount"]}
 
 
 def _require(response: Response) -> Any:
