@@ -45,6 +45,10 @@ BROKEN = {
     "an unknown reason": RULE + "rules: [{id: a, when: x > 1, then: approve, reason: RC999}]\n",
     "an unknown on_null": RULE + "rules: [{id: a, when: x > 1, then: approve, on_null: ignore}]\n",
     "an unknown expectation": RULE + "rules: [{id: a, when: x, then: approve, tests: [{given: {}, expect: fire}]}]\n",
+    "an unknown effect in a test": RULE
+    + "rules: [{id: a, when: x, then: approve, tests: [{given: {}, expect: fires, asks: {hodl: review}}]}]\n",
+    "effects of points": RULE
+    + "points: [{id: a, base: 0, of: [{value: x, bins: {any: 1}}], tests: [{given: {}, expect: 1, asks: nothing}]}]\n",
     "an unknown unit": RULE + "constants: {a: {value: 1, unit: yuan}}\n",
     "an unknown guardrail": RULE + "guardrails: {apr_cup: 0.2}\n",
     "a guardrail of nothing": RULE + "guardrails: {apr_cap: 0}\n",
@@ -98,6 +102,7 @@ KEYS = (
     ("trees", "_KEYS", policy_schema.tree_schema),
     ("trees", "_BRANCH_KEYS", policy_schema.branch_schema),
     ("points", "_KEYS", policy_schema.points_schema),
+    ("rule_tests", "_KEYS_WITH_EFFECTS", lambda: policy_schema.inline_test_schema({})),
 )
 
 

@@ -39,6 +39,7 @@ _MEANINGS: Final[Mapping[str, str]] = {
     "on_null": "What to do when a missing value leaves it unknown.",
     "reason": "Code given to the customer and core banking.",
     "tests": "Examples, run every time the file is loaded.",
+    "asks": "All effects asked for then, written as in `then`; `nothing` for none.",
     "given": "Values by name; every other name is missing.",
     "at": "The instant of decision, for dated constants.",
     "hit": "`first`: the first row that applies; `all`: every row that does.",
@@ -247,14 +248,19 @@ def _reason() -> Schema:
     return _ref("reason")
 
 
-def _tests(expected: Schema) -> Schema:
+def _tests(expected: Schema, *, asks: bool = True) -> Schema:
+    return {"description": _MEANINGS["tests"], "type": "array", "items": inline_test_schema(expected, asks=asks)}
+
+
+def inline_test_schema(expected: Schema, *, asks: bool = True) -> Schema:
+    """One inline test; what comes to a number asks for nothing."""
     value: Schema = {"anyOf": [{"type": ["number", "string", "boolean", "null"]}, {"type": "array", "items": _SCALAR}]}
-    test = _mapping("Values and what they come to.", ("given", "expect"), {
+    return _mapping("Values and what they come to.", ("given", "expect"), {
         "given": {"description": _MEANINGS["given"], "type": "object", "additionalProperties": value},
         "at": {"description": _MEANINGS["at"], "type": "string", "pattern": DATE},
         "expect": expected,
+        **({"asks": effects() | {"description": _MEANINGS["asks"]}} if asks else {}),
     })  # fmt: skip
-    return {"description": _MEANINGS["tests"], "type": "array", "items": test}
 
 
 def _label() -> Schema:
@@ -353,7 +359,7 @@ def points_schema(names: Names = NO_NAMES) -> Schema:
         "of": {"type": "array", "items": part, "minItems": 1},
         "grades": {"description": "Lowest points of each grade, falling.", "type": "object",
                    "additionalProperties": {"type": "number"}},
-        "tests": _tests({"description": "The points, or `unknown`.", "type": ["number", "string"]}),
+        "tests": _tests({"description": "The points, or `unknown`.", "type": ["number", "string"]}, asks=False),
     })  # fmt: skip
 
 

@@ -30,11 +30,11 @@ from typing import Final, NamedTuple, TypeVar
 from decision_service.core.decision import Effect
 from decision_service.core.expressions.python_code import LINE, call, constant, load, python_function
 from decision_service.core.expressions.scalar import ScalarCompiler
-from decision_service.core.rules.effects_code import NO_VALUE_REASON, ask, fixed, held
+from decision_service.core.rules.effects_code import NO_VALUE_REASON, ask, fixed, held, tell
 from decision_service.core.rules.matrix_code import matrix_code
 from decision_service.core.rules.points_code import points_code
 from decision_service.core.rules.rule_set import RuleSetSpec
-from decision_service.core.rules.spec import RuleSpec
+from decision_service.core.rules.spec import EffectSpec, RuleSpec
 from decision_service.core.rules.statements import assign, extend, if_, pass_, set_item, trying
 from decision_service.core.rules.table_code import table_code
 from decision_service.core.rules.tree_code import tree_code
@@ -86,8 +86,7 @@ class RuleSetCompiler:
 
     def __init__(self, spec: RuleSetSpec, layout: Layout) -> None:
         self._spec = spec
-        local_names = {dated.name: f"d{i}" for i, dated in enumerate(spec.dated)}
-        self._scalar = ScalarCompiler(layout, local_names)
+        self._scalar = _scalar_compiler(spec, layout)
         self._layout = layout
         self._scalar.namespace |= {"Error": Exception, "bisect_left": bisect_left}
 
@@ -108,8 +107,7 @@ class RuleSetCompiler:
         return matrices + tables + [tree_code(tree, self._scalar) for tree in self._spec.trees]
 
     def _part(self, body: Sequence[ast.stmt]) -> PartFunction:
-        dated = tuple(f"d{position}" for position in range(len(self._spec.dated)))
-        return python_function((*_PART_PARAMETERS, *dated), list(body) or [pass_()], self._scalar.namespace)
+        return _part_function(self._spec, body, self._scalar)
 
     def _whole(self, parts: Sequence[PartFunction]) -> EvaluateFunction:
         body: list[ast.stmt] = [
@@ -156,6 +154,29 @@ class RuleSetCompiler:
             known = fixed(rule.then, source, rule.reason)
             effects = (*known, *(held("review", source) if len(known) < len(rule.then) else ()))
         return [_verdict(index, WENT_WRONG), extend("e", self._scalar.keep(effects))]
+
+
+class TestCompiler:
+    """Generates parts that ask for what inline tests say is asked for (see `tell`)."""
+
+    __test__ = False  # not a test of ours, whatever pytest thinks of the name
+
+    def __init__(self, spec: RuleSetSpec, layout: Layout) -> None:
+        self._spec = spec
+        self._scalar = _scalar_compiler(spec, layout)
+
+    def compile(self, asks: Sequence[EffectSpec]) -> PartFunction:
+        """The part for one test."""
+        return _part_function(self._spec, tell(self._scalar, asks), self._scalar)
+
+
+def _scalar_compiler(spec: RuleSetSpec, layout: Layout) -> ScalarCompiler:
+    return ScalarCompiler(layout, {dated.name: f"d{position}" for position, dated in enumerate(spec.dated)})
+
+
+def _part_function(spec: RuleSetSpec, body: Sequence[ast.stmt], scalar: ScalarCompiler) -> PartFunction:
+    dated = tuple(f"d{position}" for position in range(len(spec.dated)))
+    return python_function((*_PART_PARAMETERS, *dated), list(body) or [pass_()], scalar.namespace)
 
 
 def _verdict(index: int, verdict: int) -> ast.stmt:

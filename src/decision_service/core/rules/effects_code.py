@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from decision_service.core.decision import Approve, CapDraw, ChangeLimit, ChangePrice, Effect, Hold
-from decision_service.core.expressions.python_code import call, load
+from decision_service.core.expressions.python_code import call, constant, load
 from decision_service.core.expressions.scalar import ScalarCompiler
 from decision_service.core.rules.spec import ComputedEffect, ComputedSort, EffectSpec, FixedEffect, OnNull
 from decision_service.core.rules.statements import append, assign, extend, if_, is_known
@@ -62,10 +62,23 @@ def compute(
 def _compute(
     scalar: ScalarCompiler, effect: ComputedEffect, source: str, reason: str, unknown: Sequence[ast.stmt]
 ) -> list[ast.stmt]:
-    made = call(scalar.keep(_maker(effect.sort, source, reason)), load("x"), load("scale"), load("limit"), load("apr"))
     review = [extend("e", scalar.keep(held("review", source))), *unknown]
     null: list[ast.stmt] = [] if effect.sort == "raise" else review
+    return _made(scalar, effect, source, reason, null)
+
+
+def _made(
+    scalar: ScalarCompiler, effect: ComputedEffect, source: str, reason: str, null: Sequence[ast.stmt]
+) -> list[ast.stmt]:
+    made = call(scalar.keep(_maker(effect.sort, source, reason)), load("x"), load("scale"), load("limit"), load("apr"))
     return [assign("x", scalar.value_of(effect.amount)), if_(is_known("x"), [append("e", made)], null)]
+
+
+def tell(scalar: ScalarCompiler, then: Sequence[EffectSpec]) -> list[ast.stmt]:
+    """As `ask`, for what a test says is asked for: an amount that is null asks for nothing and is named in `c`."""
+    computed = [effect for effect in then if isinstance(effect, ComputedEffect)]
+    told = [_made(scalar, effect, "", "", [append("c", constant(effect.text))]) for effect in computed]
+    return [extend("e", scalar.keep(fixed(then, "", ""))), *(statement for one in told for statement in one)]
 
 
 def _minor(amount: float, scale: int) -> int:

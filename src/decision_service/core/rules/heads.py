@@ -13,7 +13,7 @@ from decision_service.core.expressions.names import names_in
 from decision_service.core.rules.effects import EffectReader, holds, is_adverse
 from decision_service.core.rules.fields import identifier, one_of
 from decision_service.core.rules.guardrails import read_reason
-from decision_service.core.rules.rule_tests import read_tests
+from decision_service.core.rules.rule_tests import TestReader
 from decision_service.core.rules.spec import ComputedEffect, DatedConstant, EffectSpec, OnNull, TestSpec
 from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
@@ -42,6 +42,7 @@ class HeadReader:
         self.zone = zone
         self.findings = findings
         self.effects = EffectReader(vocabulary, findings)
+        self._asks = EffectReader(vocabulary.with_names(), findings)  # what only a test reads is not in use
         self._stages = stages
         self._ids: dict[str, Place] = {}
 
@@ -102,8 +103,12 @@ class HeadReader:
         self, node: MappingNode, specs: Iterable[NameSpec], expected: Collection[str], *, several: bool = False,
         numbers: bool = False,
     ) -> tuple[TestSpec, ...]:  # fmt: skip
-        """The inline tests of something that reads `specs` and comes to one, or several, of `expected`, or a number."""
-        return read_tests(node, specs, expected, self.zone, self.findings, several=several, numbers=numbers)
+        """The inline tests of something that reads `specs` and comes to one, or several, of `expected`, or a number.
+
+        Whatever comes to a number asks for nothing.
+        """
+        reader = TestReader(specs, expected, self.zone, self.findings, None if numbers else self._asks)
+        return reader.read(node, several=several)
 
     def note(self, node: MappingNode) -> str:
         """The note, or the empty string."""

@@ -76,7 +76,8 @@ def _said(effect: EffectSpec) -> str | dict[str, Any]:
 class TestSpec:
     """An inline test: the values given (all others are null), the instant, and what is expected.
 
-    `expect` is fires, silent or unknown for a rule, the label of a cell (`C/0.95`) or unknown for a matrix.
+    `expect` is fires, silent or unknown for a rule, the label of a cell (`C/0.95`) or unknown for a matrix. `asks` are
+    the effects that must be asked for then, no more and no less; None if the test does not say.
     """
 
     __test__ = False  # not a test of ours, whatever pytest thinks of the name
@@ -85,6 +86,8 @@ class TestSpec:
     at_ms: int | None
     expect: str
     place: Place
+    asks: tuple[EffectSpec, ...] | None = None
+    asks_place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
