@@ -9,7 +9,7 @@ from table_cases import filled_layout
 from decision_service.core.rules.compile import compile_rule_set
 from decision_service.core.rules.schema import read_rule_set
 from decision_service.core.source import Findings
-from decision_service.policy_files import read_text
+from decision_service.policies.files import read_text
 
 RULE = """
 rules:
