@@ -1,13 +1,13 @@
 """`decision-service features COMMAND ...`: what the features are, what they say, and what they are made of.
 
-Each command is a module of its own, `features_<command>`, imported only when it is the one that was asked for.
+Each command is a module of its own, `features_<command>`.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
 from typing import Final
+
+from decision_service.cli.command_group import CommandGroup
 
 COMMANDS: Final[dict[str, str]] = {
     "list": "every feature in a line: unit, null rule, grain, meaning, how many rules and scorecards use it",
@@ -19,27 +19,6 @@ COMMANDS: Final[dict[str, str]] = {
     "schema": "print the JSON Schema of feature files or of the attributes file",
 }
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command and whatever follows it."""
-    width = max(map(len, COMMANDS))
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = "\n".join(
-        ["commands:", *(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items()), "",
-         "decision-service features <command> --help tells more."]
-    )  # fmt: skip
-    parser.add_argument("features_command", choices=COMMANDS, metavar="COMMAND", help=", ".join(COMMANDS))
-    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="the command's arguments")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Read the command's own arguments and carry it out; the exit status."""
-    name = args.features_command
-    module = importlib.import_module(f"decision_service.cli.features_{name}")
-    parser = argparse.ArgumentParser(
-        prog=f"decision-service features {name}", description=COMMANDS[name].capitalize() + "."
-    )
-    module.add_arguments(parser)
-    vars(args).update(vars(parser.parse_args(args.rest)))
-    status: int = module.run(args)
-    return status
+_GROUP: Final = CommandGroup("features", COMMANDS)
+add_arguments = _GROUP.add_arguments
+run = _GROUP.run

@@ -205,9 +205,7 @@ def run_members(
         clear_groups(prog, p, ints)
     h = end - prog[U(p + 1)]
     money = prog[U(p + 2)] != o.VALUE_COLUMN
-    lo = m
-    exact = np.int64(0)
-    loose = 0.0
+    lo, exact, loose = m, np.int64(0), 0.0
     cell = p + o.STREAM_WORDS
     for cells in range(prog[U(p + o.STREAM_CELLS)]):
         edge = edges[U(prog[U(cell)])]
