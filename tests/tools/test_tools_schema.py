@@ -18,8 +18,10 @@ from decision_service.core.rules.fields import is_number
 from decision_service.core.rules.guardrails import GUARDRAILS
 from decision_service.core.source import Findings, MappingNode, Node, Scalar
 from decision_service.dictionary import policy_schema
+from decision_service.dictionary.case_schema import case_schema
 from decision_service.dictionary.json_schema import schema_text
-from decision_service.dictionary.policy_schema import NO_NAMES, SCHEMAS, Names, case_schema, rules_schema
+from decision_service.dictionary.policy_schema import NO_NAMES, Names, rules_schema
+from decision_service.dictionary.schemas import SCHEMAS
 from decision_service.policies.files import policy_paths, read_document, read_text
 from service_process import ROOT
 

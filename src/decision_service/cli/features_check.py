@@ -9,19 +9,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Final
 
 import orjson
 
+from decision_service.cli.findings import FAILED, WARNED, WRONG, counted, print_findings
 from decision_service.cli.policy_options import settings_of
 from decision_service.core.policy import ATTRIBUTES_FILE, FEATURES_FOLDER
 from decision_service.core.source import Diagnostic
 from decision_service.policies.files import policy_paths
 from decision_service.policies.loading import check_files
-
-FAILED: Final = 4
-WARNED: Final = 1
-WRONG: Final = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(orjson.dumps([finding.as_json() for finding in found], option=orjson.OPT_INDENT_2).decode())
     else:
-        _print(found, errors, len(everything) - len(found))
+        print_findings(found)
+        elsewhere = len(everything) - len(found)
+        if elsewhere:
+            print(f"{counted(elsewhere, 'finding')} elsewhere in the policy: --all shows them", file=sys.stderr)
     return FAILED if errors else WARNED if found and args.strict else 0
 
 
@@ -62,16 +61,3 @@ def _is_about_features(finding: Diagnostic) -> bool:
     """Whether a finding stands in a feature file or the attributes file, or a scorecard wants a feature."""
     file = finding.place.file
     return file.startswith(FEATURES_FOLDER) or file == ATTRIBUTES_FILE or "feature `" in finding.message
-
-
-def _print(found: list[Diagnostic], errors: int, elsewhere: int) -> None:
-    for finding in found:
-        print(finding.render(), end="\n\n")
-    warnings = len(found) - errors
-    print(f"{_counted(errors, 'error')}, {_counted(warnings, 'warning')}")
-    if elsewhere:
-        print(f"{_counted(elsewhere, 'finding')} elsewhere in the policy: --all shows them", file=sys.stderr)
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"

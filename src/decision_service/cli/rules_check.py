@@ -11,25 +11,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from decision_service.cases.parts import blocks_of, rule_sets
+from decision_service.cli.findings import FAILED, WARNED, WRONG, counted, print_findings, unusable
 from decision_service.cli.policy_options import settings_of
 from decision_service.core.policy import Policy
-from decision_service.core.source import Diagnostic, Findings
+from decision_service.core.source import Findings
 from decision_service.policies.bundle import content_of
 from decision_service.policies.files import policy_paths, read_all
 from decision_service.policies.loading import examine_files
 from decision_service.policies.signatures import SignatureState, signature_rule
 from decision_service.settings import Settings
-
-FAILED: Final = 4
-WARNED: Final = 1
-WRONG: Final = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,21 +64,6 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if errors else WARNED if found and args.strict else 0
 
 
-def unusable(rules: Path) -> str:
-    """Why a directory cannot be a rules directory at all, or the empty string."""
-    if not rules.is_dir():
-        return f"{rules}: no such directory"
-    return "" if policy_paths(rules) else f"{rules}: no policy file (*.yaml) is there"
-
-
-def print_findings(found: Sequence[Diagnostic]) -> None:
-    """Every finding as text, and how many there are."""
-    for finding in found:
-        print(finding.render(), end="\n\n")
-    errors = sum(finding.severity == "error" for finding in found)
-    print(f"{counted(errors, 'error')}, {counted(len(found) - errors, 'warning')}")
-
-
 def signatures_of(settings: Settings) -> SignatureState | None:
     """Who has signed the files on disk, None where no signers are configured. SettingInvalid."""
     if settings.policy_signers is None:
@@ -118,7 +99,7 @@ def summary_of(policy: Policy) -> dict[str, Any]:
         "rules": sum(len(rule_set.rules) for rule_set in sets.values()),
         **{kind: sum(block.kind == kind for block in blocks) for kind in kinds},
         "points": sum(len(rule_set.spec.points) for rule_set in sets.values()),
-        "features": len(policy.catalogue.by_name),
+        "features": sum(not spec.internal for spec in policy.catalogue.by_name.values()),
         "files": len(policy.documents),
     }
 
@@ -132,8 +113,3 @@ def summary_line(summary: dict[str, Any]) -> str:
         counted(summary["features"], "feature"),
     ]  # fmt: skip
     return f"{', '.join(parts)}; policy {summary['policy']} ({summary['label']})"
-
-
-def counted(n: int, what: str, many: str = "") -> str:
-    """`1 rule`, `2 rules`, `3 matrices`."""
-    return f"{n:,} {what if n == 1 else many or what + 's'}"

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import orjson
 
-from decision_service.cli.rules_check import FAILED, WRONG, print_findings, unusable
+from decision_service.cli.findings import FAILED, WRONG, print_findings, unusable
 from decision_service.cli.service_options import ask, unreachable
 from decision_service.core.errors import NotFound
 from decision_service.core.source import Document, Findings

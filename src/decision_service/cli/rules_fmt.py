@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from decision_service.cli.rules_check import FAILED, WRONG, counted
+from decision_service.cli.findings import FAILED, WRONG, counted
 from decision_service.core.source import Findings
 from decision_service.layout.layout import laid_out
 from decision_service.policies.files import policy_paths

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from decision_service.cli.policy_options import add_policy_options, policy_of, settings_of
 from decision_service.dictionary.json_schema import schema_text
-from decision_service.dictionary.policy_schema import NO_NAMES, SCHEMAS, Names
+from decision_service.dictionary.policy_schema import NO_NAMES, Names
+from decision_service.dictionary.schemas import SCHEMAS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,8 +14,8 @@ from typing import Final
 
 import orjson
 
+from decision_service.cli.findings import FAILED, print_findings, unusable
 from decision_service.cli.policy_options import settings_of
-from decision_service.cli.rules_check import FAILED, print_findings, unusable
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.source import Diagnostic, Findings
 from decision_service.policies.bundle import Content, content_of

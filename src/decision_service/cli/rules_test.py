@@ -22,9 +22,9 @@ from decision_service.cases.in_memory import run_cases
 from decision_service.cases.parts import blocks_of, rule_sets
 from decision_service.cases.reading import read_cases
 from decision_service.cases.report import coverage_lines, failure_lines, results_json
+from decision_service.cli.findings import FAILED, WRONG, counted, print_findings, unusable
 from decision_service.cli.policy_options import settings_of
 from decision_service.cli.progress import LOG_PAUSE_S, Progress
-from decision_service.cli.rules_check import FAILED, WRONG, counted, print_findings, unusable
 from decision_service.core.policy import Policy
 from decision_service.core.source import Diagnostic, Findings
 from decision_service.policies.loading import examine_files

@@ -21,6 +21,7 @@ from decision_service.core.rules.constants import UNITS
 from decision_service.core.rules.guardrails import GUARDRAILS
 from decision_service.core.vocabulary import BASE_NUMBERS, BASE_STRINGS, Kind
 from decision_service.dictionary import policy_schema
+from decision_service.dictionary.case_schema import case_schema
 
 _SLOT: Final = re.compile(r"\{\{(\w+)\}\}")
 _LOGIC: Final = ("true", "false", "unknown")
@@ -67,7 +68,7 @@ _KEYS: Final[tuple[tuple[str, Callable[[], Mapping[str, Any]]], ...]] = (
     ("Matrix", policy_schema.matrix_schema),
     ("Points scorecard", policy_schema.points_schema),
     ("policy.yaml", policy_schema.policy_schema),
-    ("Case", policy_schema.case_schema),
+    ("Case", case_schema),
 )
 _SHARED: Final = {"effects": "What to ask for.", "reason": "A reason code.", "branch": "A branch, or effects."}
 
