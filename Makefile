@@ -54,7 +54,7 @@ reference: $(DEV)  ## write docs/features.md, docs/language.md, the JSON Schemas
 
 lock:  ## resolve the lock files anew from pyproject.toml (needs uv)
 	$(UV_COMPILE) --all-extras pyproject.toml requirements-build.in -o requirements-dev.lock
-	$(UV_COMPILE) -c requirements-dev.lock --extra offline pyproject.toml -o requirements.lock
+	$(UV_COMPILE) -c requirements-dev.lock --extra offline --extra report pyproject.toml -o requirements.lock
 	$(UV_COMPILE) -c requirements-dev.lock requirements-build.in -o requirements-build.lock
 
 clean:  ## remove .venv and every cache
