@@ -1,8 +1,8 @@
 """Bootstrap: the one place that chooses concrete things and puts the service together from settings.
 
 Nothing connects at import. `running_service` is the life of one worker: open the store, load the policy (a policy that
-does not compile stops the start), warm the kernel, follow files and fleet, link entities, and release everything in
-reverse order.
+does not compile stops the start), warm the kernel, follow files and fleet, link entities, do what comes after answers,
+and release everything in reverse order.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from decision_service.afterwards import Afterwards
 from decision_service.core.limits import DAY_MS, EVENTS_TRIM_SLACK
 from decision_service.customers import Customers
 from decision_service.linker import Linker
@@ -74,6 +75,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
         settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms, store, wall_clock_ms,
         policy_changed, meters.set_fleet, settings.policy_approvals_change_max, signatures,
     )  # fmt: skip
+    afterwards = Afterwards(meters)
     try:
         await active.start()
         warm(active.policy)
@@ -81,13 +83,14 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
         gc.freeze()  # what is loaded by now stays: collecting garbage need not look at a million objects of it again
         retention = retention_of(settings)
         linker.start()
-        yield Running(
-            DecisionService(
-                store, active, meters, settings.partitions, retention, linker, settings.links_budget_ms, wall_clock_ms
-            ),
-            Customers(store, active, retention, linker, wall_clock_ms),
-        )
+        afterwards.start()
+        decisions = DecisionService(
+            store, active, meters, settings.partitions, retention, linker, settings.links_budget_ms, wall_clock_ms,
+            afterwards,
+        )  # fmt: skip
+        yield Running(decisions, Customers(store, active, retention, linker, wall_clock_ms))
     finally:
+        await afterwards.close()
         await linker.close()
         await active.close()
         await store.close()

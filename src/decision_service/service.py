@@ -21,6 +21,7 @@ from typing import Final
 
 import orjson
 
+from decision_service.afterwards import Afterwards, Done
 from decision_service.answer import Answer, answer_bytes
 from decision_service.core.decide import current_facility, decide
 from decision_service.core.decision import Decision
@@ -61,8 +62,9 @@ class DecisionService:
 
     def __init__(
         self, store: Store, active: ActivePolicy, meters: Meters, partitions: int, retention: Retention,
-        linker: Linker, links_budget_ms: int, now_ms: Callable[[], int],
+        linker: Linker, links_budget_ms: int, now_ms: Callable[[], int], afterwards: Afterwards | None = None,
     ) -> None:  # fmt: skip
+        """`afterwards` is handed every decision that was committed."""
         self.now_ms = now_ms
         self.draining = False
         self._store = store
@@ -72,6 +74,7 @@ class DecisionService:
         self._partitions = partitions
         self._linker = linker
         self._links_budget_s = links_budget_ms / 1000
+        self._afterwards = afterwards or Afterwards(meters)
         self._turns = Turns()
 
     async def decide(self, request: DecisionRequest, budget_ms: int, arrived: float) -> Answer:
@@ -126,6 +129,8 @@ class DecisionService:
                 continue
             self._linker.take(commit)
             self._active.guard.keep(request, state, decision)
+            assert decision.trace is not None
+            self._afterwards.put(Done(decision, decision.scene, decision.trace.numbers, policy))
             for reason in decision.reasons:
                 self._meters.count_reason(reason.code)
             stages_s = (read_s, *stages_s[:-1], perf_counter() - began, stages_s[-1])

@@ -16,12 +16,14 @@ from decision_service.core.request import DRAWDOWN_SCENE, SCENES
 from decision_service.telemetry.cells import OTHER_NAME, Totals
 from decision_service.telemetry.meters import (
     BOUNDS_S,
+    CONSUMERS,
     FLAGS,
     LINK_RESULTS,
     OUTCOMES,
     RUNGS,
     STAGES,
     STATUSES,
+    TAKEN,
     Meters,
 )
 
@@ -71,6 +73,22 @@ class MeterCollector(Collector):
             "link_lag_seconds",
             "Age of the oldest commit whose links are not yet in the entity logs",
             self._cell(totals, "link_lag"),
+        )
+        yield self._labelled(
+            totals, "afterwards", "Decisions that a consumer has dealt with after the answer", ("consumer", "result"),
+            list(product(CONSUMERS, TAKEN)),
+        )  # fmt: skip
+        yield _single(
+            CounterMetricFamily,
+            "afterwards_dropped",
+            "Decisions that no consumer saw after the answer, for want of room or time",
+            self._cell(totals, "afterwards_dropped"),
+        )
+        yield _single(
+            GaugeMetricFamily,
+            "afterwards_waiting",
+            "Decisions that wait for the consumers",
+            self._cell(totals, "afterwards_waiting"),
         )
         yield self._named(totals, "reloads", "Policy reloads", "result", "policy_reloads")
         yield self._requests(totals)

@@ -27,6 +27,8 @@ LINK_RESULTS: Final = ("appended", "duplicate", "old", "refused", "unresolved", 
 as a whole: `unreadable` ones stay where they are; `left` are those for which there was no room in memory, so that
 whoever sweeps their partition finds them."""
 OTHER: Final = "other"
+CONSUMERS: Final = ("shadows", "drift")  # of decisions that are made (`afterwards.py`)
+TAKEN: Final = ("taken", "failed")
 RULES_WRONG_MAX: Final = 64  # rules counted by name that go wrong at run time; the rest together
 STATUSES: Final = (
     200, 201, 204, 304, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 421, 422, 429, 431, 500, 503, 0,
@@ -74,6 +76,7 @@ class Meters:
         groups = {
             "in_flight": [""],
             "links_waiting": [""],
+            "afterwards_waiting": [""],
             "policy_problems": [""],
             "link_lag": [""],
             "policy_skew": [""],
@@ -82,6 +85,8 @@ class Meters:
             "store_errors": list(self._error_codes),
             "links": list(LINK_RESULTS),
             "links_missed": list(LINK_GRAINS),
+            "afterwards": [" ".join(labels) for labels in product(CONSUMERS, TAKEN)],
+            "afterwards_dropped": [""],
             "reloads": ["failed", "ok"],
             "rate_limited": [""],
             "requests": [f"{route} {status}" for route, status in product(self.routes, STATUSES)],
@@ -92,7 +97,7 @@ class Meters:
         for group, members in groups.items():
             self.start[group] = len(names)
             names += [f"{group} {member}" for member in members]
-        self.layout = Layout(tuple(names), gauges=5, extremes=2, named=RULES_WRONG_MAX)
+        self.layout = Layout(tuple(names), gauges=6, extremes=2, named=RULES_WRONG_MAX)
         self.directory = directory
         fold_retired(directory, self.layout)
         self._file = CellFile(directory, self.layout)
@@ -135,6 +140,19 @@ class Meters:
         """How many entries this worker has still to link, and the age of the oldest that it knows of."""
         self._cells[self.start["links_waiting"]] = entries
         self._cells[self.start["link_lag"]] = oldest_s
+
+    def count_afterwards(self, consumer: str, result: str, number: int) -> None:
+        """So many decisions that one of CONSUMERS has dealt with (TAKEN)."""
+        at = CONSUMERS.index(consumer) * len(TAKEN) + TAKEN.index(result)
+        self._cells[self.start["afterwards"] + at] += number
+
+    def count_afterwards_dropped(self, number: int) -> None:
+        """So many decisions that no consumer saw, for want of room or time."""
+        self._cells[self.start["afterwards_dropped"]] += number
+
+    def set_afterwards_waiting(self, number: int) -> None:
+        """How many decisions wait for the consumers."""
+        self._cells[self.start["afterwards_waiting"]] = number
 
     def count_reload(self, ok: bool) -> None:
         """One policy reload, taken or refused."""
