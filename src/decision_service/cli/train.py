@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
 def _summary(trained: Trained) -> dict[str, Any]:
     card = trained.scorecard
     return {
-        "directory": str(trained.directory), "scorecard": card.name, "version": card.version, "trees": trained.trees,
-        "features": list(card.names), "metrics": dict(trained.metrics), "grades": dict(trained.grade_shares),
-        "changed": trained.changed, "model_sha256": card.manifest.model_sha256,
+        "directory": str(trained.directory), "scorecard": card.name, "version": card.version,
+        "model": trained.fitted.about, "features": list(card.names), "metrics": dict(trained.metrics),
+        "grades": dict(trained.grade_shares), "changed": trained.changed, "model_sha256": card.manifest.model_sha256,
     }  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def _text(trained: Trained) -> str:
     return "\n".join(
         (
             f"{trained.directory}{'' if trained.changed else ' (unchanged)'}",
-            f"  {trained.trees} trees, {len(trained.scorecard.names)} features",
+            f"  {trained.fitted.about}, {len(trained.scorecard.names)} features",
             f"  out of time: AUC {metrics['oot_auc']:.3f}  KS {metrics['oot_ks']:.3f}  "
             f"bad rate {metrics['oot_bad_rate']:.2%}  mean PD {metrics['oot_pd_mean']:.2%}  "
             f"calibration error {metrics['oot_calibration_error']:.2%}",

@@ -36,7 +36,7 @@ from decision_service.core.rules.attributes import AttributeLayout, AttributeSpe
 from decision_service.core.rules.constants import read_shared_constants
 from decision_service.core.rules.lint import lint_constants
 from decision_service.core.rules.schema import RuleSetSpec, read_rule_set
-from decision_service.core.scene import Ground, Scene, Scenes
+from decision_service.core.scene import SCORE_PARTS, Ground, Scene, Scenes
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Document, Findings, MappingNode, Place, Scalar, SequenceNode, nearest_name
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
@@ -148,6 +148,7 @@ def compile_policy(
     vocabulary = base.with_names(*catalogue.vocabulary_specs, *_score_names(scorecards), *_list_names(head.lists))
     specs = _read_rule_sets(documents, vocabulary, zone, findings)
     _check_wanted(head, scorecards, catalogue, base, findings)
+    _check_grains(specs, scorecards, findings)
     if findings.errors:
         raise PolicyRejected(findings.errors)
     recorded = [name for name, _ in head.record]
@@ -230,11 +231,26 @@ def _check_wanted(
         for name in card.names:
             known = name in base and base[name].kind is not Kind.STRING
             if name not in catalogue.by_name and not known and name not in only_wrong:
+                of_table = card.manifest.inputs_from == "table"
                 findings.error(
                     Place(f"{card.name}/{card.version}/manifest.yaml", 1, 1),
-                    f"scorecard `{card.name}` wants the unknown feature `{name}`",
+                    f"scorecard `{card.name}` wants the unknown feature `{name}`"
+                    + (": it was trained on the columns of a table" if of_table else ""),
                     nearest=nearest_name(name, catalogue.by_name),
                 )
+
+
+def _check_grains(specs: Iterable[RuleSetSpec], scorecards: Mapping[str, Scorecard], findings: Findings) -> None:
+    """Report rule sets of reviews that refer to a scorecard about a loan: what it looks at only a drawdown has."""
+    loans = [name for name, card in sorted(scorecards.items()) if card.manifest.grain == "loan"]
+    for spec in specs:
+        for name in loans if spec.scene != DRAWDOWN_SCENE else ():
+            parts = spec.names_used & {f"{name}.{part}" for part in SCORE_PARTS}
+            if parts:
+                findings.error(
+                    spec.place, f"`{min(parts)}` is of a scorecard about a loan, and a `{spec.scene}` review has none",
+                    expected=f"a scorecard of grain customer, or the scene `{DRAWDOWN_SCENE}`",
+                )  # fmt: skip
 
 
 def _content(

@@ -39,7 +39,7 @@ from decision_service.core.zone import Zone
 
 Numbers = npt.NDArray[np.float64]
 _WRONG: Final = f":{WRONG}"  # how a block that raised ends in `Trace.cells`
-_SCORE_PARTS: Final = ("points", "pd", "grade")
+SCORE_PARTS: Final = ("points", "pd", "grade")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Ground:
         cards = [self._scorecards[name] for name in sorted(self._scorecards)]
         if spec.scene == DRAWDOWN_SCENE:
             return cards
-        return [c for c in cards if not spec.names_used.isdisjoint({f"{c.name}.{part}" for part in _SCORE_PARTS})]
+        return [c for c in cards if not spec.names_used.isdisjoint({f"{c.name}.{part}" for part in SCORE_PARTS})]
 
     def _wanted_attributes(self, spec: RuleSetSpec) -> tuple[str, ...]:
         reached = everything_behind(spec.names_used, self._catalogue)

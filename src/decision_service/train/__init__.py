@@ -3,7 +3,10 @@
     config       what a training file says (models/<scorecard>/train.yaml)
     sample       observation points, exclusions, labels, and features by the very plan that serves
     definitions  a digest of what the features mean
-    fit          LightGBM with monotone constraints and early stopping, Platt calibration out of time
+    division     which rows train, stop, calibrate and judge
+    model_design, fit       LightGBM with monotone constraints and early stopping
+    calibrate    Platt's curve or a monotone table, out of time
+    fitted, trained         what fitting gives, and what a whole run leaves behind
     evaluate     AUC, KS and calibration
     write        model.txt and manifest.yaml
 
@@ -12,7 +15,8 @@ the clock in what is written. LightGBM's Python package and scikit-learn are nee
 are imported where they are used.
 """
 
-from decision_service.train.fit import NothingToLearn
-from decision_service.train.run import Trained, train
+from decision_service.train.fitted import NothingToLearn
+from decision_service.train.run import train
+from decision_service.train.trained import Champion, Trained
 
-__all__ = ["NothingToLearn", "Trained", "train"]
+__all__ = ["Champion", "NothingToLearn", "Trained", "train"]

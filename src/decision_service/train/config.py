@@ -13,6 +13,9 @@
       days_on_book_min: 60
       out_of_time: 3                           # the newest observations, kept from the model
     model: {trees: 300, leaves: 31, learning_rate: 0.03, ...}
+    calibration: platt                         # or isotonic; what follows is what is taken without it
+    scaling: {base_points: 600, base_odds: 50, pdo: 20, points_min: 300, points_max: 850}
+    grades: {A: 660, B: 620, C: 580, D: 540, E: 300}
     features:
       - {name: utl_now, reason: RC30, monotone: 1}
 
@@ -27,11 +30,14 @@ from pathlib import Path
 
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.reasons import TEXTS
-from decision_service.core.scorecards.manifest import NAME_PATTERN, VERSION_PATTERN
+from decision_service.core.scorecards.manifest import NAME_PATTERN, VERSION_PATTERN, read_grades, read_scaling
 from decision_service.core.scorecards.reading import Section
+from decision_service.core.scorecards.scaling import STANDARD_GRADES, Grades, Scaling
 from decision_service.core.source import Findings, nearest_name
 from decision_service.policies.files import read_document
 from decision_service.portfolio import PortfolioPlan
+from decision_service.train.calibrate import METHODS, Method
+from decision_service.train.model_design import ModelDesign, read_model_design
 
 _INSTANT = "an instant with offset such as 2026-11-01T00:00:00+08:00"
 
@@ -47,23 +53,6 @@ class SampleDesign:
     days_past_due_max: int
     days_on_book_min: int
     out_of_time: int
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class ModelDesign:
-    """What LightGBM may build."""
-
-    trees: int
-    leaves: int
-    learning_rate: float
-    rows_in_leaf_min: int
-    l2: float
-    rows_share: float
-    features_share: float
-    stop_after: int  # rounds without improvement on the validation customers; 0 never stops early
-    validation_share: float  # of customers, kept from the trees to decide when to stop
-    null_share: float  # of values blanked at random, so that the model knows every feature as unknown
     seed: int
 
 
@@ -87,6 +76,9 @@ class TrainConfig:
     portfolio: PortfolioPlan
     sample: SampleDesign
     model: ModelDesign
+    calibration: Method
+    scaling: Scaling
+    grades: Grades
     features: tuple[TrainedFeature, ...]
     sha256: str
 
@@ -110,7 +102,10 @@ def read_train_config(path: Path) -> TrainConfig:
         zone=top.text("zone", "Asia/Shanghai"),
         portfolio=_portfolio(top.section("portfolio")),
         sample=_sample(top.section("sample")),
-        model=_model(top.section("model")),
+        model=read_model_design(top.section("model")),
+        calibration=top.choice("calibration", METHODS, "platt"),
+        scaling=read_scaling(top.section("scaling", required=False)),
+        grades=read_grades(top.section("grades")) if top.has("grades") else STANDARD_GRADES,
         features=_features(top),
         sha256=document.sha256,
     )
@@ -160,24 +155,6 @@ def _sample(section: Section) -> SampleDesign:
         section.error("out_of_time", "leaves no observation to train on", "fewer than observations")
     if design.days_past_due_max >= design.bad_dpd:
         section.error("days_past_due_max", "lets in who is bad already", "less than bad_dpd")
-    section.finish()
-    return design
-
-
-def _model(section: Section) -> ModelDesign:
-    design = ModelDesign(
-        trees=section.whole("trees", 300, low=1, high=5_000),
-        leaves=section.whole("leaves", 31, low=2, high=255),
-        learning_rate=section.number("learning_rate", 0.03, low=1e-4, high=1.0),
-        rows_in_leaf_min=section.whole("rows_in_leaf_min", 50, low=1, high=1_000_000),
-        l2=section.number("l2", 1.0, low=0.0, high=1e6),
-        rows_share=section.number("rows_share", 0.8, low=0.01, high=1.0),
-        features_share=section.number("features_share", 0.8, low=0.01, high=1.0),
-        stop_after=section.whole("stop_after", 50, low=0, high=5_000),
-        validation_share=section.number("validation_share", 0.2, low=0.01, high=0.9),
-        null_share=section.number("null_share", 0.02, low=0.0, high=0.5),
-        seed=section.whole("seed", 1, low=0, high=2**31 - 1),
-    )
     section.finish()
     return design
 

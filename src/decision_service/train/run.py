@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from decision_service.core.scorecards.scaling import Scaling
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.zone import zone_named
 from decision_service.portfolio import generate
 from decision_service.scorecard_files import load_scorecard
 from decision_service.train.config import TrainConfig, read_train_config
+from decision_service.train.division import Division, divide
 from decision_service.train.evaluate import quality
-from decision_service.train.fit import Fitted, fit
+from decision_service.train.fit import fit
+from decision_service.train.fitted import Fitted, NothingToLearn
 from decision_service.train.sample import RowReader, Sample, draw_sample
+from decision_service.train.trained import Trained
 from decision_service.train.write import manifest_text, write_directory
 
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What a run produced. `changed` is False if the directory already held these very bytes."""
-
-    directory: Path
-    scorecard: Scorecard
-    trees: int
-    metrics: Mapping[str, float]
-    grade_shares: Mapping[str, float]  # of the out-of-time rows
-    changed: bool
+Floats = npt.NDArray[np.float64]
 
 
 def train(config_path: Path, models_dir: Path | None, say: Callable[[str], None]) -> Trained:
@@ -46,29 +38,44 @@ def train(config_path: Path, models_dir: Path | None, say: Callable[[str], None]
     say(f"generating {config.portfolio.customers:,} customers, seed {config.portfolio.seed}")
     histories = generate(config.portfolio).customers
     sample = draw_sample(histories, config.portfolio.now_ms, config.sample, reader, say)
-    fitted = fit(sample, config.features, config.model, say)
-    metrics = _metrics(sample, fitted)
+    division = divide(sample.customer, sample.out_of_time, config.model.validation_share, config.model.seed)
+    _check_division(sample, division, say)
+    fitted = fit(sample, config, division, say)
+    pds, points = _scores(config, fitted)
+    metrics = _metrics(sample, division, pds, points)
     directory = (models_dir or config_path.parent.parent) / config.scorecard / config.version
-    text = manifest_text(config, sample, fitted, _training(config, sample, fitted, reader), metrics)
+    text = manifest_text(config, sample, division, fitted, points, _training(config, sample, fitted, reader), metrics)
     changed = write_directory(directory, fitted.model_text, text)
     say(f"loading {directory} through every check")
     card = load_scorecard(directory)
-    return Trained(directory, card, fitted.trees, metrics, _grade_shares(card, sample, fitted), changed)
+    shares = _grade_shares(card, points[division.judge])
+    return Trained(config, sample, division, fitted, directory, card, pds, points, None, metrics, shares, changed)
 
 
-def _metrics(sample: Sample, fitted: Fitted) -> dict[str, float]:
-    scaling, division = Scaling(), fitted.division
-    pd = np.array([fitted.platt.pd(float(margin)) for margin in fitted.margins])
+def _check_division(sample: Sample, division: Division, say: Callable[[str], None]) -> None:
+    for name, rows in division.parts():
+        bads = int(sample.bad[rows].sum())
+        say(f"{name}: {int(rows.sum()):,} rows, {bads:,} bad")
+        if not 0 < bads < rows.sum():
+            raise NothingToLearn(f"the {name} rows hold {bads} bads among {int(rows.sum())}")
+
+
+def _scores(config: TrainConfig, fitted: Fitted) -> tuple[Floats, Floats]:
+    """PDs and points of all rows."""
+    pds = np.array([fitted.calibration.pd(float(margin)) for margin in fitted.margins])
+    return pds, np.array([float(config.scaling.points(float(pd))) for pd in pds])
+
+
+def _metrics(sample: Sample, division: Division, pds: Floats, points: Floats) -> dict[str, float]:
     metrics: dict[str, float] = {}
-    for name, rows in (("train", division.train), ("validation", division.validate), ("oot", division.judge)):
-        metrics |= quality(pd[rows], sample.bad[rows]).as_metrics(name)
-    metrics["oot_points_mean"] = float(np.mean([scaling.points(float(p)) for p in pd[division.judge]]))
+    for name, rows in division.parts():
+        if name != "calibration":
+            metrics |= quality(pds[rows], sample.bad[rows]).as_metrics(name)
+    metrics["oot_points_mean"] = float(np.mean(points[division.judge]))
     return metrics
 
 
 def _training(config: TrainConfig, sample: Sample, fitted: Fitted, reader: RowReader) -> dict[str, str]:
-    import lightgbm
-
     design, plan = config.sample, config.portfolio
     return {
         "data": f"generated portfolio: {plan.customers} customers, {plan.days} days, seed {plan.seed}",
@@ -79,7 +86,7 @@ def _training(config: TrainConfig, sample: Sample, fitted: Fitted, reader: RowRe
         "excluded": f"younger than {design.days_on_book_min} days; over {design.days_past_due_max} days past due",
         "out_of_time": f"the newest {design.out_of_time} of {design.observations} observations; half the customers "
         "calibrate, the other half give the oot figures",
-        "model": f"LightGBM {lightgbm.__version__}, {fitted.trees} trees of at most {config.model.leaves} leaves",
+        "model": fitted.about,
         "null_share": f"{config.model.null_share!r} of training values blanked at random",
         "config_sha256": config.sha256,
         "definitions_sha256": reader.definitions_sha256,
@@ -90,6 +97,6 @@ def _day(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1_000, UTC).date().isoformat()
 
 
-def _grade_shares(card: Scorecard, sample: Sample, fitted: Fitted) -> dict[str, float]:
-    scores = [card.read(float(margin)).grade for margin in fitted.margins[fitted.division.judge]]
-    return {name: scores.count(name) / len(scores) for name in card.manifest.grades.names}
+def _grade_shares(card: Scorecard, points: Floats) -> dict[str, float]:
+    grades = [card.manifest.grades.of(int(each)) for each in points]
+    return {name: grades.count(name) / len(grades) for name in card.manifest.grades.names}

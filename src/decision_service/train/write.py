@@ -15,11 +15,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from decision_service.core.scorecards.scaling import STANDARD_GRADES, Scaling
+from decision_service.core.scorecards.distribution import cuts_of
+from decision_service.core.scorecards.scaling import Calibration, Platt
 from decision_service.scorecard_files import MANIFEST_FILE
 from decision_service.scorer import LightGbmScorer
 from decision_service.train.config import TrainConfig
-from decision_service.train.fit import Fitted
+from decision_service.train.division import Division
+from decision_service.train.fitted import Fitted
 from decision_service.train.sample import Sample
 
 MODEL_FILE: Final = "model.txt"
@@ -30,26 +32,29 @@ Floats = npt.NDArray[np.float64]
 
 
 def manifest_text(
-    config: TrainConfig, sample: Sample, fitted: Fitted, training: Mapping[str, str], metrics: Mapping[str, float]
-) -> str:
-    """The manifest of a fitted model."""
-    scaling = Scaling()
-    points = np.array([scaling.points(fitted.platt.pd(float(m))) for m in fitted.margins[fitted.division.train]])
-    grades = dict(zip(STANDARD_GRADES.names, (*STANDARD_GRADES.points_from, scaling.points_min), strict=True))
+    config: TrainConfig, sample: Sample, division: Division, fitted: Fitted, points: Floats,
+    training: Mapping[str, str], metrics: Mapping[str, float],
+) -> str:  # fmt: skip
+    """The manifest of a fitted model; `points` are those of all rows."""
+    scaling = config.scaling
+    grades = dict(zip(config.grades.names, (*config.grades.points_from, scaling.points_min), strict=True))
+    target = f"bad_dpd: {config.sample.bad_dpd}, performance_d: {config.sample.performance_d}"
     return "".join(
         (
             _HEAD,
             f"scorecard: {config.scorecard}\nversion: {_quoted(config.version)}\n",
-            f"model: {{file: {MODEL_FILE}, sha256: {sha256(fitted.model_text).hexdigest()}}}\n",
-            "features:\n", *_feature_lines(config, sample.rows[fitted.division.train]),
-            f"calibration: {{method: platt, a: {fitted.platt.a!r}, b: {fitted.platt.b!r}}}\n",
+            f"model: {{kind: {fitted.model_kind}, file: {MODEL_FILE}, "
+            f"sha256: {sha256(fitted.model_text).hexdigest()}}}\n",
+            f"grain: customer\ntarget: {{{target}}}\n",
+            "features:\n", *_feature_lines(config, sample.rows[division.train]),
+            f"calibration: {{{_calibration(fitted.calibration)}}}\n",
             f"scaling: {{base_points: {scaling.base_points!r}, base_odds: {scaling.base_odds!r}, pdo: {scaling.pdo!r}, "
             f"points_min: {scaling.points_min}, points_max: {scaling.points_max}}}\n",
             f"grades: {{{', '.join(f'{name}: {least}' for name, least in grades.items())}}}\n",
             "training:\n", *(f"  {key}: {_quoted(value)}\n" for key, value in training.items()),
             "metrics:\n", *(f"  {key}: {round(value, 6)!r}\n" for key, value in metrics.items()),
-            f"score: {{null_rate: 0.0, deciles: {_numbers(_deciles(points))}}}\n",
-            "golden:\n", *_golden_lines(fitted, sample),
+            f"score: {{rows: {int(division.train.sum())}, null_rate: 0.0, {_spread(points[division.train])}}}\n",
+            "golden:\n", *_golden_lines(config, fitted, sample, division),
         )
     )  # fmt: skip
 
@@ -61,27 +66,36 @@ def _feature_lines(config: TrainConfig, rows: Floats) -> Iterable[str]:
         nulls = "allowed" if null_rate > 0.0 or config.model.null_share > 0.0 else "refused"
         yield (
             f"  - {{name: {feature.name}, reason: {feature.reason}, monotone: {feature.monotone}, nulls: {nulls}, "
-            f"null_rate: {round(null_rate, 6)!r}, deciles: {_numbers(_deciles(column))}}}\n"
+            f"null_rate: {round(null_rate, 6)!r}, {_spread(column)}}}\n"
         )
 
 
-def _deciles(values: npt.NDArray[np.float64] | npt.NDArray[np.int64]) -> list[float]:
+def _calibration(calibration: Calibration) -> str:
+    if isinstance(calibration, Platt):
+        return f"method: platt, a: {calibration.a!r}, b: {calibration.b!r}"
+    return f"method: isotonic, margins: {_numbers(calibration.margins)}, pds: {_numbers(calibration.pds)}"
+
+
+def _spread(values: Floats) -> str:
+    """Deciles and shares, as `core.scorecards.distribution` reads them."""
     known = values[~np.isnan(values)]
-    return [float(x) for x in np.quantile(known, np.arange(1, 10) / 10)] if len(known) else []
+    deciles = [float(x) for x in np.quantile(known, np.arange(1, 10) / 10)] if len(known) else []
+    counts = np.bincount(np.searchsorted(cuts_of(deciles), known, side="left"), minlength=len(cuts_of(deciles)) + 1)
+    shares = counts / max(len(known), 1) if deciles else np.ones(1)
+    return f"deciles: {_numbers(deciles)}, shares: {_numbers(np.round(shares, 6))}"
 
 
-def _golden_lines(fitted: Fitted, sample: Sample) -> Iterable[str]:
+def _golden_lines(config: TrainConfig, fitted: Fitted, sample: Sample, division: Division) -> Iterable[str]:
     """Rows from the safest to the riskiest that were never trained on, and one with half of it blanked."""
-    judge = np.flatnonzero(fitted.division.judge)
+    judge = np.flatnonzero(division.judge)
     order = judge[np.argsort(fitted.margins[judge], kind="stable")]
     rows = sample.rows[order[np.linspace(0, len(order) - 1, GOLDEN_ROWS - 1).astype(int)]]
     half = np.where(np.arange(rows.shape[1]) % 2 == 0, np.nan, rows[len(rows) // 2])
     scorer = LightGbmScorer(fitted.model_text, rows.shape[1])
-    scaling = Scaling()
     for row in [*rows, half]:
         margin = scorer.margin(np.ascontiguousarray(row))
-        pd = fitted.platt.pd(margin)
-        yield f"  - {{inputs: {_numbers(row)}, margin: {margin!r}, pd: {pd!r}, points: {scaling.points(pd)}}}\n"
+        pd = fitted.calibration.pd(margin)
+        yield f"  - {{inputs: {_numbers(row)}, margin: {margin!r}, pd: {pd!r}, points: {config.scaling.points(pd)}}}\n"
     scorer.close()
 
 

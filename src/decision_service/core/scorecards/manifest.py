@@ -4,21 +4,26 @@
 
     scorecard: behaviour
     version: 2026.11.1
-    model: {file: model.txt, sha256: 64 hex digits}
+    model: {kind: lightgbm, file: model.txt, sha256: 64 hex digits}     # kind: lightgbm (default) or woe
+    grain: customer                             # or loan: what one row is about
+    inputs: catalogue                           # or table: columns of a file, which no policy has
+    target: {bad_dpd: 30, performance_d: 90}    # or {label: fraud, performance_d: 90}
     features:                                   # in the model's order
-      - {name: utl_now, reason: RC30, monotone: 1, nulls: allowed, null_rate: 0.02, deciles: [9 numbers]}
+      - {name: utl_now, reason: RC30, monotone: 1, nulls: allowed, null_rate: 0.02, deciles: [9 numbers],
+         shares: [a number for each bin]}
     calibration: {method: platt, a: 1.02, b: 0.11}    # or {method: isotonic, margins: [...], pds: [...]}
     scaling: {base_points: 600, base_odds: 50, pdo: 20, points_min: 300, points_max: 850}
     grades: {A: 660, B: 620, C: 580, D: 540, E: 300}  # best first; whoever is below all has the last
     training: {...}                             # free texts: what it was trained on, when, how
     metrics: {auc: 0.81, ...}                   # free numbers, out of time
-    score: {null_rate: 0.0, deciles: [9 numbers]}     # of points, for drift
+    score: {rows: 17000, null_rate: 0.0, deciles: [9 numbers], shares: [...]}    # of points, for drift
     golden:                                     # rows that must score like this wherever the model loads
       - {inputs: [0.4, null], margin: -3.1, pd: 0.043, points: 576}
 
-`deciles` are the nine inner cut points of the training distribution without nulls, the bins of a drift
-comparison; an empty list says that the feature was always null. `nulls: refused` says that it never was: a
-null there is not scored.
+`deciles` and `shares` are the training distribution without nulls, the bins of a drift comparison (see
+`distribution`), and `score.rows` how many rows all of them rest on (0: not said). `nulls: refused` says that a feature
+never was null: a null there is not scored. `target` is what the PD is the probability of. `kind`, `grain`, `inputs`,
+`target`, `shares` and `rows` may be missing: manifests from before them say customer, catalogue and lightgbm.
 """
 
 from __future__ import annotations
@@ -27,9 +32,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, Literal
 
 from decision_service.core.reasons import TEXTS
+from decision_service.core.scorecards.distribution import read_distribution
 from decision_service.core.scorecards.reading import Section
 from decision_service.core.scorecards.scaling import Calibration, Grades, Isotonic, Platt, Scaling
 from decision_service.core.source import Document, Findings, nearest_name
@@ -38,7 +44,13 @@ NAME_PATTERN: Final = r"[a-z][a-z0-9_]{0,63}"
 VERSION_PATTERN: Final = r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}"
 _FILE_PATTERN: Final = r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}"
 _SHA256_PATTERN: Final = r"[0-9a-f]{64}"
-_DECILES: Final = 9
+ModelKind = Literal["lightgbm", "woe"]
+Grain = Literal["customer", "loan"]
+InputsFrom = Literal["catalogue", "table"]
+MODEL_KINDS: Final[tuple[ModelKind, ...]] = ("lightgbm", "woe")
+GRAINS: Final[tuple[Grain, ...]] = ("customer", "loan")
+INPUTS_FROM: Final[tuple[InputsFrom, ...]] = ("catalogue", "table")
+DAYS_MAX: Final = 3_650
 FEATURES_OF_A_SCORECARD_MAX: Final = 2_000
 GOLDEN_MIN: Final = 2
 GOLDEN_MAX: Final = 1_000
@@ -54,6 +66,20 @@ class ScorecardFeature:
     nulls_allowed: bool
     null_rate: float
     deciles: tuple[float, ...]
+    shares: tuple[float, ...] = ()  # of the training values without nulls, by bin: see `distribution`
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the PD is the probability of, within so many days: `bad_dpd` days past due, or a label of a name."""
+
+    performance_d: int
+    bad_dpd: int | None = None
+    label: str | None = None
+
+    def __str__(self) -> str:
+        what = f"label {self.label}" if self.bad_dpd is None else f"{self.bad_dpd} or more days past due"
+        return f"{what} within {self.performance_d} days"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +110,12 @@ class Manifest:
     score_deciles: tuple[float, ...]
     golden: tuple[GoldenRow, ...]
     sha256: str  # of the manifest file itself, which names the model's: together the scorecard's identity
+    model_kind: ModelKind = "lightgbm"
+    grain: Grain = "customer"
+    inputs_from: InputsFrom = "catalogue"
+    target: Target | None = None
+    score_shares: tuple[float, ...] = ()
+    score_rows: int = 0  # training rows that all distributions rest on; 0 for unknown
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,6 +130,7 @@ def read_manifest(document: Document, findings: Findings) -> Manifest | None:
     model = top.section("model")
     score = top.section("score")
     features = _features(top)
+    points = read_distribution(score)
     manifest = Manifest(
         name=top.text("scorecard", pattern=NAME_PATTERN, expected="a name of a-z, 0-9 and _"),
         version=top.text("version", pattern=VERSION_PATTERN, expected="letters, digits, dots and dashes"),
@@ -105,14 +138,20 @@ def read_manifest(document: Document, findings: Findings) -> Manifest | None:
         model_sha256=model.text("sha256", pattern=_SHA256_PATTERN, expected="64 lower-case hex digits"),
         features=features,
         calibration=_calibration(top.section("calibration")),
-        scaling=_scaling(top.section("scaling")),
-        grades=_grades(top.section("grades")),
+        scaling=read_scaling(top.section("scaling")),
+        grades=read_grades(top.section("grades")),
         training={key: node.text for key, node in top.section("training").items()},
         metrics=_metrics(top.section("metrics")),
-        score_null_rate=score.number("null_rate", low=0.0, high=1.0),
-        score_deciles=_deciles(score),
+        score_null_rate=points.null_rate,
+        score_deciles=points.deciles,
         golden=_golden(top, len(features)),
         sha256=document.sha256,
+        model_kind=model.choice("kind", MODEL_KINDS, "lightgbm"),
+        grain=top.choice("grain", GRAINS, "customer"),
+        inputs_from=top.choice("inputs", INPUTS_FROM, "catalogue"),
+        target=_target(top),
+        score_shares=points.shares,
+        score_rows=score.whole("rows", 0, low=0),
     )
     for section in (model, score, top):
         section.finish()
@@ -139,25 +178,34 @@ def _feature(section: Section) -> ScorecardFeature:
         section.error("reason", f"{reason!r} is not a reason code", f"a known code such as {nearest or 'RC30'}")
     if reason.startswith("RC9"):
         section.error("reason", f"{reason!r} speaks of the service", "a code about the customer's credit")
+    values = read_distribution(section)
     feature = ScorecardFeature(
         name=section.text("name"),
         reason=reason,
         monotone=section.whole("monotone", 0, low=-1, high=1),
         nulls_allowed=section.choice("nulls", ("allowed", "refused")) == "allowed",
-        null_rate=section.number("null_rate", low=0.0, high=1.0),
-        deciles=_deciles(section),
+        null_rate=values.null_rate,
+        deciles=values.deciles,
+        shares=values.shares,
     )
     section.finish()
     return feature
 
 
-def _deciles(section: Section) -> tuple[float, ...]:
-    deciles = section.numbers("deciles")
-    if len(deciles) not in (0, _DECILES):
-        section.error("deciles", f"has {len(deciles)} numbers", f"{_DECILES} inner cut points, or none")
-    if any(a > b for a, b in pairwise(deciles)):
-        section.error("deciles", "falls", "numbers that never fall")
-    return deciles
+def _target(top: Section) -> Target | None:
+    if not top.has("target"):
+        return None
+    section = top.section("target")
+    labelled = section.has("label")
+    if labelled and section.has("bad_dpd"):
+        section.error("label", "stands beside bad_dpd", "one of them")
+    target = Target(
+        performance_d=section.whole("performance_d", low=1, high=DAYS_MAX),
+        bad_dpd=None if labelled else section.whole("bad_dpd", low=1, high=DAYS_MAX),
+        label=section.text("label") if labelled else None,
+    )
+    section.finish()
+    return target
 
 
 def _calibration(section: Section) -> Calibration:
@@ -185,7 +233,8 @@ def _isotonic(section: Section) -> Isotonic:
     return table
 
 
-def _scaling(section: Section) -> Scaling:
+def read_scaling(section: Section) -> Scaling:
+    """`scaling:` of a manifest or training file; what it does not say is standard."""
     scaling = Scaling(
         base_points=section.number("base_points", 600.0, low=0.0, high=10_000.0),
         base_odds=section.number("base_odds", 50.0, low=1e-6, high=1e9),
@@ -199,7 +248,8 @@ def _scaling(section: Section) -> Scaling:
     return scaling
 
 
-def _grades(section: Section) -> Grades:
+def read_grades(section: Section) -> Grades:
+    """`grades:` of a manifest or training file."""
     names = section.node.keys()
     least = tuple(section.whole(name) for name in names)
     if len(names) < 2:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from typing import TypeVar
 
 from decision_service.core.source import Findings, MappingNode, Node, Place, Scalar, SequenceNode, nearest_name
 
+Word = TypeVar("Word", bound=str)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"[+-]?\d+")
 _FLAGS = {"true": True, "false": False}
@@ -48,18 +50,19 @@ class Section:
             return default or ""
         return node.text
 
-    def choice(self, key: str, choices: tuple[str, ...], default: str | None = None) -> str:
+    def choice(self, key: str, choices: tuple[Word, ...], default: Word | None = None) -> Word:
         """One of some words."""
         text = self.text(key, default)
         node = self.node.get(key)
-        if node is not None and text not in choices:
+        if text in choices:
+            return text
+        if node is not None:
             expected = " or ".join(choices)
             self.findings.error(
                 node.place, f"{self.what}.{key} cannot be {text!r}", expected=expected,
                 nearest=nearest_name(text, choices), length=len(text),
             )  # fmt: skip
-            return choices[0]
-        return text
+        return choices[0]
 
     def number(
         self, key: str, default: float | None = None, *, low: float = -math.inf, high: float = math.inf
