@@ -24,16 +24,11 @@ from decision_service.store import Store
 from decision_service.store.memory import MemoryStore
 from decision_service.telemetry import Meters
 from decision_service.warm import warm
+from small_policy import FEATURES, write_rules
 
 T0_MS = 1_795_000_000_000  # 2026-11-18
 LINE = Facility("f-1", "c-1", "revolver", "CNY", 1_000_00, 0, T0_MS - DAY_MS, 1_800, "active", T0_MS - 90 * DAY_MS)
 
-FEATURES = """
-segments:
-  draw: kind == "drawdown"
-features:
-  vel_prior: {agg: count, of: draw, windows: [10m], null: Z, unit: n, en: "requests", zh: "请求数"}
-"""
 RULES = """
 rule_set: drawdown
 scene: drawdown
@@ -84,11 +79,7 @@ def ask(request_id: str, amount: int = 100_00, **more: Any) -> DecisionRequest:
 
 def write_policy(folder: Path, rules: str = RULES, features: str = FEATURES) -> Path:
     """A rules folder with the small policy."""
-    (folder / "features").mkdir(parents=True, exist_ok=True)
-    (folder / "features" / "velocity.yaml").write_text(features, encoding="utf-8")
-    (folder / "drawdown.yaml").write_text(rules, encoding="utf-8")
-    (folder / "policy.yaml").write_text('label: "test"\nlists: [block]\n', encoding="utf-8")
-    return folder
+    return write_rules(folder, rules, features)
 
 
 @pytest.fixture

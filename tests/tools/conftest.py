@@ -8,13 +8,8 @@ import pytest
 from tools_command import Command
 
 from decision_service.cli import main
+from small_policy import write_rules
 
-FEATURES = """
-segments:
-  draw: kind == "drawdown"
-features:
-  vel_prior: {agg: count, of: draw, windows: [10m], null: Z, unit: n, en: "requests", zh: "请求数"}
-"""
 RULES = """
 rule_set: drawdown
 scene: drawdown
@@ -77,11 +72,7 @@ steps:
 @pytest.fixture
 def policy_folder(tmp_path: Path) -> Path:
     """A rules folder; `models` beside it is empty and `tests/cases` holds one case."""
-    rules = tmp_path / "rules"
-    (rules / "features").mkdir(parents=True)
-    (rules / "features" / "velocity.yaml").write_text(FEATURES, encoding="utf-8")
-    (rules / "drawdown.yaml").write_text(RULES, encoding="utf-8")
-    (rules / "policy.yaml").write_text('label: "test"\nlists: [block]\n', encoding="utf-8")
+    rules = write_rules(tmp_path / "rules", RULES)
     (tmp_path / "models").mkdir()
     (tmp_path / "tests" / "cases").mkdir(parents=True)
     (tmp_path / "tests" / "cases" / "burst.yaml").write_text(CASE, encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from decision_service.api import answers, bodies, examples, handlers, policy_handlers
+from decision_service.api import answers, bodies, examples, feature_answers, handlers, policy_handlers
 from decision_service.api.call import Call, Reply
 from decision_service.api.handlers import Desk
 
@@ -133,13 +133,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         "GET", "/v1/customers/{customer_id}/features", "read", handlers.get_features, "customers",
-        "Features now or at an instant, with definition and null cause", answers.FeaturesAnswer,
+        "Features now or at an instant, with definition and null cause", feature_answers.FeaturesAnswer,
         _reading(404), query=_FEATURE_QUERY,
     ),
     Route(
         "GET", "/v1/customers/{customer_id}/features/{name}", "read", handlers.get_feature, "customers",
-        "One feature with the events and parts that make it up, or why it is unknown", answers.FeatureExplanation,
-        _reading(404), answer_example=examples.FEATURE_EXPLANATION, query=_EXPLAIN_QUERY,
+        "One feature with the events and parts that make it up, or why it is unknown",
+        feature_answers.FeatureExplanation, _reading(404), answer_example=examples.FEATURE_EXPLANATION,
+        query=_EXPLAIN_QUERY,
     ),
     Route(
         "GET", "/v1/lists/{list}/{value}", "read", handlers.get_listed, "policy",

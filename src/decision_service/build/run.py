@@ -24,9 +24,9 @@ import numpy as np
 from decision_service.api.parse import Clock
 from decision_service.build import stages
 from decision_service.build.history import Keeping
+from decision_service.build.job import Job, Report, Sources, keep_table
 from decision_service.build.questions import check_columns
 from decision_service.build.reported import open_snapshots, open_values
-from decision_service.build.stages import Job, Report, Sources
 from decision_service.build.table import Table, TableSpec
 from decision_service.core.errors import InvalidInput
 from decision_service.tables.cells import plain
@@ -91,7 +91,7 @@ def build(plan: Build, say: Say = lambda _stage, _done, _total: None) -> Built:
             plan.links_max, _rows_per_group(len(plan.table.names)),
         )  # fmt: skip
         report = Report()
-        stages.keep_table(job, table)
+        keep_table(job, table)
         with _pool(job, workers) as run:
             for name, calls in _passes(job, table.link_grains):
                 _run_pass(name, calls, run, report, say)

@@ -4,13 +4,15 @@ A command's module exposes `add_arguments(parser)` and `run(args) -> int`; it is
 was asked for, so that `--help` is instant. Data goes to standard output, talk to standard error.
 
 Exit status: 0 done · 1 done, and the answer is no · 2 wrong usage or setting · 3 the store · 4 a policy or scorecard
-that must not be used · 5 wrong input · 6 not found or in conflict · 7 the service could not answer · 70 a bug.
+that must not be used · 5 wrong input · 6 not found or in conflict · 7 the service could not answer · 70 a bug ·
+130 interrupted · 141 whoever read our output stopped reading (`... | head`), as a shell tells of SIGINT and SIGPIPE.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -48,6 +50,8 @@ EXIT_STATUS: Final[dict[type[errors.DecisionServiceError], int]] = {
     errors.SettingInvalid: 2,
 }
 USAGE: Final = 2
+INTERRUPTED: Final = 130
+UNREAD: Final = 141
 
 
 def exit_status(error: errors.DecisionServiceError) -> int:
@@ -57,6 +61,25 @@ def exit_status(error: errors.DecisionServiceError) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # so that a closed pipe is noticed here and not while the interpreter ends
+    except BrokenPipeError:
+        _discard_output()
+        return UNREAD
+
+
+def _discard_output() -> None:
+    """Let what is still buffered go nowhere, or ending would flush it into the closed pipe again (Python's documents,
+    module `signal`, "Note on SIGPIPE")."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
         print(usage())
@@ -80,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"decision-service: {error.filename}: {error.strerror}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return status
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from decision_service.cli.policy_options import add_policy_options, policy_of, settings_of
+from decision_service.core.features.catalogue import SURGE
 from decision_service.core.source import nearest_name
 from decision_service.dictionary.entry import Dictionary
 from decision_service.dictionary.families import FAMILIES, family_named
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         if (family is None or line["family"] == family.letter)
         and (args.grain is None or line["grain"] == args.grain)
         and (line["computed"] or not args.used)
-        and (args.all or args.used or not (line["internal"] or "__new" in line["name"]))
+        and (args.all or args.used or not (line["internal"] or SURGE in line["name"]))
     ]
     if args.json:
         print(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())

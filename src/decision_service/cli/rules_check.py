@@ -19,6 +19,7 @@ import orjson
 from decision_service.cases.parts import blocks_of, rule_sets
 from decision_service.cli.findings import FAILED, WARNED, WRONG, counted, print_findings, unusable
 from decision_service.cli.policy_options import settings_of
+from decision_service.core.features.catalogue import SURGE
 from decision_service.core.policy import Policy
 from decision_service.core.source import Findings
 from decision_service.policies.bundle import content_of
@@ -99,7 +100,7 @@ def summary_of(policy: Policy) -> dict[str, Any]:
         "rules": sum(len(rule_set.rules) for rule_set in sets.values()),
         **{kind: sum(block.kind == kind for block in blocks) for kind in kinds},
         "points": sum(len(rule_set.spec.points) for rule_set in sets.values()),
-        "features": sum(not spec.internal for spec in policy.catalogue.by_name.values()),
+        "features": sum(not spec.internal and SURGE not in name for name, spec in policy.catalogue.by_name.items()),
         "files": len(policy.documents),
     }
 

@@ -7,6 +7,7 @@ import asyncio
 import sys
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from decision_service.core.errors import InvalidInput, NotFound, PolicyRejected
 from decision_service.core.source import Diagnostic, Place
@@ -16,11 +17,11 @@ from decision_service.settings import PORT_DEFAULT
 UNREACHABLE: Final = 7
 
 
-def add_service_options(parser: argparse.ArgumentParser) -> None:
-    """`--url`, `--bearer-file` and `--json`."""
+def add_service_options(parser: argparse.ArgumentParser, json: str = "the service's answer as JSON") -> None:
+    """`--url`, `--bearer-file` and `--json`, which gives `json`."""
     parser.add_argument("--url", default=f"http://127.0.0.1:{PORT_DEFAULT}", help="the service (%(default)s)")
     parser.add_argument("--bearer-file", type=Path, help="file that holds the API key or token to send")
-    parser.add_argument("--json", action="store_true", help="the service's answer as JSON")
+    parser.add_argument("--json", action="store_true", help=json)
 
 
 def ask(args: argparse.Namespace, method: str, path: str, body: object = None) -> Any:
@@ -41,6 +42,11 @@ def ask(args: argparse.Namespace, method: str, path: str, body: object = None) -
     if response.status == 404:
         raise NotFound(detail)
     raise InvalidInput(str(told.get("field") or "") if isinstance(told, dict) else "", detail)
+
+
+def kept_decision(args: argparse.Namespace) -> Any:
+    """The decision `args.decision_id` with its trace; errors as `ask` has them."""
+    return ask(args, "GET", f"/v1/decisions/{quote(args.decision_id, safe='')}")
 
 
 def diagnostic_in(told: dict[str, Any]) -> Diagnostic:
