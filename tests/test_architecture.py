@@ -23,6 +23,7 @@ INWARD = {
     "scorer": {"core", "scorer"},
     "policies": {"core", "policies", "store", "interpreter", "scorecard_files", "answer"},
     "portfolio": {"core", "portfolio"},
+    "report": {"report"},
 }
 # Which parts may import a library that the product wraps.
 WRAPPED = {
@@ -37,6 +38,8 @@ WRAPPED = {
     "pyarrow": {"train", "replay_file", "replay_table", "tables", "build"},
     "sklearn": {"train"},
     "pandas": set(),
+    "matplotlib": {"report"},
+    "jinja2": {"report"},
 }
 BEYOND_CORE = {
     "asyncio", "concurrent", "fileinput", "io", "logging", "multiprocessing", "os", "pathlib", "random",
