@@ -26,6 +26,8 @@ from decision_service.store import Store
 from decision_service.store.open import open_store
 from decision_service.telemetry import Meters
 from decision_service.warm import warm
+from decision_service.watch.counting import DriftCounting
+from decision_service.watch.gauges import ScorecardGauges
 
 
 def wall_clock_ms() -> int:
@@ -76,6 +78,10 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
         policy_changed, meters.set_fleet, settings.policy_approvals_change_max, signatures,
     )  # fmt: skip
     afterwards = Afterwards(meters)
+    counting = DriftCounting(store, meters)
+    afterwards.register("drift", counting.take)
+    gauges = ScorecardGauges(store, meters, lambda: active.policy, wall_clock_ms, settings.watch_days)
+    meters.also_told.append(gauges.collect)
     try:
         await active.start()
         warm(active.policy)
@@ -83,6 +89,8 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
         gc.freeze()  # what is loaded by now stays: collecting garbage need not look at a million objects of it again
         retention = retention_of(settings)
         linker.start()
+        counting.start()
+        gauges.start()
         afterwards.start()
         decisions = DecisionService(
             store, active, meters, settings.partitions, retention, linker, settings.links_budget_ms, wall_clock_ms,
@@ -90,7 +98,10 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
         )  # fmt: skip
         yield Running(decisions, Customers(store, active, retention, linker, wall_clock_ms))
     finally:
+        meters.also_told.remove(gauges.collect)
         await afterwards.close()
+        await gauges.close()
+        await counting.close()
         await linker.close()
         await active.close()
         await store.close()

@@ -81,6 +81,10 @@ class Settings(BaseSettings):
         description="A policy that would approve a share of the latest drawdowns this much larger or smaller, or all "
         "or none of them, is not taken unless it is forced; 1 takes any.",
     )  # fmt: skip
+    watch_days: int = Field(
+        7, ge=1, le=90,
+        description="Days, today included, over which the gauges of `/metrics` tell the drift of scorecards.",
+    )  # fmt: skip
     policy_signers: Path | None = Field(
         None, description="Who may sign policies: lines `name ed25519 <public key>` (`decision-service rules keygen`)."
     )

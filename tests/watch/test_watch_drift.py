@@ -13,10 +13,8 @@ from decision_service.core.scorecards.drift import (
     bins_of,
     counts_of,
     critical_psi,
-    distinct_cuts,
     drift,
     null_shift,
-    shares_of,
 )
 
 TENTHS = (0.1,) * 10
@@ -89,27 +87,18 @@ def test_a_value_on_a_cut_is_below_it_and_null_has_its_own_bin() -> None:
     assert bins_of((), [3.0, math.nan]).tolist() == [0, 1]
 
 
-def test_ties_among_deciles_become_one_cut_and_one_larger_share() -> None:
-    """A feature that is 0 for a third of the rows: three deciles are one bin of 30 %."""
-    deciles = (0.0, 0.0, 0.0, 2.0, 3.0, 4.0, 4.0, 8.0, 9.0)
-    assert distinct_cuts(deciles) == (0.0, 2.0, 3.0, 4.0, 8.0, 9.0)
-    assert shares_of(deciles) == pytest.approx((0.3, 0.1, 0.1, 0.2, 0.1, 0.1, 0.1))
-    assert shares_of((7.0,) * 9) == pytest.approx((0.9, 0.1))
-    assert shares_of(()) == ()
-
-
 @pytest.mark.parametrize(("n", "base_rows", "shares"), [
     (2_000, 8_000, TENTHS), (5_000, 5_000, (0.6, 0.1, 0.1, 0.1, 0.05, 0.05)), (20_000, 3_000, (0.5, 0.5)),
 ])  # fmt: skip
 def test_chance_passes_the_critical_value_once_in_a_hundred_times(
     n: int, base_rows: int, shares: tuple[float, ...]
 ) -> None:
-    """Two samples of one distribution, 20,000 times over: 1 % (of which 0.2 points are the simulation's own)."""
+    """Two samples of one distribution, 8,000 times over: 1 %, give or take what a simulation of so many varies."""
     random = np.random.default_rng(20261122)
-    base = random.multinomial(base_rows, shares, 20_000) / base_rows
-    now = random.multinomial(n, shares, 20_000)
+    base = random.multinomial(base_rows, shares, 8_000) / base_rows
+    now = random.multinomial(n, shares, 8_000)
     passed = sum(drift(p, q, base_rows).beyond_chance for p, q in zip(base, now, strict=True))
-    assert 0.007 < passed / 20_000 < 0.014
+    assert 0.006 < passed / 8_000 < 0.0145
 
 
 def test_few_rows_pass_a_fixed_limit_by_chance_and_not_the_critical_value() -> None:
@@ -125,7 +114,7 @@ def test_a_real_shift_is_beyond_chance_in_a_sample_of_ordinary_size() -> None:
     """Half a standard deviation of a normal score is found by 1,000 rows; a tenth of it is no shift."""
     random = np.random.default_rng(11)
     base = random.normal(600.0, 40.0, 50_000)
-    cuts = distinct_cuts(np.quantile(base, np.arange(1, 10) / 10).tolist())
+    cuts = tuple(np.quantile(base, np.arange(1, 10) / 10).tolist())
     shares = counts_of(cuts, base)[:-1] / len(base)
     moved = drift(shares.tolist(), counts_of(cuts, random.normal(580.0, 40.0, 1_000))[:-1], len(base))
     still = drift(shares.tolist(), counts_of(cuts, random.normal(598.0, 40.0, 1_000))[:-1], len(base))

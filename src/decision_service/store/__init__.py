@@ -30,6 +30,7 @@ from decision_service.store.link_reads import LinkReads
 
 __all__ = ["Commit", "CustomerState", "FleetNumbers", "LinkCounts", "LinkReads", "Store", "WorkerStatus"]
 
+TALLY_AT_ONCE: Final = 4_000  # increments of one script: about 3 ms of the server's time
 WORKER_SILENT_MS: Final = 10 * SECOND_MS  # a worker not heard of for longer is forgotten
 
 
@@ -196,6 +197,44 @@ class Store(Protocol):
     async def save_import(self, import_id: str, slice_number: int, account: bytes, timeout_s: float) -> None:
         """Keep the account of a slice of an import that is done. It is never ahead of the commits it tells of:
         call it when they are acknowledged."""
+        ...
+
+    async def outbox_decisions(
+        self, partition: int, since_ms: int, until_ms: int, after: bytes, timeout_s: float
+    ) -> tuple[bytes, Sequence[str]]:
+        """Ids of decisions of a partition's outbox, oldest first, committed between two instants by the store's clock
+        (a store without one tells more); and where the next call goes on, empty at the end. The first call says
+        `after` nothing."""
+        ...
+
+    async def read_decisions(
+        self, partition: int, decision_ids: Sequence[str], timeout_s: float
+    ) -> Sequence[bytes | None]:
+        """The frames of decisions of one partition, in the order asked for."""
+        ...
+
+    async def add_tally(
+        self, series: str, day: int, increments: Mapping[bytes, int], kept_days: int, timeout_s: float
+    ) -> None:
+        """Add to the counts of a series on a day (since 1970-01-01). Days of any series more than `kept_days` before
+        this one are forgotten. StoreUnavailable: nothing was added; OutcomeUnknown: perhaps it was, never give it
+        again. Of more than TALLY_AT_ONCE increments a part may have been added when either is raised."""
+        ...
+
+    async def tally_days(self, timeout_s: float) -> Mapping[str, Sequence[int]]:
+        """The days that hold counts, rising, by series."""
+        ...
+
+    async def read_tally(self, series: str, day: int, timeout_s: float) -> Mapping[bytes, int]:
+        """The counts of a series on a day; none if nothing was counted or it is forgotten."""
+        ...
+
+    async def save_watch(self, name: str, document: bytes, timeout_s: float) -> None:
+        """Keep the summary of the last look at a version of a scorecard, in the place of an earlier one."""
+        ...
+
+    async def read_watches(self, timeout_s: float) -> Mapping[str, bytes]:
+        """The summaries that are kept, by name."""
         ...
 
     async def check(self) -> Sequence[str]:

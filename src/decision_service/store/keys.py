@@ -29,6 +29,10 @@ brace) and cannot move a key.
     ds:{policies}:<policy_id>                 string  description of a policy, or the id it shares but for lists
     ds:{policies}:refused:<digest>            string  which worker's guard refused this content, and why
     ds:{imports}:<import_id>                  hash    by slice of an imported file, what became of its rows
+    ds:{watch}:t:<series>:<day>               hash    counts of a series of decisions on a day (`watch/tally.py`);
+                                                      forgotten when it is older than they are kept
+    ds:{watch}:days                           zset    "<series> NUL <day>" by day (since 1970-01-01)
+    ds:{watch}:last                           hash    by `<scorecard>/<version>`, what `models watch` last found of it
     ds:{workers}:status · ds:{workers}:seen   hash    by worker id · sorted set, ids by seen_at_ms
 
 A decision id is `d`, three hex digits of the partition, 32 hex digits of `decision_digest(customer_id,
@@ -62,6 +66,8 @@ PUBLISHED: Final = b"ds:{reload}:published"
 PUBLISHED_HEADS: Final = b"ds:{reload}:heads"
 PUBLISHED_BUNDLES: Final = b"ds:{reload}:bundles"
 PUBLISHED_SERIAL: Final = b"ds:{reload}:serial"
+WATCH_DAYS: Final = b"ds:{watch}:days"
+WATCH_LAST: Final = b"ds:{watch}:last"
 WORKERS_STATUS: Final = b"ds:{workers}:status"
 WORKERS_SEEN: Final = b"ds:{workers}:seen"
 
@@ -166,6 +172,11 @@ def policy_key(policy_id: str) -> bytes:
 def import_key(import_id: str) -> bytes:
     """What is done of an imported file."""
     return b"ds:{imports}:" + import_id.encode()
+
+
+def tally_key(series: str, day: int) -> bytes:
+    """The counts of a series on a day."""
+    return b"ds:{watch}:t:%b:%d" % (series.encode(), day)
 
 
 def slot_of(key: bytes) -> int:

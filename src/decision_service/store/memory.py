@@ -50,6 +50,8 @@ class MemoryStore:
         self._outbox: dict[int, list[Mapping[bytes, bytes]]] = {}
         self._waiting: dict[int, dict[bytes, bytes]] = {}
         self._entities: dict[bytes, bytes] = {}
+        self._tallies: dict[tuple[str, int], dict[bytes, int]] = {}
+        self._watches: dict[str, bytes] = {}
 
     @property
     def partitions(self) -> int:
@@ -232,6 +234,50 @@ class MemoryStore:
     async def save_import(self, import_id: str, slice_number: int, account: bytes, timeout_s: float) -> None:
         """See `Store.save_import`."""
         self._imports.setdefault(import_id, {})[slice_number] = account
+
+    async def outbox_decisions(
+        self, partition: int, since_ms: int, until_ms: int, after: bytes, timeout_s: float
+    ) -> tuple[bytes, Sequence[str]]:
+        """See `Store.outbox_decisions`; there is no clock here, so all are told."""
+        entries = self._outbox.get(partition, ())
+        return b"", [entry[b"id"].decode() for entry in entries if entry.get(b"kind") == b"decision"]
+
+    async def read_decisions(
+        self, partition: int, decision_ids: Sequence[str], timeout_s: float
+    ) -> Sequence[bytes | None]:
+        """See `Store.read_decisions`."""
+        for decision_id in decision_ids:
+            keys.customer_decision_key(partition, decision_id)
+        return [self._decisions.get(decision_id) for decision_id in decision_ids]
+
+    async def add_tally(
+        self, series: str, day: int, increments: Mapping[bytes, int], kept_days: int, timeout_s: float
+    ) -> None:
+        """See `Store.add_tally`."""
+        counts = self._tallies.setdefault((series, day), {})
+        for name, count in increments.items():
+            counts[name] = counts.get(name, 0) + count
+        for old in [key for key in self._tallies if key[1] < day - kept_days]:
+            del self._tallies[old]
+
+    async def tally_days(self, timeout_s: float) -> Mapping[str, Sequence[int]]:
+        """See `Store.tally_days`."""
+        days: dict[str, list[int]] = {}
+        for series, day in sorted(self._tallies):
+            days.setdefault(series, []).append(day)
+        return days
+
+    async def read_tally(self, series: str, day: int, timeout_s: float) -> Mapping[bytes, int]:
+        """See `Store.read_tally`."""
+        return dict(self._tallies.get((series, day), {}))
+
+    async def save_watch(self, name: str, document: bytes, timeout_s: float) -> None:
+        """See `Store.save_watch`."""
+        self._watches[name] = document
+
+    async def read_watches(self, timeout_s: float) -> Mapping[str, bytes]:
+        """See `Store.read_watches`."""
+        return dict(self._watches)
 
     async def check(self) -> Sequence[str]:
         """See `Store.check`: nothing here outlives the process, and that is what it is for."""

@@ -24,9 +24,10 @@ import orjson
 from decision_service.core.errors import OutcomeUnknown, StoreUnavailable, StoreUnsafe
 from decision_service.core.event import EMPTY_LOG
 from decision_service.core.facility import Attribute, Facility
-from decision_service.core.limits import PARTITIONS, POLICIES_KEPT_MAX
+from decision_service.core.limits import DAY_MS, PARTITIONS, POLICIES_KEPT_MAX
 from decision_service.core.links import EMPTY_ENTITY_LOGS, LINK_GRAINS, entity_header
 from decision_service.store import (
+    TALLY_AT_ONCE,
     WORKER_SILENT_MS,
     Commit,
     CustomerState,
@@ -51,6 +52,7 @@ VERSION_MIN: Final = (
 CHECK_TIMEOUT_S: Final = 2.0
 LOGS_AT_ONCE: Final = 32  # entity logs one script touches: about 1 ms of the server's time if all are full
 WAITING_AT_ONCE: Final = 200  # waiting links read or forgotten at once
+OUTBOX_AT_ONCE: Final = 500  # entries of an outbox read at once
 
 _CONFIGURATION: Final = pack(("CONFIG", "GET", "maxmemory-policy", "appendonly", "appendfsync"))
 _FACILITY_START: Final = len(keys.FACILITY_FIELD)
@@ -281,6 +283,66 @@ class RedisStore:
         """See `Store.save_import`."""
         key = keys.import_key(import_id)
         await self._call(key, ("HSET", key, slice_number, account), timeout_s, write=True)
+
+    async def outbox_decisions(
+        self, partition: int, since_ms: int, until_ms: int, after: bytes, timeout_s: float
+    ) -> tuple[bytes, Sequence[str]]:
+        """See `Store.outbox_decisions`."""
+        key = keys.outbox_key(partition)
+        command = ("XRANGE", key, b"(" + after if after else b"%d" % max(since_ms, 0), b"%d" % max(until_ms, 0),
+                   "COUNT", OUTBOX_AT_ONCE)  # fmt: skip
+        entries = await self._call(key, command, timeout_s, write=False)
+        told = (dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in entries)
+        ids = [one[b"id"].decode() for one in told if one.get(b"kind") == b"decision"]
+        return (entries[-1][0] if len(entries) == OUTBOX_AT_ONCE else b""), ids
+
+    async def read_decisions(
+        self, partition: int, decision_ids: Sequence[str], timeout_s: float
+    ) -> Sequence[bytes | None]:
+        """See `Store.read_decisions`."""
+        if not decision_ids:
+            return ()
+        names = [keys.customer_decision_key(partition, decision_id) for decision_id in decision_ids]
+        frames: list[bytes | None] = await self._call(names[0], ("MGET", *names), timeout_s, write=False)
+        return frames
+
+    async def add_tally(
+        self, series: str, day: int, increments: Mapping[bytes, int], kept_days: int, timeout_s: float
+    ) -> None:
+        """See `Store.add_tally`."""
+        names = [keys.tally_key(series, day), keys.WATCH_DAYS]
+        member = f"{series}\0{day}".encode()
+        head = (member, b"%d" % day, b"%d" % (day - kept_days), b"%d" % (kept_days * DAY_MS))
+        words = [word for name, count in increments.items() for word in (name, b"%d" % count)]
+        for start in range(0, len(words), 2 * TALLY_AT_ONCE):
+            some = words[start : start + 2 * TALLY_AT_ONCE]
+            await self._run(scripts.TALLY, names, (*head, *some), timeout_s)
+
+    async def tally_days(self, timeout_s: float) -> Mapping[str, Sequence[int]]:
+        """See `Store.tally_days`."""
+        key = keys.WATCH_DAYS
+        days: dict[str, list[int]] = defaultdict(list)
+        for member in await self._call(key, ("ZRANGE", key, 0, -1), timeout_s, write=False):
+            series, _, day = member.decode().rpartition("\0")
+            days[series].append(int(day))
+        return days
+
+    async def read_tally(self, series: str, day: int, timeout_s: float) -> Mapping[bytes, int]:
+        """See `Store.read_tally`."""
+        key = keys.tally_key(series, day)
+        pairs = iter(await self._call(key, ("HGETALL", key), timeout_s, write=False))
+        return {name: int(count) for name, count in zip(pairs, pairs, strict=True)}
+
+    async def save_watch(self, name: str, document: bytes, timeout_s: float) -> None:
+        """See `Store.save_watch`."""
+        key = keys.WATCH_LAST
+        await self._call(key, ("HSET", key, name, document), timeout_s, write=True)
+
+    async def read_watches(self, timeout_s: float) -> Mapping[str, bytes]:
+        """See `Store.read_watches`."""
+        key = keys.WATCH_LAST
+        pairs = iter(await self._call(key, ("HGETALL", key), timeout_s, write=False))
+        return {name.decode(): document for name, document in zip(pairs, pairs, strict=True)}
 
     async def check(self) -> Sequence[str]:
         """See `Store.check`. Asks every primary."""

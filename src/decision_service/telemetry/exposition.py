@@ -122,6 +122,8 @@ class MeterCollector(Collector):
         for policy in totals.policies:
             policies.add_metric(policy, 1.0)
         yield policies
+        for told in self._meters.also_told:
+            yield from told()
 
     def _cell(self, totals: Totals, group: str) -> float:
         return float(totals.cells[self._meters.start[group]])

@@ -7,11 +7,13 @@ is looked up by a formatted name and nothing can grow. Latencies are seconds.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from itertools import product
 from pathlib import Path
 from typing import Final
+
+from prometheus_client.metrics_core import Metric
 
 from decision_service.core import errors
 from decision_service.core.links import LINK_GRAINS
@@ -71,6 +73,7 @@ class Meters:
     def __init__(self, directory: Path, routes: Sequence[str] = ()) -> None:
         """`routes` are the templates (`POST /v1/decisions`) that HTTP requests are counted under."""
         self.routes = (*routes, OTHER)
+        self.also_told: list[Callable[[], Iterable[Metric]]] = []  # families that are not cells, told as they are
         self._error_codes = (*sorted(store_error_codes()), OTHER)
         self._reason_codes = (*TEXTS, OTHER)
         groups = {

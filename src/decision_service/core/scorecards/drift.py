@@ -68,20 +68,6 @@ class Drift:
         return "moved" if self.psi > PSI_MOVED else "shifted"
 
 
-def distinct_cuts(deciles: Sequence[float]) -> tuple[float, ...]:
-    """The cut points that a manifest's deciles make: each value once, rising."""
-    return tuple(sorted(set(deciles)))
-
-
-def shares_of(deciles: Sequence[float]) -> tuple[float, ...]:
-    """The shares of the bins between distinct cuts if each decile holds an equal part; () for no deciles."""
-    if not deciles:
-        return ()
-    part = 1.0 / (len(deciles) + 1)
-    below = [sum(decile <= cut for decile in deciles) for cut in distinct_cuts(deciles)]
-    return tuple((b - a) * part for a, b in zip([0, *below], [*below, len(deciles) + 1], strict=True))
-
-
 def bins_of(cuts: Sequence[float] | npt.NDArray[np.float64], values: npt.ArrayLike) -> npt.NDArray[np.intp]:
     """The bin of each value, nulls (NaN) in the last. `cuts` rise strictly; k of them make k + 2 bins with that of
     nulls. A value equal to a cut is below it."""
