@@ -2,7 +2,8 @@
 
     models/<scorecard>/active               optional; names the version in use (else the highest one is)
     models/<scorecard>/<version>/manifest.yaml
-    models/<scorecard>/<version>/model.txt  LightGBM's text format
+    models/<scorecard>/<version>/model.txt  LightGBM's text format, or
+    models/<scorecard>/<version>/model.yaml a WOE points scorecard
 
 LightGBM trusts its input: a truncated file kills the process (SIGSEGV), one changed digit loads and lies,
 permuted features load and lie. So the order of the checks matters, each keeping the next from harm:
@@ -10,12 +11,15 @@ permuted features load and lie. So the order of the checks matters, each keeping
   1. sizes, and that both are regular files inside the directory;
   2. the manifest, by every rule of `core/scorecards/manifest.py`;
   3. SHA-256 of the model's bytes, before LightGBM sees one of them;
-  4. the format: LightGBM text and nothing else (a pickle would run code);
+  4. the format: what the manifest's `kind` says and nothing else (a pickle would run code);
   5. the feature names inside the model, equal to the manifest's, in order;
   6. a trial load in a subprocess, where a crash is a message; golden rows must score to 1e-9 as the manifest
-  says, not
-     all the same, and fast enough;
+     says, not all the same, and fast enough;
   7. only then the load in this process, of the very bytes that were tried.
+
+Steps 4 and 5 are `model_formats`. A WOE points scorecard is tried by the same rows and bounds, but in this process: our
+own reader, bounded in size and depth, made it, and no native code runs on its numbers, so there is no crash to survive
+and half a second less to wait for.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -45,8 +49,11 @@ from decision_service.core.scorecards.manifest import (
     read_manifest,
 )
 from decision_service.core.scorecards.scorecard import Scorecard
+from decision_service.core.scorecards.woe import WoeModel, WoeScorer
 from decision_service.core.source import Findings
+from decision_service.model_formats import check_lightgbm, check_woe
 from decision_service.policies.files import read_text
+from decision_service.scorecard_trial import tried
 from decision_service.scorer import LightGbmScorer, ModelNotLoadable
 
 MANIFEST_FILE: Final = "manifest.yaml"
@@ -54,10 +61,6 @@ ACTIVE_FILE: Final = "active"
 TOLERANCE: Final = 1e-9  # of margins and PDs of golden rows
 SCORE_US_MAX: Final = 150.0  # CPU time of one score; 300 trees x 31 leaves take 10 to 40 us
 TRIAL_TIMEOUT_S: Final = 30.0
-
-_TEXT_START: Final = b"tree\nversion=v"
-_TEXT_END: Final = b"\nend of trees\n"
-_HEADER_BYTES: Final = 1_048_576  # the part before the first tree, where the feature names are
 
 
 def load_scorecards(models_dir: Path) -> dict[str, Scorecard]:
@@ -102,11 +105,17 @@ def load_scorecard(directory: Path, *, score_us_max: float = SCORE_US_MAX) -> Sc
 
 def _load(files: _Files, score_us_max: float) -> Scorecard:
     """Steps 6 and 7."""
-    _try(files, score_us_max)
+    manifest, path = files.manifest, files.path
+    if files.woe is not None:
+        scorer = WoeScorer(files.woe)
+        _judge(path, manifest, tried(scorer, [_json_row(row) for row in manifest.golden]), score_us_max)
+        return Scorecard(manifest, scorer)
+    answer = trial(path, files.model_text, len(manifest.names), manifest.golden)
+    _judge(path, manifest, answer, score_us_max)
     try:
-        return Scorecard(files.manifest, LightGbmScorer(files.model_text, len(files.manifest.names)))
+        return Scorecard(manifest, LightGbmScorer(files.model_text, len(manifest.names)))
     except ModelNotLoadable as error:
-        raise ScorecardRejected(str(files.path), f"LightGBM refused it: {error}") from error
+        raise ScorecardRejected(str(path), f"LightGBM refused it: {error}") from error
 
 
 def _load_or_share(directory: Path) -> Scorecard:
@@ -127,11 +136,13 @@ _IN_USE: Final[WeakValueDictionary[tuple[str, str], Scorecard]] = WeakValueDicti
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """A manifest and the model's bytes, after the checks that come before LightGBM sees one; `path` is the model's."""
+    """A manifest and the model's bytes, after the checks that come before LightGBM sees one; `path` is the model's, and
+    `woe` what it holds if it is a WOE points scorecard."""
 
     manifest: Manifest
     path: Path
     model_text: bytes
+    woe: WoeModel | None
 
 
 def _read(directory: Path) -> _Files:
@@ -139,8 +150,11 @@ def _read(directory: Path) -> _Files:
     manifest = _manifest(directory)
     path = directory / manifest.model_file
     model_text = _read_regular(path, MODEL_BYTES_MAX)
-    _check_model(path, model_text, manifest)
-    return _Files(manifest, path, model_text)
+    _check_sum(path, model_text, manifest)
+    if manifest.model_kind == "woe":
+        return _Files(manifest, path, model_text, check_woe(path, model_text, manifest))
+    check_lightgbm(path, model_text, manifest.names)
+    return _Files(manifest, path, model_text, None)
 
 
 def active_version(directory: Path) -> Path:
@@ -203,42 +217,17 @@ def _manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def _check_model(path: Path, model_text: bytes, manifest: Manifest) -> None:
-    """Steps 3 to 5: nothing here lets LightGBM see a byte."""
+def _check_sum(path: Path, model_text: bytes, manifest: Manifest) -> None:
+    """Step 3."""
     found = sha256(model_text).hexdigest()
     if found != manifest.model_sha256:
         raise ScorecardRejected(
             str(path), f"SHA-256 is {found}, the manifest says {manifest.model_sha256}: changed or torn"
         )
-    if not model_text.startswith(_TEXT_START) or b"\0" in model_text:
-        raise ScorecardRejected(str(path), "is not LightGBM's text format, the only one that is loaded")
-    if _TEXT_END not in model_text:
-        raise ScorecardRejected(str(path), "ends before its last tree: truncated")
-    _check_features(path, _feature_names(path, model_text), manifest.names)
 
 
-def _feature_names(path: Path, model_text: bytes) -> tuple[str, ...]:
-    match = re.search(rb"^feature_names=(.*)$", model_text[:_HEADER_BYTES], re.MULTILINE)
-    if match is None:
-        raise ScorecardRejected(str(path), "names no features")
-    return tuple(match.group(1).decode(errors="replace").split(" "))
-
-
-def _check_features(path: Path, found: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    if found == expected:
-        return
-    if len(found) != len(expected):
-        raise ScorecardRejected(str(path), f"has {len(found)} features, the manifest {len(expected)}")
-    i = next(i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
-    raise ScorecardRejected(
-        str(path), f"feature {i} is {found[i]}, the manifest says {expected[i]}: wrong order or wrong model"
-    )
-
-
-def _try(files: _Files, score_us_max: float) -> None:
-    """Step 6."""
-    manifest, path = files.manifest, files.path
-    answer = trial(path, files.model_text, len(manifest.names), manifest.golden)
+def _judge(path: Path, manifest: Manifest, answer: Mapping[str, Any], score_us_max: float) -> None:
+    """What a trial gave, against what it must give."""
     margins = answer["margins"]
     for i, (golden, margin) in enumerate(zip(manifest.golden, margins, strict=True)):
         _check_golden(path, i, golden, math.nan if margin is None else margin, manifest)

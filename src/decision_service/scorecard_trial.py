@@ -23,6 +23,7 @@ from typing import Final
 
 import numpy as np
 
+from decision_service.core.scorecards import Scorer
 from decision_service.scorer import LightGbmScorer, ModelNotLoadable
 
 CPU_S_MAX: Final = 20
@@ -44,7 +45,7 @@ def confine() -> None:
         resource.setrlimit(limit, (allowed, allowed))
 
 
-def call_us(scorer: LightGbmScorer, rows: list[np.ndarray]) -> float:
+def call_us(scorer: Scorer, rows: list[np.ndarray]) -> float:
     """CPU time of the median call, the least of some rounds, in microseconds."""
     calls = [rows[i % len(rows)] for i in range(_CALLS_PER_ROUND)]
     rounds = []
@@ -54,7 +55,7 @@ def call_us(scorer: LightGbmScorer, rows: list[np.ndarray]) -> float:
     return min(rounds)
 
 
-def _spent_ns(scorer: LightGbmScorer, row: np.ndarray) -> int:
+def _spent_ns(scorer: Scorer, row: np.ndarray) -> int:
     began = time.thread_time_ns()
     scorer.margin(row)
     return time.thread_time_ns() - began
@@ -62,12 +63,16 @@ def _spent_ns(scorer: LightGbmScorer, row: np.ndarray) -> int:
 
 def attempt(n_features: int, inputs: list[list[float | None]], model_text: bytes) -> dict[str, object]:
     """Load the model, score the rows, and say what came out."""
-    rows = [np.array([math.nan if x is None else x for x in row], np.float64) for row in inputs]
     try:
-        scorer = LightGbmScorer(model_text, n_features)
-        margins = [scorer.margin(row) for row in rows]
+        return tried(LightGbmScorer(model_text, n_features), inputs)
     except ModelNotLoadable as error:
         return {"refused": str(error)}
+
+
+def tried(scorer: Scorer, inputs: list[list[float | None]]) -> dict[str, object]:
+    """What a scorer gives for some rows, and how long one takes."""
+    rows = [np.array([math.nan if x is None else x for x in row], np.float64) for row in inputs]
+    margins = [scorer.margin(row) for row in rows]
     return {"margins": [m if math.isfinite(m) else None for m in margins], "call_us": call_us(scorer, rows)}
 
 
