@@ -61,9 +61,9 @@ def test_a_newer_training_replaces_the_older_one_whole(tmp_path: Path) -> None:
     """The directory never holds files of two runs, nothing is left beside it, and equal files are left alone."""
     version = tmp_path / "behaviour" / "1"
     for model, manifest in ((b"old", "old"), (b"new", "new")):
-        assert write_directory(version, model, manifest)
+        assert write_directory(version, "model.txt", model, manifest)
         assert [path.read_bytes() for path in sorted(version.iterdir())] == [model, model]
-        assert not write_directory(version, model, manifest)
+        assert not write_directory(version, "model.txt", model, manifest)
     assert [path.name for path in version.parent.iterdir()] == ["1"]
 
 

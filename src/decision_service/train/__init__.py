@@ -5,14 +5,15 @@
     definitions  a digest of what the features mean
     division     which rows train, stop, calibrate and judge
     model_design, fit       LightGBM with monotone constraints and early stopping
+    bins, fit_woe           a points scorecard: bins by optbinning, a regression on their WOE
     calibrate    Platt's curve or a monotone table, out of time
     fitted, trained         what fitting gives, and what a whole run leaves behind
     evaluate     AUC, KS and calibration
-    write        model.txt and manifest.yaml
+    write        the model's file and manifest.yaml
 
 Runs with the same training file give the same bytes: seeds, one thread, LightGBM's deterministic mode, and nothing of
-the clock in what is written. LightGBM's Python package and scikit-learn are needed here only (extra `train`), so they
-are imported where they are used.
+the clock in what is written. LightGBM's Python package, scikit-learn and optbinning are needed here only (extra
+`train`), so they are imported where they are used.
 """
 
 from decision_service.train.fitted import NothingToLearn

@@ -37,7 +37,7 @@ from decision_service.core.source import Findings, nearest_name
 from decision_service.policies.files import read_document
 from decision_service.portfolio import PortfolioPlan
 from decision_service.train.calibrate import METHODS, Method
-from decision_service.train.model_design import ModelDesign, read_model_design
+from decision_service.train.model_design import ModelDesign, WoeDesign, read_model_design
 
 _INSTANT = "an instant with offset such as 2026-11-01T00:00:00+08:00"
 
@@ -109,6 +109,8 @@ def read_train_config(path: Path) -> TrainConfig:
         features=_features(top),
         sha256=document.sha256,
     )
+    if isinstance(config.model, WoeDesign) and config.calibration != "platt":
+        top.error("calibration", "does not go with kind: woe", "platt, under which the points of bins add up")
     top.finish()
     if findings.errors:
         raise PolicyRejected(findings.errors)

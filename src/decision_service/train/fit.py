@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from decision_service.scorer import LightGbmScorer
 from decision_service.train.calibrate import calibrate
 from decision_service.train.config import TrainConfig, TrainedFeature
 from decision_service.train.division import Division
@@ -25,12 +26,15 @@ def fit(sample: Sample, config: TrainConfig, division: Division, say: Callable[[
     import lightgbm
 
     design = config.model
+    assert isinstance(design, LightgbmDesign), "the training file says kind: lightgbm"
     booster, trees = _grow(sample, config.features, design, division)
     say(f"kept {trees} of {design.trees} trees")
     margins = booster.predict(sample.rows, raw_score=True, num_iteration=trees, num_threads=1)
     calibration = calibrate(config.calibration, margins[division.calibrate], sample.bad[division.calibrate])
     about = f"LightGBM {lightgbm.__version__}, {trees} trees of at most {design.leaves} leaves"
-    return Fitted(booster.model_to_string(num_iteration=trees).encode(), "lightgbm", margins, calibration, about)
+    text = booster.model_to_string(num_iteration=trees).encode()
+    scorer = LightGbmScorer(text, len(config.names))
+    return Fitted(text, "lightgbm", margins, calibration, about, config.names, scorer)
 
 
 def _grow(
@@ -39,7 +43,7 @@ def _grow(
     import lightgbm
 
     names = [feature.name for feature in features]
-    rows = _blanked(sample.rows[division.train], design)
+    rows = blanked(sample.rows[division.train], design.null_share, design.seed)
     train = lightgbm.Dataset(rows, sample.bad[division.train], feature_name=names, params=_parameters(design, features))
     validate = train.create_valid(sample.rows[division.validate], sample.bad[division.validate])
     callbacks: list[Callable[..., Any]] = (
@@ -62,6 +66,7 @@ def _parameters(design: LightgbmDesign, features: tuple[TrainedFeature, ...]) ->
     }  # fmt: skip
 
 
-def _blanked(rows: npt.NDArray[np.float64], design: LightgbmDesign) -> npt.NDArray[np.float64]:
-    rng = np.random.default_rng(design.seed + 1)
-    return np.where(rng.random(rows.shape) < design.null_share, np.nan, rows)
+def blanked(rows: npt.NDArray[np.float64], null_share: float, seed: int) -> npt.NDArray[np.float64]:
+    """Rows with a share of their values made null at random, the same ones on every run."""
+    rng = np.random.default_rng(seed + 1)
+    return np.where(rng.random(rows.shape) < null_share, np.nan, rows)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
-from decision_service.core.scorecards.manifest import ModelKind
+from decision_service.core.scorecards.manifest import MODEL_KINDS
 from decision_service.core.scorecards.reading import Section
-
-_KINDS: Final[tuple[ModelKind, ...]] = ("lightgbm",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +25,32 @@ class LightgbmDesign:
     seed: int
 
 
-ModelDesign = LightgbmDesign
+@dataclass(frozen=True, slots=True)
+class WoeDesign:
+    """What a points scorecard may look like."""
+
+    bins_max: int  # of one feature, that of null apart
+    bin_share_min: float  # of the training rows
+    bin_bads_min: int
+    iv_min: float  # information value below which a feature is left out
+    validation_share: float  # of customers, kept from the fit to be judged on in the same time
+    null_share: float  # of values blanked at random, so that the bin of null is not empty
+    seed: int
+
+
+ModelDesign = LightgbmDesign | WoeDesign
 
 
 def read_model_design(section: Section) -> ModelDesign:
     """The design under `model:`."""
-    section.choice("kind", _KINDS, "lightgbm")
-    design = LightgbmDesign(
+    kind = section.choice("kind", MODEL_KINDS, "lightgbm")
+    design = _woe(section) if kind == "woe" else _lightgbm(section)
+    section.finish()
+    return design
+
+
+def _lightgbm(section: Section) -> LightgbmDesign:
+    return LightgbmDesign(
         trees=section.whole("trees", 300, low=1, high=5_000),
         leaves=section.whole("leaves", 31, low=2, high=255),
         learning_rate=section.number("learning_rate", 0.03, low=1e-4, high=1.0),
@@ -47,5 +63,15 @@ def read_model_design(section: Section) -> ModelDesign:
         null_share=section.number("null_share", 0.02, low=0.0, high=0.5),
         seed=section.whole("seed", 1, low=0, high=2**31 - 1),
     )
-    section.finish()
-    return design
+
+
+def _woe(section: Section) -> WoeDesign:
+    return WoeDesign(
+        bins_max=section.whole("bins_max", 6, low=2, high=50),
+        bin_share_min=section.number("bin_share_min", 0.02, low=0.001, high=0.4),
+        bin_bads_min=section.whole("bin_bads_min", 5, low=1, high=100_000),
+        iv_min=section.number("iv_min", 0.02, low=0.0, high=10.0),
+        validation_share=section.number("validation_share", 0.2, low=0.01, high=0.9),
+        null_share=section.number("null_share", 0.02, low=0.0, high=0.5),
+        seed=section.whole("seed", 1, low=0, high=2**31 - 1),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from decision_service.train.config import TrainConfig, read_train_config
 from decision_service.train.division import Division, divide
 from decision_service.train.evaluate import quality
 from decision_service.train.fit import fit
+from decision_service.train.fit_woe import fit_woe
 from decision_service.train.fitted import Fitted, NothingToLearn
+from decision_service.train.model_design import WoeDesign
 from decision_service.train.sample import RowReader, Sample, draw_sample
 from decision_service.train.trained import Trained
-from decision_service.train.write import manifest_text, write_directory
+from decision_service.train.write import MODEL_FILES, manifest_text, write_directory
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,12 +43,13 @@ def train(config_path: Path, models_dir: Path | None, say: Callable[[str], None]
     sample = draw_sample(histories, config.portfolio.now_ms, config.sample, reader, say)
     division = divide(sample.customer, sample.out_of_time, config.model.validation_share, config.model.seed)
     _check_division(sample, division, say)
-    fitted = fit(sample, config, division, say)
+    fitted = (fit_woe if isinstance(config.model, WoeDesign) else fit)(sample, config, division, say)
+    config, sample = _kept(config, sample, fitted.names)
     pds, points = _scores(config, fitted)
     metrics = _metrics(sample, division, pds, points)
     directory = (models_dir or config_path.parent.parent) / config.scorecard / config.version
     text = manifest_text(config, sample, division, fitted, points, _training(config, sample, fitted, reader), metrics)
-    changed = write_directory(directory, fitted.model_text, text)
+    changed = write_directory(directory, MODEL_FILES[fitted.model_kind], fitted.model_text, text)
     say(f"loading {directory} through every check")
     card = load_scorecard(directory)
     shares = _grade_shares(card, points[division.judge])
@@ -58,6 +62,15 @@ def _check_division(sample: Sample, division: Division, say: Callable[[str], Non
         say(f"{name}: {int(rows.sum()):,} rows, {bads:,} bad")
         if not 0 < bads < rows.sum():
             raise NothingToLearn(f"the {name} rows hold {bads} bads among {int(rows.sum())}")
+
+
+def _kept(config: TrainConfig, sample: Sample, names: tuple[str, ...]) -> tuple[TrainConfig, Sample]:
+    """The training file and the sample as if they had held no other features than the model kept."""
+    if names == config.names:
+        return config, sample
+    columns = [config.names.index(name) for name in names]
+    features = tuple(config.features[i] for i in columns)
+    return replace(config, features=features), replace(sample, rows=sample.rows[:, columns])
 
 
 def _scores(config: TrainConfig, fitted: Fitted) -> tuple[Floats, Floats]:

@@ -1,4 +1,4 @@
-"""Writing a trained scorecard: `model.txt` and `manifest.yaml` in a directory that appears all at once.
+"""Writing a trained scorecard: its model and `manifest.yaml` in a directory that appears all at once.
 
 Everything written follows from the training file, so the bytes are the same on every run. Numbers are written with
 `repr`, which reads back exactly.
@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from decision_service.core.scorecards.distribution import cuts_of
+from decision_service.core.scorecards.manifest import ModelKind
 from decision_service.core.scorecards.scaling import Calibration, Platt
 from decision_service.scorecard_files import MANIFEST_FILE
-from decision_service.scorer import LightGbmScorer
 from decision_service.train.config import TrainConfig
 from decision_service.train.division import Division
 from decision_service.train.fitted import Fitted
 from decision_service.train.sample import Sample
 
-MODEL_FILE: Final = "model.txt"
+MODEL_FILES: Final[Mapping[ModelKind, str]] = {"lightgbm": "model.txt", "woe": "model.yaml"}
 GOLDEN_ROWS: Final = 20
 _HEAD: Final = "# Written by `decision-service train`; a change by hand makes the scorecard unloadable.\n"
 
@@ -43,7 +43,7 @@ def manifest_text(
         (
             _HEAD,
             f"scorecard: {config.scorecard}\nversion: {_quoted(config.version)}\n",
-            f"model: {{kind: {fitted.model_kind}, file: {MODEL_FILE}, "
+            f"model: {{kind: {fitted.model_kind}, file: {MODEL_FILES[fitted.model_kind]}, "
             f"sha256: {sha256(fitted.model_text).hexdigest()}}}\n",
             f"grain: customer\ntarget: {{{target}}}\n",
             "features:\n", *_feature_lines(config, sample.rows[division.train]),
@@ -91,12 +91,10 @@ def _golden_lines(config: TrainConfig, fitted: Fitted, sample: Sample, division:
     order = judge[np.argsort(fitted.margins[judge], kind="stable")]
     rows = sample.rows[order[np.linspace(0, len(order) - 1, GOLDEN_ROWS - 1).astype(int)]]
     half = np.where(np.arange(rows.shape[1]) % 2 == 0, np.nan, rows[len(rows) // 2])
-    scorer = LightGbmScorer(fitted.model_text, rows.shape[1])
     for row in [*rows, half]:
-        margin = scorer.margin(np.ascontiguousarray(row))
+        margin = fitted.scorer.margin(np.ascontiguousarray(row))
         pd = fitted.calibration.pd(margin)
         yield f"  - {{inputs: {_numbers(row)}, margin: {margin!r}, pd: {pd!r}, points: {config.scaling.points(pd)}}}\n"
-    scorer.close()
 
 
 def _numbers(values: Sequence[float] | Floats) -> str:
@@ -107,9 +105,9 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def write_directory(directory: Path, model_text: bytes, manifest: str) -> bool:
+def write_directory(directory: Path, model_file: str, model_text: bytes, manifest: str) -> bool:
     """Put both files in place, replacing an older training of the same version; False if nothing changed."""
-    files = {MODEL_FILE: model_text, MANIFEST_FILE: manifest.encode()}
+    files = {model_file: model_text, MANIFEST_FILE: manifest.encode()}
     if all((directory / name).is_file() and (directory / name).read_bytes() == data for name, data in files.items()):
         return False
     fresh = directory.with_name(f".{directory.name}.new")

@@ -37,6 +37,7 @@ FORMAT_LINE: Final = f"format: {FORMAT}\n".encode()  # the first line that is no
 BINS_MAX: Final = 100  # of one feature
 _SIZE_MAX: Final = 1e6  # of a WOE, a coefficient or an intercept, far above any that was ever fitted
 _ROWS_MAX: Final = 2**53
+_WHOLE_MAX: Final = 1e15  # cuts below it are written without a fraction if they have none
 _HALF_A_POINT: Final = 0.5 + 1e-6  # how far whole points may be from exact ones
 
 
@@ -153,3 +154,23 @@ def _bin_sections(section: Section) -> Iterator[Section]:
     yield from section.sections("bins")
     if section.has("missing"):
         yield section.section("missing")
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def woe_text(model: WoeModel) -> str:
+    """The file of a model, which reads back as it is: every number is written with `repr`."""
+    lines = [f"format: {FORMAT}", f"intercept: {model.intercept!r}", "features:"]
+    for feature in model.features:
+        lines += [f"  - name: {feature.name}", f"    coefficient: {feature.coefficient!r}", "    bins:"]
+        lines += [f"      - {{{_line(one)}}}" for one in feature.bins]
+        if feature.missing is not None:
+            lines.append(f"    missing: {{{_line(feature.missing)}}}")
+    return "\n".join(lines) + "\n"
+
+
+def _line(one: WoeBin) -> str:
+    cut = int(one.below) if one.below.is_integer() and abs(one.below) < _WHOLE_MAX else one.below
+    below = f"below: {cut!r}, " if math.isfinite(one.below) else ""
+    return f"{below}points: {one.points}, woe: {one.woe!r}, rows: {one.rows}, bads: {one.bads}"
