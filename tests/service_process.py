@@ -19,6 +19,7 @@ import httpx
 
 from decision_service.core.limits import DAY_MS
 from decision_service.policies.loading import load_policy
+from decision_service.scorecard_files import load_scorecards
 from decision_service.warm import warm
 from valkey_server import free_port
 
@@ -32,6 +33,7 @@ def kernel_on_disk() -> None:
     """Compile the kernel into Numba's cache beside the sources, unless it is there."""
     policy, _ = load_policy(ROOT / "benchmarks" / "policies" / "replay", ROOT / "no-models", "Asia/Shanghai", DAY_MS)
     warm(policy)
+    load_scorecards(ROOT / "models")  # warms what walks their trees
 
 
 def _parent_of(process: Path) -> int:

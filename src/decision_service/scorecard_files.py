@@ -15,7 +15,8 @@ permuted features load and lie. So the order of the checks matters, each keeping
   5. the feature names inside the model, equal to the manifest's, in order;
   6. a trial load in a subprocess, where a crash is a message; golden rows must score to 1e-9 as the manifest
      says, not all the same, and fast enough;
-  7. only then the load in this process, of the very bytes that were tried.
+  7. only then the load in this process, of the very bytes that were tried: not by LightGBM, but by a reader that takes
+     nothing on trust (`core/scorecards/trees.py`), and which must score the golden rows as LightGBM did on trial.
 
 Steps 4 and 5 are `model_formats`. A WOE points scorecard is tried by the same rows and bounds, but in this process: our
 own reader, bounded in size and depth, made it, and no native code runs on its numbers, so there is no crash to survive
@@ -39,6 +40,8 @@ from pathlib import Path
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
+import numpy as np
+
 from decision_service.core.errors import ScorecardRejected
 from decision_service.core.limits import MODEL_BYTES_MAX, POLICY_FILE_BYTES_MAX, SCORECARDS_MAX
 from decision_service.core.scorecards.manifest import (
@@ -49,12 +52,13 @@ from decision_service.core.scorecards.manifest import (
     read_manifest,
 )
 from decision_service.core.scorecards.scorecard import Scorecard
+from decision_service.core.scorecards.tree_scorer import TreeScorer
+from decision_service.core.scorecards.trees import UnsupportedTrees
 from decision_service.core.scorecards.woe import WoeModel, WoeScorer
 from decision_service.core.source import Findings
 from decision_service.model_formats import check_lightgbm, check_woe
 from decision_service.policies.files import read_text
 from decision_service.scorecard_trial import tried
-from decision_service.scorer import LightGbmScorer, ModelNotLoadable
 
 MANIFEST_FILE: Final = "manifest.yaml"
 ACTIVE_FILE: Final = "active"
@@ -112,10 +116,18 @@ def _load(files: _Files, score_us_max: float) -> Scorecard:
         return Scorecard(manifest, scorer)
     answer = trial(path, files.model_text, len(manifest.names), manifest.golden)
     _judge(path, manifest, answer, score_us_max)
+    return Scorecard(manifest, _scorer(files))
+
+
+def _scorer(files: _Files) -> TreeScorer:
+    """What will serve, held to the golden rows as LightGBM was on trial: the two know nothing of each other."""
     try:
-        return Scorecard(manifest, LightGbmScorer(files.model_text, len(manifest.names)))
-    except ModelNotLoadable as error:
-        raise ScorecardRejected(str(path), f"LightGBM refused it: {error}") from error
+        scorer = TreeScorer(files.model_text, len(files.manifest.names))
+    except UnsupportedTrees as error:
+        raise ScorecardRejected(str(files.path), f"is not supported: {error}") from error
+    for i, golden in enumerate(files.manifest.golden):
+        _check_golden(files.path, i, golden, scorer.margin(np.array(golden.inputs)), files.manifest)
+    return scorer
 
 
 def _load_or_share(directory: Path) -> Scorecard:

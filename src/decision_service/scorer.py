@@ -1,21 +1,16 @@
-"""LightGBM behind the one small interface that core knows (`core.scorecards.Scorer`), by its C API.
+"""LightGBM itself, by its C API: on trial (`scorecard_trial`), for a training's golden rows, as the oracle of tests.
 
-Why not `lightgbm.Booster`: importing the package costs a second and a hundred megabytes, and
-`Booster.predict` on one row 70 us. The shared library inside the package, driven by ctypes through the
-*single-row fast* call, costs 10 us: everything that does not depend on the row (predictor, parameters, output
-buffer) is prepared once.
+What serves is `core.scorecards.tree_scorer`, which walks the same trees faster and trusts nothing; this is what its
+margins equal bit for bit and its contributions to 1e-9.
 
-The library is found without importing the package. Loading a model runs with the GIL released, because it is
-slow; scoring holds it, because 10 us of C are shorter than getting the GIL back from a busy thread (up to 5
-ms).
+Why not `lightgbm.Booster`: importing the package costs a second and a hundred megabytes, and `Booster.predict` on one
+row 70 us. The shared library inside the package, driven by ctypes through the *single-row fast* call, costs 10 us for
+the same row again and 38 us for rows that change (300 trees x 31 leaves): everything that does not depend on the row
+(predictor, parameters, output buffer) is prepared once. The library is found without importing the package. Loading and
+explaining run with the GIL released; the fast call holds it.
 
-Contributions (TreeSHAP, milliseconds) are asked for when a trace is rendered, never to decide. They release the
-GIL and go through the *matrix* call: LightGBM's plain single-row call locks the whole model exclusively, so a
-decision at the same time waited for all of it, GIL in hand (margin p50 1,590 us, against 48 us with the matrix
-call; 300 trees x 31 leaves).
-
-LightGBM trusts its input: a truncated model kills the process. Bytes come here only through
-`scorecard_files`, which checks them first and tries them in a subprocess.
+LightGBM trusts its input: a truncated model kills the process. Where bytes come from outside, only a process of its own
+may show them to it.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def test_contributions_are_lightgbms_and_add_up_to_the_score(run: Run, models: P
         row = np.array([[np.nan if (x := card["features"][name]) is None else x for name in NAMES]])
         expected = lightgbm.Booster(model_str=model.text.decode()).predict(row, pred_contrib=True)[0]
         found = {c["feature"]: c["contribution"] for c in card["contributions"]}
-        assert [*(found[name] for name in NAMES), card["expected"]] == expected.tolist()
+        assert [*(found[name] for name in NAMES), card["expected"]] == pytest.approx(expected.tolist(), abs=1e-12)
         margin = sum(found.values()) + card["expected"]
         assert PLATT.pd(margin) == pytest.approx(score["pd"], abs=1e-6)
 

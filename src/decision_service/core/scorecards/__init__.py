@@ -21,6 +21,6 @@ class Scorer(Protocol):
 
     def contributions(self, row: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """float64[n_features + 1]: what each feature adds to the margin, and last the margin expected of an unknown
-        row; their sum is the margin. May be slow, and may be called from another thread than `margin`.
+        row; their sum is the margin. For 300 trees x 31 leaves in 300 us; may be called from another thread.
         """
         ...
