@@ -69,6 +69,15 @@ class WoeFeature:
         """The mean over the training rows."""
         return math.fsum(one.rows * one.woe for one in self.all_bins) / self.rows
 
+    @property
+    def iv(self) -> float:
+        """The information value: sum over the bins of (share of all goods - share of all bads) * WOE."""
+        bads = sum(one.bads for one in self.all_bins)
+        goods = self.rows - bads
+        if not bads or not goods:
+            return 0.0
+        return math.fsum(((one.rows - one.bads) / goods - one.bads / bads) * one.woe for one in self.all_bins)
+
 
 @dataclass(frozen=True, slots=True)
 class WoeModel:
