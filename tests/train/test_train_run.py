@@ -14,10 +14,10 @@ import pytest
 from decision_service.cli import models as models_command
 from decision_service.cli import train as train_command
 from decision_service.core.errors import PolicyRejected
-from decision_service.core.zone import zone_named
 from decision_service.scorecard_files import load_scorecards
 from decision_service.train import Trained, train
-from decision_service.train.sample import RowReader
+from decision_service.train.config import read_train_config
+from decision_service.train.events_source import definitions_of
 from decision_service.train.write import write_directory
 
 
@@ -78,10 +78,12 @@ def test_a_redefined_feature_changes_the_digest_and_a_comment_does_not(config_pa
     """The manifest can tell a feature redefined under its old name."""
     rules = config_path.parent.parent.parent / "rules"
     original = (rules / "features.yaml").read_text()
+    head, _, _ = config_path.read_text().partition("features:")
+    config_path.write_text(head + "features: [{name: use, reason: RC30}, {name: amt_trend, reason: RC20}]\n")
 
     def digest(text: str) -> str:
         (rules / "features.yaml").write_text(text)
-        return RowReader(rules, ("use", "amt_trend"), zone_named("Asia/Shanghai")).definitions_sha256
+        return definitions_of(read_train_config(config_path))
 
     first = digest(original)
     assert digest("# another comment\n" + original.replace("draws", "drawdowns")) == first
@@ -134,12 +136,14 @@ def test_a_wrong_training_file_reports_everything_at_once(
     text = text.replace("until: 2026-11-01T00:00:00+08:00", "until: yesterday").replace(
         "out_of_time: 2", "out_of_tim: 2"
     )
+    text = text.replace("name: ok_cnt_7d", "name: ok_count_7d")
     config_path.write_text(text)
     parser = argparse.ArgumentParser()
     train_command.add_arguments(parser)
     assert train_command.run(parser.parse_args(["--config", str(config_path)])) == 2
     said = capsys.readouterr().err
-    for part in ("train.model.trees is wrong", "'RC99'", "is no instant: 'yesterday'", "did you mean `out_of_time`?"):
+    for part in ("train.model.trees is wrong", "'RC99'", "is no instant: 'yesterday'", "did you mean `out_of_time`?",
+                 "unknown feature 'ok_count_7d'"):  # fmt: skip
         assert part in said
 
 

@@ -43,12 +43,18 @@ def open_values(path: Path, declared: Mapping[str, AttributeSpec]) -> TableFile:
 
 def read_snapshots(file: TableFile, clock: Clock) -> Iterator[tuple[Records, tuple[BadRow, ...]]]:
     """`(snapshots, bad rows)` a batch."""
+    for lines, bad in read_lines(file, clock):
+        yield np.array([_snapshot(*line) for line in lines], SNAPSHOT), bad
+
+
+def read_lines(file: TableFile, clock: Clock) -> Iterator[tuple[list[tuple[int, Facility, int]], tuple[BadRow, ...]]]:
+    """`([(row, snapshot, when it was recorded)], bad rows)` a batch."""
     for batch, (recorded, bad) in zip(
         facilities.read_facilities(_without(file), clock), _recorded(file, facilities.BATCH_ROWS), strict=True
     ):
         known = [(row, line, recorded.get(row, line.as_of_ms)) for row, line in batch.facilities]
-        snapshots = [_snapshot(row, line, at_ms) for row, line, at_ms in known if at_ms is not None]
-        yield np.array(snapshots, SNAPSHOT), (*batch.bad, *bad)
+        lines = [(row, line, at_ms) for row, line, at_ms in known if at_ms is not None]
+        yield lines, (*batch.bad, *bad)
 
 
 def read_values(

@@ -40,7 +40,7 @@ class Table:
     def __init__(self, spec: TableSpec) -> None:
         self.names = spec.names
         self.zone: Zone = zone_named(spec.zone_name)
-        catalogue, attributes = _compiled(spec.documents, Findings())
+        catalogue, attributes = compiled(spec.documents, Findings())
         self.declared = attributes
         layout = lay_out(attributes)
         inputs = layout.names
@@ -70,8 +70,8 @@ class Table:
         return self.inputs + sum(len(self.plans[name].names) for name in before)
 
 
-def _compiled(documents: Mapping[str, Document], findings: Findings) -> tuple[Catalogue, dict[str, AttributeSpec]]:
-    """The catalogue and the declared attributes. Raises PolicyRejected."""
+def compiled(documents: Mapping[str, Document], findings: Findings) -> tuple[Catalogue, dict[str, AttributeSpec]]:
+    """The catalogue and the declared attributes of documents by path. Raises PolicyRejected."""
     attributes = read_attributes(documents[ATTRIBUTES_FILE], findings) if ATTRIBUTES_FILE in documents else {}
     features = [document for name, document in sorted(documents.items()) if name.startswith(FEATURES_FOLDER)]
     catalogue = read_features(features, input_vocabulary(attributes), findings)
@@ -86,7 +86,7 @@ def read_spec(rules: Path, names: Sequence[str] | None, zone_name: str) -> Table
     documents = read_directory(rules, findings)
     if findings.errors:
         raise PolicyRejected(findings.errors)
-    catalogue, attributes = _compiled(documents, findings)
+    catalogue, attributes = compiled(documents, findings)
     if names is None:
         names = [spec.name for spec in catalogue.specs if not spec.internal and not spec.surge_of]
     known = [*catalogue.by_name, *lay_out(attributes).names]

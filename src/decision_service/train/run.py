@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from decision_service.core.scorecards.scorecard import Scorecard
-from decision_service.core.zone import zone_named
-from decision_service.portfolio import generate
 from decision_service.scorecard_files import load_scorecard
 from decision_service.train.config import TrainConfig, read_train_config
 from decision_service.train.division import Division, divide
 from decision_service.train.evaluate import quality
+from decision_service.train.events_source import read_observations
 from decision_service.train.fit import fit
 from decision_service.train.fit_woe import fit_woe
 from decision_service.train.fitted import Fitted, NothingToLearn
 from decision_service.train.model_design import WoeDesign
-from decision_service.train.sample import RowReader, Sample, draw_sample
+from decision_service.train.sample import Sample
+from decision_service.train.sources import TableSource
+from decision_service.train.table_source import read_table
 from decision_service.train.trained import Trained
+from decision_service.train.training_texts import training_texts
 from decision_service.train.write import MODEL_FILES, manifest_text, write_directory
 
 Floats = npt.NDArray[np.float64]
@@ -32,28 +33,33 @@ def train(config_path: Path, models_dir: Path | None, say: Callable[[str], None]
     """Train what a training file describes and put it in `<models_dir>/<scorecard>/<version>/`.
 
     `models_dir` None means: the directory above the training file's. `say` is told about progress. The finished
-    directory is loaded back through every check before this returns. Raises PolicyRejected, NothingToLearn,
-    ScorecardRejected.
+    directory is loaded back through every check before this returns. Raises PolicyRejected, InvalidInput,
+    NothingToLearn, ScorecardRejected.
     """
     config = read_train_config(config_path)
-    zone = zone_named(config.zone)
-    reader = RowReader(config.features_from, config.names, zone)
-    say(f"generating {config.portfolio.customers:,} customers, seed {config.portfolio.seed}")
-    histories = generate(config.portfolio).customers
-    sample = draw_sample(histories, config.portfolio.now_ms, config.sample, reader, say)
-    division = divide(sample.customer, sample.out_of_time, config.model.validation_share, config.model.seed)
+    sample = read_sample(config, say)
+    division = sample.given or divide(
+        sample.customer, sample.out_of_time, config.model.validation_share, config.model.seed
+    )
     _check_division(sample, division, say)
     fitted = (fit_woe if isinstance(config.model, WoeDesign) else fit)(sample, config, division, say)
     config, sample = _kept(config, sample, fitted.names)
     pds, points = _scores(config, fitted)
     metrics = _metrics(sample, division, pds, points)
     directory = (models_dir or config_path.parent.parent) / config.scorecard / config.version
-    text = manifest_text(config, sample, division, fitted, points, _training(config, sample, fitted, reader), metrics)
+    text = manifest_text(config, sample, division, fitted, points, training_texts(config, sample, fitted), metrics)
     changed = write_directory(directory, MODEL_FILES[fitted.model_kind], fitted.model_text, text)
     say(f"loading {directory} through every check")
     card = load_scorecard(directory)
     shares = _grade_shares(card, points[division.judge])
     return Trained(config, sample, division, fitted, directory, card, pds, points, None, metrics, shares, changed)
+
+
+def read_sample(config: TrainConfig, say: Callable[[str], None]) -> Sample:
+    """The sample of a training file's source."""
+    if isinstance(config.source, TableSource):
+        return read_table(config.source, config.names, config.model.validation_share, say)
+    return read_observations(config, say)
 
 
 def _check_division(sample: Sample, division: Division, say: Callable[[str], None]) -> None:
@@ -86,28 +92,6 @@ def _metrics(sample: Sample, division: Division, pds: Floats, points: Floats) ->
             metrics |= quality(pds[rows], sample.bad[rows]).as_metrics(name)
     metrics["oot_points_mean"] = float(np.mean(points[division.judge]))
     return metrics
-
-
-def _training(config: TrainConfig, sample: Sample, fitted: Fitted, reader: RowReader) -> dict[str, str]:
-    design, plan = config.sample, config.portfolio
-    return {
-        "data": f"generated portfolio: {plan.customers} customers, {plan.days} days, seed {plan.seed}",
-        "observed_from": _day(int(sample.observed_at_ms.min())),
-        "observed_until": _day(int(sample.observed_at_ms.max())),
-        "performance_days": str(design.performance_d),
-        "bad": f"{design.bad_dpd} or more days past due within the performance window",
-        "excluded": f"younger than {design.days_on_book_min} days; over {design.days_past_due_max} days past due",
-        "out_of_time": f"the newest {design.out_of_time} of {design.observations} observations; half the customers "
-        "calibrate, the other half give the oot figures",
-        "model": fitted.about,
-        "null_share": f"{config.model.null_share!r} of training values blanked at random",
-        "config_sha256": config.sha256,
-        "definitions_sha256": reader.definitions_sha256,
-    }
-
-
-def _day(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1_000, UTC).date().isoformat()
 
 
 def _grade_shares(card: Scorecard, points: Floats) -> dict[str, float]:

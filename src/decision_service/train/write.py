@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from decision_service.core.scorecards.distribution import cuts_of
+from decision_service.core.scorecards.drift import counts_of
 from decision_service.core.scorecards.manifest import ModelKind
 from decision_service.core.scorecards.scaling import Calibration, Platt
 from decision_service.scorecard_files import MANIFEST_FILE
@@ -38,14 +39,13 @@ def manifest_text(
     """The manifest of a fitted model; `points` are those of all rows."""
     scaling = config.scaling
     grades = dict(zip(config.grades.names, (*config.grades.points_from, scaling.points_min), strict=True))
-    target = f"bad_dpd: {config.sample.bad_dpd}, performance_d: {config.sample.performance_d}"
     return "".join(
         (
             _HEAD,
             f"scorecard: {config.scorecard}\nversion: {_quoted(config.version)}\n",
             f"model: {{kind: {fitted.model_kind}, file: {MODEL_FILES[fitted.model_kind]}, "
             f"sha256: {sha256(fitted.model_text).hexdigest()}}}\n",
-            f"grain: customer\ntarget: {{{target}}}\n",
+            *_about(config),
             "features:\n", *_feature_lines(config, sample.rows[division.train]),
             f"calibration: {{{_calibration(fitted.calibration)}}}\n",
             f"scaling: {{base_points: {scaling.base_points!r}, base_odds: {scaling.base_odds!r}, pdo: {scaling.pdo!r}, "
@@ -70,6 +70,16 @@ def _feature_lines(config: TrainConfig, rows: Floats) -> Iterable[str]:
         )
 
 
+def _about(config: TrainConfig) -> Iterable[str]:
+    yield f"grain: {config.grain}\n"
+    if config.spec is None:
+        yield "inputs: table\n"
+    target = config.target
+    if target is not None:
+        what = f"label: {_quoted(target.label or '')}" if target.bad_dpd is None else f"bad_dpd: {target.bad_dpd}"
+        yield f"target: {{{what}, performance_d: {target.performance_d}}}\n"
+
+
 def _calibration(calibration: Calibration) -> str:
     if isinstance(calibration, Platt):
         return f"method: platt, a: {calibration.a!r}, b: {calibration.b!r}"
@@ -79,9 +89,10 @@ def _calibration(calibration: Calibration) -> str:
 def _spread(values: Floats) -> str:
     """Deciles and shares, as `core.scorecards.distribution` reads them."""
     known = values[~np.isnan(values)]
-    deciles = [float(x) for x in np.quantile(known, np.arange(1, 10) / 10)] if len(known) else []
-    counts = np.bincount(np.searchsorted(cuts_of(deciles), known, side="left"), minlength=len(cuts_of(deciles)) + 1)
-    shares = counts / max(len(known), 1) if deciles else np.ones(1)
+    if not len(known):
+        return "deciles: []"
+    deciles = [float(x) for x in np.quantile(known, np.arange(1, 10) / 10)]
+    shares = counts_of(cuts_of(deciles), known)[:-1] / len(known)
     return f"deciles: {_numbers(deciles)}, shares: {_numbers(np.round(shares, 6))}"
 
 

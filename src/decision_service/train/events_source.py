@@ -1,0 +1,74 @@
+"""A sample out of recorded events: read, observe, ask for features. A generated portfolio is written out first."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from decision_service.build.table import compiled
+from decision_service.core.features.plans import compile_plans
+from decision_service.core.rules.attributes import lay_out
+from decision_service.core.source import Findings
+from decision_service.core.zone import zone_named
+from decision_service.portfolio import generate
+from decision_service.train.asking import Files, ask
+from decision_service.train.config import TrainConfig
+from decision_service.train.definitions import definitions_digest
+from decision_service.train.fitted import NothingToLearn
+from decision_service.train.observe import observe
+from decision_service.train.portfolio_files import write_portfolio
+from decision_service.train.recorded import read_recorded
+from decision_service.train.sample import Sample
+from decision_service.train.sources import EventsSource, PortfolioSource, TableSource
+
+
+def read_observations(config: TrainConfig, say: Callable[[str], None]) -> Sample:
+    """The sample of a training file whose source is events or a portfolio. Raises InvalidInput, PolicyRejected and
+    NothingToLearn."""
+    with tempfile.TemporaryDirectory(prefix="decision-service-train-") as name:
+        directory = Path(name)
+        return _sample(config, _files(config, directory, say), directory, say)
+
+
+def _files(config: TrainConfig, directory: Path, say: Callable[[str], None]) -> Files:
+    source = config.source
+    if isinstance(source, EventsSource):
+        return Files(source.events, source.facilities, source.attributes)
+    assert isinstance(source, PortfolioSource)
+    assert config.sample is not None
+    say(f"generating {source.plan.customers:,} customers, seed {source.plan.seed}")
+    write_portfolio(generate(source.plan), config.sample, directory)
+    return Files(directory / "events.parquet", directory / "facilities.parquet", None)
+
+
+def _sample(config: TrainConfig, files: Files, directory: Path, say: Callable[[str], None]) -> Sample:
+    design, source = config.sample, config.source
+    assert design is not None
+    assert not isinstance(source, TableSource)
+    until_ms = source.until_ms
+    recorded = read_recorded(files.events, files.facilities, until_ms, say)
+    observed = observe(recorded, until_ms, design)
+    for why, count in observed.waterfall:
+        say(f"{count:>+11,}  {why}" if count < 0 else f"{count:>11,}  {why}")
+    rows = observed.observations
+    if not len(rows):
+        raise NothingToLearn("nobody is left to be observed")
+    features, answered = ask(config, files, recorded, rows, directory, say)
+    rows, steps = rows[answered], (*observed.waterfall, ("no answer of the feature build", -int((~answered).sum())))
+    return Sample(
+        features[answered], rows["bad"].copy(), rows["customer"].copy(), rows["at_ms"].copy(),
+        rows["period"] < design.out_of_time, None, tuple(step for step in steps if step[1]), recorded.left_out,
+        definitions_of(config),
+    )  # fmt: skip
+
+
+def definitions_of(config: TrainConfig) -> str:
+    """A digest of what the features mean, intermediates included."""
+    assert config.spec is not None
+    catalogue, attributes = compiled(config.spec.documents, Findings())
+    inputs = {name: i for i, name in enumerate(lay_out(attributes).names)}
+    wanted = [name for name in config.names if name not in inputs]
+    return definitions_digest(
+        catalogue, compile_plans(catalogue, wanted, inputs, len(inputs), zone_named(config.zone)).names
+    )
