@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from drawn import small_figure
 
 from decision_service.report import Facts, Report, Section, Table, Text
+from drawn import small_figure
 
 
 @pytest.fixture(scope="session")

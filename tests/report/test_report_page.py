@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from drawn import small_figure
 
 from decision_service.report import Report, Section, Table, to_html, write_html
+from drawn import small_figure
 
 VOID = {"meta", "link", "path", "use", "br"}
 

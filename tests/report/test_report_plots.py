@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from drawn import Drawn, is_rising
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from decision_service.report import plots
 from decision_service.report.plots import Curve, GradeBar, Group, Response
+from drawn import Drawn, is_rising
 
 RNG = np.random.default_rng(11)
 MARGIN = RNG.normal(-3.0, 1.2, 4_000)
@@ -41,7 +41,7 @@ def test_the_marked_gap_is_the_ks_statistic() -> None:
     x, y = drawn.line("gap")
     assert abs(y[1] - y[0]) == pytest.approx(expected.statistic, abs=1e-3)
     assert x == pytest.approx([expected.statistic_location] * 2, abs=0.3)
-    assert f"KS {expected.statistic:.1%} at {expected.statistic_location:.0f}" in drawn.texts()
+    assert f"KS {100 * expected.statistic:.1f} % at {expected.statistic_location:.0f}" in drawn.texts()
     assert [drawn.line(f"curve-{i}")[1][-1] for i in (0, 1)] == pytest.approx([1.0, 1.0], abs=1e-3)
 
 
@@ -54,7 +54,7 @@ def test_gains_end_at_everything() -> None:
     assert (x[0], y[0], x[-1], y[-1]) == pytest.approx((0.0, 0.0, 1.0, 1.0), abs=1e-3)
     assert is_rising(y)
     assert np.interp(0.1, x, y) == pytest.approx(found[400], abs=2e-3)
-    assert f"{found[400]:.1%}" in figure.alt
+    assert f"{100 * found[400]:.1f} %" in figure.alt
 
 
 def test_bars_are_as_long_as_their_values() -> None:
@@ -82,7 +82,7 @@ def test_calibration_points_are_the_groups() -> None:
     none_x, none_y = drawn.markers("none-observed")
     assert none_x == pytest.approx([0.002], rel=0.02)
     assert none_y[0] < 0.002
-    assert "predicted 0.20%, observed 0.00%" in figure.alt
+    assert "predicted 0.20 %, observed 0.00 %" in figure.alt
 
 
 def test_a_distribution_keeps_its_shares() -> None:

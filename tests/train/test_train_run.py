@@ -104,9 +104,10 @@ def test_two_runs_give_identical_bytes_and_the_command_says_what_they_are(
     summary = json.loads(capsys.readouterr().out)
     assert (summary["scorecard"], summary["version"], summary["changed"]) == ("behaviour", "1.0.0", True)
     again = Path(summary["directory"])
-    assert sorted(path.name for path in again.iterdir()) == ["manifest.yaml", "model.txt"]
-    for path in again.iterdir():
-        assert path.read_bytes() == (trained.directory / path.name).read_bytes()
+    cards = ["model_card.html", "model_card.md", "model_card_figures"]
+    assert sorted(path.name for path in again.iterdir()) == ["manifest.yaml", "model.txt", *cards]
+    for name in ("manifest.yaml", "model.txt"):
+        assert (again / name).read_bytes() == (trained.directory / name).read_bytes()
 
 
 def test_models_check_tells_good_from_torn(

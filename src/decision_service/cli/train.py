@@ -16,6 +16,7 @@ import orjson
 
 from decision_service.core.errors import PolicyRejected, ScorecardRejected
 from decision_service.train import NothingToLearn, Trained, train
+from decision_service.train.card import write_card
 
 FAILED = 1
 WRONG = 2
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     except (NothingToLearn, ScorecardRejected) as error:
         print(f"no scorecard: {error}", file=sys.stderr)
         return FAILED
+    write_card(trained, say)
     summary = _summary(trained)
     print(orjson.dumps(summary).decode() if args.json else _text(trained))
     return 0

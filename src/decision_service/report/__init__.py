@@ -12,13 +12,13 @@ Nothing here knows scorecards: whoever computes figures hands them over as numbe
 them gets ReportExtraMissing.
 """
 
-from decision_service.report.blocks import Block, Cell, Facts, Figure, Report, Section, Table, Text
+from decision_service.report.blocks import Block, Cell, Facts, Figure, Report, Section, Table, Text, percent
 from decision_service.report.extra import ReportExtraMissing
 from decision_service.report.files import write_html, write_markdown
 from decision_service.report.markdown import to_markdown
 from decision_service.report.page import to_html
 
 __all__ = [
-    "Block", "Cell", "Facts", "Figure", "Report", "ReportExtraMissing", "Section", "Table", "Text", "to_html",
-    "to_markdown", "write_html", "write_markdown",
+    "Block", "Cell", "Facts", "Figure", "Report", "ReportExtraMissing", "Section", "Table", "Text", "percent",
+    "to_html", "to_markdown", "write_html", "write_markdown",
 ]  # fmt: skip

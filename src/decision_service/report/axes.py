@@ -17,7 +17,7 @@ _TICKS_MAX: Final = 14
 _DECADES_OF_FEW_TICKS: Final = 1.6  # a longer logarithmic scale gets two ticks a decade, a shorter one three
 
 
-def percent(share: float, _position: int | None = None) -> str:
+def tick_percent(share: float, _position: int | None = None) -> str:
     """0.025 as `2.5 %`."""
     return f"{round(100.0 * share, 8):.6g} %"
 
@@ -26,7 +26,7 @@ def shares(axis: Axis) -> None:
     """Fractions shown as per cent."""
     from matplotlib.ticker import FuncFormatter
 
-    axis.set_major_formatter(FuncFormatter(percent))
+    axis.set_major_formatter(FuncFormatter(tick_percent))
 
 
 def log_shares(axis: Axis, low: float, high: float) -> None:
@@ -37,7 +37,7 @@ def log_shares(axis: Axis, low: float, high: float) -> None:
     (axis.axes.set_xscale if is_x else axis.axes.set_yscale)("log")
     axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if math.log10(high / low) > _DECADES_OF_FEW_TICKS else (1, 2, 5)))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(percent))
+    axis.set_major_formatter(FuncFormatter(tick_percent))
     (axis.axes.set_xlim if is_x else axis.axes.set_ylim)(low, high)
 
 

@@ -106,6 +106,11 @@ def cell_text(cell: Cell) -> str:
     return cell
 
 
+def percent(share: float, decimals: int = 1) -> str:
+    """A fraction as `2.5 %`; a dash if it is not known."""
+    return UNKNOWN if math.isnan(share) else f"{100.0 * share:,.{decimals}f} %"
+
+
 def is_numeric(cell: Cell) -> bool:
     """Whether a cell belongs to the right edge of its column; an unknown one belongs anywhere."""
     text = cell_text(cell)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from decision_service.report.axes import diagonal_panel, log_shares, month_ticks, name_bars, shares
-from decision_service.report.blocks import Figure
+from decision_service.report.blocks import Figure, percent
 from decision_service.report.drawing import BLUE, DASHES, GREY, INK, NARROW, ORANGE, PAPER, SERIES, WIDE, draw
 
 if TYPE_CHECKING:
@@ -100,11 +100,13 @@ def ks(name: str, goods: Curve, bads: Curve, caption: str, x_label: str = "point
             ax.step(curve.x, curve.y, where="post", color=colour.stand_in, linestyle=DASHES[k], label=curve.label,
                     gid=f"curve-{k}")  # fmt: skip
         ends = sorted((float(goods.y[i]), float(bads.y[i])))
-        ax.plot([at, at], ends, color=INK, linewidth=1.2, marker="_", gid="gap", label=f"KS {gap:.1%} at {at:,.4g}")
+        ax.plot(
+            [at, at], ends, color=INK, linewidth=1.2, marker="_", gid="gap", label=f"KS {percent(gap)} at {at:,.4g}"
+        )
         shares(ax.yaxis)
         ax.set(xlabel=x_label, ylabel="share with at most so many", ylim=(0.0, 1.02))
         ax.legend(loc="best")
-        return f"Cumulated shares of {goods.label} and {bads.label}; widest gap {gap:.1%} at {at:,.4g} {x_label}."
+        return f"Cumulated shares of {goods.label} and {bads.label}; widest gap {percent(gap)} at {at:,.4g} {x_label}."
 
     return draw(name, NARROW, (1, 1), paint, caption)
 
@@ -116,7 +118,9 @@ def gains(name: str, curves: Sequence[Curve], caption: str) -> Figure:
         diagonal_panel(axes[0], "share of customers, riskiest first", "share of the bad among them")
         _curves(axes[0], curves, [curve.label for curve in curves])
         axes[0].legend(loc="lower right")
-        tops = (f"{c.label}: the riskiest 10 % hold {np.interp(0.1, c.x, c.y):.1%} of the bad" for c in curves)
+        tops = (
+            f"{c.label}: the riskiest 10 % hold {percent(float(np.interp(0.1, c.x, c.y)))} of the bad" for c in curves
+        )
         return f"Cumulated gains. {'; '.join(tops)}."
 
     return draw(name, NARROW, (1, 1), paint, caption)
@@ -148,7 +152,7 @@ def calibration(name: str, groups: Sequence[Group], caption: str) -> Figure:
     low, high = (np.array([getattr(group, end) for group in groups]) for end in ("low", "high"))
 
     def paint(axes: list[Axes]) -> str:
-        ax, floor = axes[0], _floor([*x, *y, *low])
+        ax, floor = axes[0], _floor([*x, *y])
         ends = (floor, min(1.0, 1.4 * float(max(x.max(), high.max()))))
         ax.plot(ends, ends, color=GREY.stand_in, linewidth=1.0, linestyle=DASHES[1], label="as predicted")
         ax.vlines(x, np.maximum(low, floor), high, color=BLUE.stand_in, linewidth=1.2, label="95 % interval")
@@ -160,7 +164,11 @@ def calibration(name: str, groups: Sequence[Group], caption: str) -> Figure:
             log_shares(axis, *ends)
         ax.set(xlabel="mean predicted PD", ylabel="share that went bad")
         ax.legend(loc="upper left", title=_counts(groups), title_fontsize=8, alignment="left")
-        return "Calibration. " + "; ".join(f"predicted {g.predicted:.2%}, observed {g.observed:.2%}" for g in groups)
+        return (
+            "Calibration. "
+            + "; ".join(f"predicted {percent(g.predicted, 2)}, observed {percent(g.observed, 2)}" for g in groups)
+            + "."
+        )
 
     return draw(name, NARROW, (1, 1), paint, caption)
 
@@ -209,7 +217,11 @@ def lines(
         ax.set(ylabel=y_label)
         ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
         ax.legend(loc="upper left", bbox_to_anchor=(0.0, 1.14), ncols=len(series))
-        return f"{y_label} from {ticks[0]} to {ticks[-1]}. " + "; ".join(_ends(label, v) for label, v in series)
+        return (
+            f"{y_label} from {ticks[0]} to {ticks[-1]}. "
+            + "; ".join(_ends(label, v, as_share) for label, v in series)
+            + "."
+        )
 
     return draw(name, WIDE, (1, 1), paint, caption)
 
@@ -219,7 +231,7 @@ def bars(name: str, values: Sequence[tuple[str, float]], caption: str, x_label: 
     size = (NARROW[0], 46.0 + _BAR_HEIGHT * len(values))
 
     def text(value: float) -> str:
-        return f"{value:.1%}" if as_share else f"{value:,.4g}"
+        return percent(value) if as_share else f"{value:,.4g}"
 
     def paint(axes: list[Axes]) -> str:
         ax, at = axes[0], np.arange(len(values))
@@ -232,7 +244,7 @@ def bars(name: str, values: Sequence[tuple[str, float]], caption: str, x_label: 
         ax.grid(visible=False, axis="y")
         if as_share:
             shares(ax.xaxis)
-        return f"{x_label}: " + "; ".join(f"{label} {text(value)}" for label, value in values)
+        return f"{x_label}: " + "; ".join(f"{label} {text(value)}" for label, value in values) + "."
 
     return draw(name, size, (1, 1), paint, caption)
 
@@ -267,15 +279,21 @@ def grades(name: str, rows: Sequence[GradeBar], caption: str) -> Figure:
         at, names = np.arange(len(rows)), [row.name for row in rows]
         drawn = axes[0].barh(at, [row.share for row in rows], color=BLUE.stand_in, height=0.65)
         name_bars(drawn)
-        axes[0].bar_label(drawn, [f"{row.share:.1%}" for row in rows], padding=3, fontsize=8)
+        axes[0].bar_label(drawn, [percent(row.share) for row in rows], padding=3, fontsize=8)
         axes[0].set(yticks=at, yticklabels=names, xlabel="share of rows", ylim=(len(rows) - 0.5, -0.5))
         axes[0].margins(x=0.2)
         shares(axes[0].xaxis)
         _predicted_and_observed(axes[1], rows)
         for ax in axes:
             ax.grid(visible=False, axis="y")
-        return "Grades. " + "; ".join(
-            f"{r.name}: {r.share:.1%} of rows, bad rate {r.observed:.2%}, mean PD {r.predicted:.2%}" for r in rows
+        return (
+            "Grades. "
+            + "; ".join(
+                f"{r.name}: {percent(r.share)} of rows, bad rate {percent(r.observed, 2)}, "
+                f"mean PD {percent(r.predicted, 2)}"
+                for r in rows
+            )
+            + "."
         )
 
     return draw(name, (WIDE[0], 50.0 + 26.0 * len(rows)), (1, 2), paint, caption, sharey=True)
@@ -311,9 +329,16 @@ def _counts(groups: Sequence[Group]) -> str:
     return f"{len(groups)} groups of {each} rows"
 
 
-def _ends(label: str, values: Floats) -> str:
+def _ends(label: str, values: Floats, as_share: bool) -> str:
+    def text(value: float) -> str:
+        return percent(value, 2) if as_share else f"{value:.4g}"
+
     known = [value for value in values if not math.isnan(value)]
-    return f"{label}: {known[0]:.4g} to {known[-1]:.4g}, at most {max(known):.4g}" if known else f"{label}: no values"
+    return (
+        f"{label}: {text(known[0])} to {text(known[-1])}, at most {text(max(known))}"
+        if known
+        else f"{label}: no values"
+    )
 
 
 def _short(label: str) -> str:
