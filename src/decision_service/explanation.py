@@ -59,6 +59,7 @@ def _scores(answer: Mapping[str, Any], trace: Mapping[str, Any]) -> list[str]:
         said = f"{score['points']} points, grade {score['grade']}, PD {score['pd']:.2%}" if scored else "no score"
         lines.append(f"scorecard {name}: {said}")
         lines += _wrapped(_moved(trace["scorecards"][name]), first="  ")
+        lines += _wrapped(_against(trace["scorecards"][name]), first="  ")
     return lines
 
 
@@ -89,6 +90,13 @@ def _moved(scorecard: Mapping[str, Any]) -> str:
         for word, sign in (("raised", 1), ("lowered", -1))
         if (moved := [_contribution(c) for c in shown if sign * c["contribution"] >= CONTRIBUTION_MIN])
     )
+
+
+def _against(scorecard: Mapping[str, Any]) -> str:
+    """The codes that weigh most against the customer, by their share of all that raised the risk."""
+    reasons = scorecard.get("reasons") or ()
+    told = ", ".join(f"{one['code']} {one['share']:.0%}" for one in reasons)
+    return f"against it: {told}" if told else ""
 
 
 def _contribution(told: Mapping[str, Any]) -> str:

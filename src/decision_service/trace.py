@@ -4,10 +4,11 @@ The policy's description (`Policy.describe`) is kept in the store under the poli
 after the policy that made it is gone. Nothing is decided again: the values shown are the values the rules saw. The
 description of a policy from before there were scenes describes its drawdown scene at the top.
 
-Only contributions to a score are computed here, because they cost milliseconds and few decisions are looked at: by the
-active scorecard from the recorded features, and only if that scorecard still gives the recorded score. They are SHAP
-values in units of the margin (log-odds of bad), so `expected` plus all of them is the margin, and a positive one raised
-the risk.
+Only contributions to a score are computed here, because few decisions are looked at: by the active scorecard from the
+recorded features, and only if that scorecard still gives the recorded score. They are SHAP values in units of the
+margin (log-odds of bad), so `expected` plus all of them is the margin, and a positive one raised the risk. `reasons`
+are the codes that weigh most against the customer, each with its share of what raised the risk: those of an adverse
+answer that rests on the score are among its reasons, those of any other answer are told only here.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ VERDICTS: Final = ("silent", "fired", "unknown, skipped", "unknown, fired", "unk
 
 
 def render_trace(frame: Frame, policy: Mapping[str, Any], active: Mapping[str, Scorecard]) -> dict[str, Any]:
-    """The trace object of `GET /v1/decisions/{id}`. `active` are the scorecards in force, by name. Takes milliseconds,
-    without the GIL for most of them.
+    """The trace object of `GET /v1/decisions/{id}`. `active` are the scorecards in force, by name. Takes a
+    millisecond or so.
     """
     answer = orjson.loads(frame.answer)
     scene = _scene(answer.get("scene", DRAWDOWN_SCENE), policy)
@@ -97,7 +98,7 @@ def _scorecard(
     """One scorecard's score as answered, the features it rests on, and what each contributed."""
     used = scene.get("scorecard_features", {}).get(name, ())  # descriptions of old policies lack them
     features = {feature: _shown(numbers[feature]) for feature in used}
-    told: dict[str, Any] = {"contributions": None, "expected": None}
+    told: dict[str, Any] = {"contributions": None, "expected": None, "reasons": None}
     problem = problem or _unexplained(version, numbers, active)
     if not problem and active is not None:
         told = _contributions(active, numbers)
@@ -117,7 +118,9 @@ def _unexplained(version: str, numbers: Mapping[str, float], active: Scorecard |
 
 
 def _contributions(card: Scorecard, numbers: Mapping[str, float]) -> dict[str, Any]:
-    *contributions, expected = card.scorer.contributions(_row(card, numbers)).tolist()
+    row = _row(card, numbers)
+    computed = card.scorer.contributions(row)
+    *contributions, expected = computed.tolist()
     ranked = sorted(zip(card.names, contributions, strict=True), key=lambda pair: -abs(pair[1]))
     return {
         "contributions": [
@@ -125,6 +128,7 @@ def _contributions(card: Scorecard, numbers: Mapping[str, float]) -> dict[str, A
             for feature, contribution in ranked
         ],
         "expected": expected,
+        "reasons": [{"code": one.code, "share": one.share} for one in card.adverse(row, computed)],
     }
 
 

@@ -112,6 +112,7 @@ def test_another_version_explains_nothing_of_an_old_score(run: Run, models: Path
         assert after == before | {
             "contributions": None,
             "expected": None,
+            "reasons": None,
             "problem": "contributions unknown: version 1 scored, version 2 is active",
         }
 

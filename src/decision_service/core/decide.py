@@ -8,6 +8,7 @@ makes replay, backtest, preview and audit the same code as production. `t`, the 
 the facility's currency, and otherwise decided as a drawdown is.
 
     position (ledger) -> numbers (facility, attributes) -> features (one kernel call a log) -> scores -> rules -> merge
+    -> if adverse and a score had a part in it: the score's reasons
 
 The rung says how much stood behind the answer, the lowest that holds: `no_score` (a scorecard could not score),
 `no_links` (the log of an entity that the request names and a feature looks at was not read), `full`.
@@ -30,6 +31,7 @@ from decision_service.core.inputs import RequestWords, fill_request_words
 from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS, HOUR_MS, SECOND_MS
 from decision_service.core.merge import Outcome, merge
+from decision_service.core.model_reasons import model_reasons
 from decision_service.core.money import SCALES
 from decision_service.core.policy import Policy
 from decision_service.core.request import DecisionRequest
@@ -94,6 +96,9 @@ def decide(
         effects, request.amount_minor, facility, position, scene.rule_set.guardrails, t_ms,
         Standing(words, facility, t_ms, state.facilities.values()), request.scene,
     )  # fmt: skip
+    against = model_reasons(scene, effects, outcome, facility, request.amount_minor, scores, evaluation.cells)
+    if against:
+        outcome = replace(outcome, reasons=(*outcome.reasons, *against))
     trace = Trace(
         scene.numbers.tobytes(), tuple(strings), evaluation.verdicts, evaluation.cells,
         read_header(state.log)[0] + len(words) - 2, state.version, outcome.bounded,

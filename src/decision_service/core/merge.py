@@ -10,6 +10,8 @@ Each part of the outcome is the extreme of what was asked for, so order and repe
     renewal       decline, else manual, else auto; beside a hold auto is manual
     offers, tags  the union, sorted
 
+Reasons are ordered by code, then source; those of a scorecard follow them later (`model_reasons`).
+
 Guardrails act on what that comes to (`bounds`). A price above the cap for the date is not clipped (that would lend at a
 loss) but sent to review, whatever else would have become of it. Beside a hold nothing gets better: no raise, no price,
 no renewal by itself; a cut or a freeze stands.

@@ -36,7 +36,8 @@ from decision_service.core.rules.attributes import AttributeLayout, AttributeSpe
 from decision_service.core.rules.constants import read_shared_constants
 from decision_service.core.rules.lint import lint_constants
 from decision_service.core.rules.schema import RuleSetSpec, read_rule_set
-from decision_service.core.scene import SCORE_PARTS, Ground, Scene, Scenes
+from decision_service.core.rules.score_references import SCORE_PARTS
+from decision_service.core.scene import Ground, Scene, Scenes
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Document, Findings, MappingNode, Place, Scalar, SequenceNode, nearest_name
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary

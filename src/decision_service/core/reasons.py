@@ -11,7 +11,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, order=True)
 class Reason:
-    """One cause. `source` names what gave it: `rule:velocity_burst`, `matrix:score_by_utilisation` ..."""
+    """One cause. `source` names what gave it: `rule:velocity_burst`, `scorecard:behaviour` ..."""
 
     code: str
     source: str

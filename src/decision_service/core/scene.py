@@ -31,6 +31,7 @@ from decision_service.core.rules.attributes import AttributeLayout, AttributeSpe
 from decision_service.core.rules.codegen import WENT_WRONG
 from decision_service.core.rules.compile import RuleSet, compile_rule_set
 from decision_service.core.rules.schema import RuleSetSpec
+from decision_service.core.rules.score_references import SCORE_PARTS, ScoreReferences, score_references
 from decision_service.core.rules.table_spec import WRONG
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Findings
@@ -39,7 +40,6 @@ from decision_service.core.zone import Zone
 
 Numbers = npt.NDArray[np.float64]
 _WRONG: Final = f":{WRONG}"  # how a block that raised ends in `Trace.cells`
-SCORE_PARTS: Final = ("points", "pd", "grade")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,7 @@ class Scene:
     score_slots: tuple[ScoreSlots, ...]
     first_points: int  # index of the first number that the rule set fills itself; they are the last
     rule_set: RuleSet
+    score_references: ScoreReferences
     numbers: Numbers = field(repr=False)
     row: RequestWords = field(repr=False)
 
@@ -155,6 +156,7 @@ class Ground:
             score_slots=tuple(_score_slots(card, layout) for card in cards),
             first_points=len(numbers) - len(spec.numbers_filled),
             rule_set=compile_rule_set(spec, layout, findings),
+            score_references=score_references(spec, (card.name for card in cards)),
             numbers=np.full(len(numbers), np.nan), row=np.zeros(REQUEST_WORDS, np.int64),
         )  # fmt: skip
 

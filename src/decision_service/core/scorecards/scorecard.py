@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from decision_service.core.decision import Score
 from decision_service.core.scorecards import Scorer
+from decision_service.core.scorecards.adverse import Adverse, ReasonCodes
 from decision_service.core.scorecards.manifest import Manifest
 
 Row = npt.NDArray[np.float64]
@@ -29,10 +30,12 @@ class Scorecard:
     manifest: Manifest
     scorer: Scorer
     _required: tuple[int, ...] = field(init=False, repr=False)
+    _reason_codes: ReasonCodes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         required = (i for i, feature in enumerate(self.manifest.features) if not feature.nulls_allowed)
         object.__setattr__(self, "_required", tuple(required))
+        object.__setattr__(self, "_reason_codes", ReasonCodes(self.manifest))
 
     @property
     def name(self) -> str:
@@ -55,6 +58,11 @@ class Scorecard:
         if finite < len(row) and (problem := self._refusal(row, finite)):
             return Score(None, None, None, self.version, problem)
         return self.read(self.scorer.margin(row))
+
+    def adverse(self, row: Row, contributions: Row) -> tuple[Adverse, ...]:
+        """The reason codes that weigh against the customer in the score of a row, heaviest first; `contributions` are
+        the scorer's for that row."""
+        return self._reason_codes.adverse(row, contributions)
 
     def read(self, margin: float) -> Score:
         """The score that a raw margin means."""
