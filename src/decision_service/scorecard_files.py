@@ -180,6 +180,11 @@ def active_version(directory: Path) -> Path:
     return max(versions(directory), key=_version_order)
 
 
+def manifest_in(directory: Path) -> Manifest:
+    """The checked manifest of a version directory, without its model. ScorecardRejected."""
+    return _manifest(directory)
+
+
 def versions(directory: Path) -> list[Path]:
     """The version directories of a scorecard, highest last."""
     found = (path for path in directory.iterdir() if path.is_dir() and re.fullmatch(VERSION_PATTERN, path.name))

@@ -17,6 +17,7 @@ from decision_service.scorecard_files import load_scorecard
 from decision_service.store import Store
 from decision_service.store.open import open_store
 from decision_service.watch.decisions import Decided, DecisionLog, Span
+from decision_service.watch.manifests import Manifests
 from decision_service.watch.series import digest_of
 
 pytestmark = pytest.mark.anyio
@@ -26,10 +27,10 @@ ALWAYS = Span(0, 2**52)
 T = 5.0
 
 
-async def everything(store: Store) -> list[Decided]:
+async def everything(store: Store, models: Path) -> list[Decided]:
     """The whole decision log."""
-    log = DecisionLog(store, PARTITIONS)
-    return [one async for pages in log.partitions(ALWAYS) async for page in pages for one in page]
+    log = DecisionLog(store, PARTITIONS, Manifests(models))
+    return [one async for page in log.pages(ALWAYS, "drawdown") for one in page]
 
 
 def recounted(decisions: Sequence[Decided], cuts: Sequence[Sequence[float]]) -> dict[int, Counter[bytes]]:
@@ -72,7 +73,7 @@ async def test_watch_counts_are_those_of_the_decision_log(serving: Serving, valk
     store = open_store(valkey)
     manifest = load_scorecard(models / "behaviour" / "1").manifest
     cuts = [sorted(set(deciles)) for deciles in (manifest.score_deciles, *(f.deciles for f in manifest.features))]
-    decisions = await everything(store)
+    decisions = await everything(store, models)
     assert len(decisions) == 200
     series = f"behaviour/1/{digest_of(manifest)}/champion/drawdown"
     wanted = recounted(decisions, cuts)

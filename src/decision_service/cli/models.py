@@ -1,4 +1,4 @@
-"""`decision-service models COMMAND ...`: the scorecards of a directory.
+"""`decision-service models COMMAND ...`: the scorecards of a directory, and how they do in production.
 
 Each command is a module of its own, `models_<command>`.
 """
@@ -12,6 +12,7 @@ from decision_service.cli.command_group import CommandGroup
 COMMANDS: Final[dict[str, str]] = {
     "check": "load every version of every scorecard through all checks",
     "show": "a scorecard for people: the points of every bin, or the features of a tree model",
+    "watch": "drift, null rates, grade mix, and what became of the customers: is it time to rebuild?",
 }
 
 _GROUP: Final = CommandGroup("models", COMMANDS)

@@ -5,9 +5,9 @@ scikit-learn's ROC. Intervals are 95 %.
 
     AUC          with its standard error after J. Hanley, B. McNeil, Radiology 143 (1982)
     KS           the largest distance between the distributions of bads and goods
-    calibration  ten equal groups by pd: mean pd against the share that went bad; ECE is the mean distance, weighted by
-                 size; Hosmer-Lemeshow is chi-squared with as many degrees of freedom as groups, for the model was not
-                 fitted on these decisions
+    calibration  ten groups by pd, ties kept together: mean pd against the share that went bad; ECE is the mean
+                 distance, weighted by size; Hosmer-Lemeshow is chi-squared with as many degrees of freedom as groups,
+                 for the model was not fitted on these decisions
     rates        intervals after E. Wilson (1927); differences of two after R. Newcombe, Statistics in Medicine 17
                  (1998), method 10; the p-value is of the pooled two-proportion test
 """
@@ -87,11 +87,16 @@ def quality(pd: Floats, bad: Bools) -> Quality:
 
 
 def calibration_groups(pd: Floats, bad: Bools, groups: int = GROUPS) -> tuple[Group, ...]:
-    """Groups of equal size by predicted probability, lowest first; fewer if there are fewer rows."""
-    order = np.argsort(pd, kind="stable")
-    parts = (part for part in np.array_split(order, groups) if len(part))
+    """Groups of about equal size by predicted probability, lowest first. Equal probabilities stay together, in the
+    group of the middle of their ranks, so that the order of rows does not matter; a group may be empty and left out."""
+    _, which, counts = np.unique(pd, return_inverse=True, return_counts=True)
+    middles = np.cumsum(counts) - counts / 2
+    group = np.minimum((groups * middles / len(pd)).astype(np.int64), groups - 1)[which]
+    parts = (np.flatnonzero(group == i) for i in range(groups))
     return tuple(
-        Group(len(part), int(bad[part].sum()), float(pd[part].mean()), float(bad[part].mean())) for part in parts
+        Group(len(part), int(bad[part].sum()), float(pd[part].mean()), float(bad[part].mean()))
+        for part in parts
+        if len(part)
     )
 
 

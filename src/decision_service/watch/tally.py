@@ -111,10 +111,15 @@ class Tally:
             points = seen.score.points
             row[0] = math.nan if points is None else points
             row[1:] = seen.features
+        self.bins += bins.count(values)
+        self.count_words(some)
+
+    def count_words(self, some: Sequence[Seen]) -> None:
+        """Count all of some decisions but their numbers."""
+        for seen in some:
             self.words.update(_words(seen))
             if seen.score.pd is not None:
                 self.words["p"] += round(seen.score.pd * PD_UNITS)
-        self.bins += bins.count(values)
 
     def add(self, other: Tally) -> None:
         """Add another tally of the same scorecard."""
