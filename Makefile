@@ -15,7 +15,7 @@ RUN_LOCKS := requirements.lock requirements-build.lock
 RUN := .venv/.run-installed
 DEV := .venv/.dev-installed
 
-.PHONY: run test test-all lint format bench model reference lock clean help
+.PHONY: run test test-all lint format bench evidence model reference lock clean help
 
 run: $(RUN)  ## install and start the demo: a generated portfolio, a few drawdowns explained, /docs left open
 	.venv/bin/decision-service demo
@@ -38,6 +38,10 @@ format: $(DEV)  ## let ruff put the code in order
 
 bench: $(DEV)  ## decisions per second of one worker beside a bare ASGI app
 	.venv/bin/python benchmarks/throughput.py
+
+evidence: $(DEV)  ## what the scorecards find, beside published results (minutes; data in ../shared/data)
+	.venv/bin/python benchmarks/evidence/collect.py
+	.venv/bin/python tests/project/readme_tables.py
 
 model: $(DEV)  ## train the shipped scorecard again from the generated portfolio
 	.venv/bin/decision-service train --config models/behaviour/train.yaml

@@ -3,14 +3,14 @@
     python benchmarks/card_fraud_online.py                     # 20,000 payments of whole customers, 1,000 compared
     python benchmarks/card_fraud_online.py --payments 1500 --sample 200
 
-What runs is the product: `decision-service serve` with the embedded store and the policy `card_fraud/rules`. Payments
-are decided in order of time, each customer's one after the other and customers side by side, a day at a time; when a
-day is over its frauds are posted as `label` events that happen 7 days after the payment. The features of the sampled
-decisions come from `GET /v1/decisions/{id}`. Then the same history goes into a file of events, as it was answered and
-recorded, and `decision-service features build` computes the rows of all decisions: of the sampled ones every one of the
-15 features must be equal to the bit.
+What runs is the product: `decision-service serve` with the embedded store and the policy in
+`evidence/card_fraud/rules`. Payments are decided in order of time, each customer's one after the other and customers
+side by side, a day at a time; when a day is over its frauds are posted as `label` events that happen 7 days after the
+payment. The features of the sampled decisions come from `GET /v1/decisions/{id}`. Then the same history goes into a
+file of events, as it was answered and recorded, and `decision-service features build` computes the rows of all
+decisions: of the sampled ones every one of the 15 features must be equal to the bit.
 
-Data: see card_fraud_data.py. Payments of 0 are no drawdowns and are left out.
+Data: see evidence/card_fraud_data.py. Payments of 0 are no drawdowns and are left out.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
-import card_fraud_data as task
-from card_fraud_data import FEATURES
 from decision_service.core.limits import DAY_MS
 from decision_service.http_client import Client
 from decision_service.replay import instant
 from replay_against_pandas import TEN_YEARS_D, every_core, program, sample
 from servers import free_port, serving
+
+sys.path.insert(0, str(Path(__file__).with_name("evidence")))
+import card_fraud_data as task
+from card_fraud_data import FEATURES
 
 LANES = 16
 EVENTS_A_CALL = 200
@@ -198,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args(argv)
     if not task.DATA.is_file():
-        sys.exit(f"{task.DATA.name} is not there: see card_fraud_data.py for where it comes from")
+        sys.exit(f"{task.DATA.name} is not there: see evidence/card_fraud_data.py for where it comes from")
     found = compare(args.payments, args.sample)
     if args.json:
         print(json.dumps(asdict(found)))

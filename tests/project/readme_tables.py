@@ -5,7 +5,9 @@ A table stands between `<!-- name -->` and `<!-- /name -->`.
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from pathlib import Path
 
 from decision_service.core.reasons import TEXTS
@@ -40,7 +42,18 @@ def catalogue() -> str:
     )
 
 
-TABLES = {"settings": settings, "reasons": reasons, "catalogue": catalogue}
+def evidence() -> str:
+    """What the scripts under benchmarks/evidence found when `make evidence` was last run."""
+    folder = README.parent / "benchmarks" / "evidence"
+    sys.path.insert(0, str(folder))
+    from tables import TABLES as FOUND
+    from tables import markdown
+
+    results = json.loads((folder / "results.json").read_text())
+    return markdown([rows for name, of in FOUND.items() for rows in of(results[name])])
+
+
+TABLES = {"settings": settings, "reasons": reasons, "catalogue": catalogue, "evidence": evidence}
 
 
 def between(name: str) -> re.Pattern[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import measures
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -20,7 +21,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from decision_service.core.limits import DAY_MS
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "card_transactions.parquet"
+DATA = measures.DATA / "card_transactions.parquet"
 RULES = Path(__file__).with_name("card_fraud") / "rules"
 DAYS = (1, 7, 30)
 DELAY_D = 7
