@@ -5,8 +5,9 @@
     python benchmarks/evidence/portfolio.py --json
 
 Nothing here is real: customers and outcomes come from `decision_service.portfolio`, so the figures show that the parts
-work together and not what a bank would see. All customers share 600 payees, so the rule `shared_payee` alone holds about
-two of five drawdowns of the full portfolio, and fewer of a smaller one. There is no published result to compare with.
+work together and not what a bank would see. All customers share 600 payees, so the rule `shared_payee` alone holds
+about two of five drawdowns of the full portfolio, and fewer of a smaller one. There is no published result to compare
+with.
 
 The score. Observed at the last OBSERVATIONS months' ends that leave PERFORMANCE_D days of outcome, on performing
 customers as in the training file (60 days on book, nothing past due), scored by `decide` itself. Once on the portfolio
