@@ -74,7 +74,7 @@ class Terms:
 
     expected: float
     nodes: Indices  # [slots, 6]: column, left, right, feature, before, row of its section of `inverses`
-    numbers: Floats  # [slots, 3]: threshold, share of the rows going left, product of the shares before
+    numbers: Floats  # [slots, 4]: threshold, shares of the rows going left and right, product of shares before
     values: Floats  # [slots]
     trees: Ints  # [trees, 2]: first slot, inner; those of one number of points together, without trees of one leaf
     passes: Ints  # [passes, 3]: first tree, last tree + 1, first row of its section of `inverses`
@@ -100,13 +100,14 @@ def terms_of(trees: Trees, column: Ints) -> Terms:
     places, paths = places_of(trees), _paths(trees)
     blocks = np.maximum(1, -(-np.array(paths.distinct, np.int64) // (2 * WIDTH)))
     order = np.array([t for t in np.argsort(blocks, kind="stable") if trees.inner[t]], np.int64)
-    nodes, numbers = np.zeros((places.slots, 6), np.int64), np.ones((places.slots, 3))
+    nodes, numbers = np.zeros((places.slots, 6), np.int64), np.ones((places.slots, 4))
     before = np.array(paths.share_before, np.float64)
     inverse_row, sections = _sections(before, np.repeat(blocks, trees.inner), blocks[order])
     nodes[places.splits] = np.stack(
         (column, trees.left, trees.right, trees.feature, np.array(paths.before, np.int64), inverse_row), axis=1
     )
-    numbers[places.splits] = np.stack((trees.threshold, np.array(paths.share, np.float64), before), axis=1)
+    share = np.array(paths.share, np.float64)
+    numbers[places.splits] = np.stack((trees.threshold, share, 1.0 - share, before), axis=1)
     values = np.zeros(places.slots)
     values[places.leaves] = trees.value
     return Terms(
