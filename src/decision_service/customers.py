@@ -157,7 +157,7 @@ class Customers:
             "id": policy.id, "label": policy.label, "bundle": active.bundle,
             "skew": len({w.policy_id for w in workers}) > 1, "worker_id": active.worker_id,
             "problem": active.problem or None,
-            "store_problem": store_problem,
+            "store_problem": store_problem, "rollback": active.rollback, "watch": active.watch.as_json(),
             "rehearsal": None if active.rehearsal is None else active.rehearsal.as_json(),
             "diagnostics": [d.as_json() for d in active.diagnostics],
             "warnings": [d.as_json() for d in active.warnings],

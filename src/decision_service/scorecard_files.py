@@ -12,7 +12,8 @@ permuted features load and lie. So the order of the checks matters, each keeping
   2. the manifest, by every rule of `core/scorecards/manifest.py`;
   3. SHA-256 of the model's bytes, before LightGBM sees one of them;
   4. the format: what the manifest's `kind` says and nothing else (a pickle would run code);
-  5. the feature names inside the model, equal to the manifest's, in order;
+  5. the feature names inside the model, equal to the manifest's, in order, and the digest of the numbers in its trees,
+     if the manifest has one, which finds what was changed by whoever also made the checksum anew;
   6. a trial load in a subprocess, where a crash is a message; golden rows must score to 1e-9 as the manifest
      says, not all the same, and fast enough;
   7. only then the load in this process, of the very bytes that were tried: not by LightGBM, but by a reader that takes
@@ -25,14 +26,10 @@ and half a second less to wait for.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
-import signal
 import stat
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -51,6 +48,7 @@ from decision_service.core.scorecards.manifest import (
     Manifest,
     read_manifest,
 )
+from decision_service.core.scorecards.model_numbers import numbers_digest
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.scorecards.tree_scorer import TreeScorer
 from decision_service.core.scorecards.trees import UnsupportedTrees
@@ -59,12 +57,12 @@ from decision_service.core.source import Findings
 from decision_service.model_formats import check_lightgbm, check_woe
 from decision_service.policies.files import read_text
 from decision_service.scorecard_trial import tried
+from decision_service.trial_process import inputs_of, trial
 
 MANIFEST_FILE: Final = "manifest.yaml"
 ACTIVE_FILE: Final = "active"
 TOLERANCE: Final = 1e-9  # of margins and PDs of golden rows
 SCORE_US_MAX: Final = 150.0  # CPU time of one score; 300 trees x 31 leaves take 10 to 40 us
-TRIAL_TIMEOUT_S: Final = 30.0
 
 
 def load_scorecards(models_dir: Path) -> dict[str, Scorecard]:
@@ -112,8 +110,9 @@ def _load(files: _Files, score_us_max: float) -> Scorecard:
     manifest, path = files.manifest, files.path
     if files.woe is not None:
         scorer = WoeScorer(files.woe)
-        _judge(path, manifest, tried(scorer, [_json_row(row) for row in manifest.golden]), score_us_max)
+        _judge(path, manifest, tried(scorer, [inputs_of(row) for row in manifest.golden]), score_us_max)
         return Scorecard(manifest, scorer)
+    _check_numbers(path, files.model_text, manifest)
     answer = trial(path, files.model_text, len(manifest.names), manifest.golden)
     _judge(path, manifest, answer, score_us_max)
     return Scorecard(manifest, _scorer(files))
@@ -205,17 +204,27 @@ def _read_regular(path: Path, bytes_max: int) -> bytes:
     """The content of a regular file, opened without waiting on a pipe, read once and no further than
     allowed.
     """
+    _refuse_link_out(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise ScorecardRejected(str(path), f"cannot be read: {error.strerror}") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise ScorecardRejected(str(path), "is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ScorecardRejected(str(path), "is not a regular file")
         if not 0 < status.st_size <= bytes_max:
             raise ScorecardRejected(str(path), f"holds {status.st_size:,} bytes; 1 to {bytes_max:,} are allowed")
         return file.read(bytes_max + 1)
+
+
+def _refuse_link_out(path: Path) -> None:
+    """A link may lead to a file of these models (so are Kubernetes' volumes made), and nowhere else."""
+    if path.is_symlink():
+        models, found = path.parent.resolve().parents[1], path.resolve()
+        if not found.is_relative_to(models):
+            raise ScorecardRejected(str(path), "is a link that leads out of the models directory")
 
 
 def _manifest(directory: Path) -> Manifest:
@@ -243,6 +252,18 @@ def _check_sum(path: Path, model_text: bytes, manifest: Manifest) -> None:
         )
 
 
+def _check_numbers(path: Path, model_text: bytes, manifest: Manifest) -> None:
+    """Step 5, of the trees."""
+    try:
+        same = manifest.model_numbers in ("", numbers_digest(model_text))
+    except ValueError as error:
+        raise ScorecardRejected(str(path), f"holds what is no number in a tree: {error}") from None
+    if not same:
+        raise ScorecardRejected(
+            str(path), "its trees hold other numbers than when it was trained (model.numbers of the manifest)"
+        )
+
+
 def _judge(path: Path, manifest: Manifest, answer: Mapping[str, Any], score_us_max: float) -> None:
     """What a trial gave, against what it must give."""
     margins = answer["margins"]
@@ -254,36 +275,6 @@ def _judge(path: Path, manifest: Manifest, answer: Mapping[str, Any], score_us_m
         raise ScorecardRejected(
             str(path), f"takes {answer['call_us']:.0f} us a score; at most {score_us_max:g} us are allowed"
         )
-
-
-def trial(path: Path, model_text: bytes, n_features: int, golden: tuple[GoldenRow, ...]) -> dict[str, Any]:
-    """Load the model and score golden rows in a subprocess; its answer. Raises ScorecardRejected if it has
-    none.
-    """
-    task = json.dumps({"n_features": n_features, "rows": [_json_row(row) for row in golden]})
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "decision_service.scorecard_trial"],
-            input=task.encode() + b"\n" + model_text, capture_output=True, check=False,
-            timeout=TRIAL_TIMEOUT_S, env=os.environ | threads,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise ScorecardRejected(str(path), f"trial load took over {TRIAL_TIMEOUT_S:g} s") from error
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        raise ScorecardRejected(str(path), f"trial load crashed with {name}: the model is damaged")
-    if done.returncode > 0:
-        last = (done.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
-        raise ScorecardRejected(str(path), f"trial load failed: {last}")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    if "refused" in answer:
-        raise ScorecardRejected(str(path), f"LightGBM refused it: {answer['refused']}")
-    return answer
-
-
-def _json_row(row: GoldenRow) -> list[float | None]:
-    return [None if math.isnan(value) else value for value in row.inputs]
 
 
 def _check_golden(path: Path, i: int, golden: GoldenRow, margin: float, manifest: Manifest) -> None:

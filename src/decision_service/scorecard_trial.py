@@ -28,17 +28,19 @@ from decision_service.scorer import LightGbmScorer, ModelNotLoadable
 
 CPU_S_MAX: Final = 20
 MEMORY_BYTES_MAX: Final = 4 * 1024**3
+FILES_MAX: Final = 32
 _ROUNDS: Final = 5
 _CALLS_PER_ROUND: Final = 200
 
 
 def confine() -> None:
-    """Bound what this process may take: CPU, memory, no files written, no core dump."""
+    """Bound what this process may take: CPU, memory, open files; no file is written, no core dumped."""
     for limit, value in (
         (resource.RLIMIT_CPU, CPU_S_MAX),
         (resource.RLIMIT_AS, MEMORY_BYTES_MAX),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, FILES_MAX),
     ):
         hard = resource.getrlimit(limit)[1]
         allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -128,7 +128,7 @@ class DecisionService:
             except VersionMoved:
                 continue
             self._linker.take(commit)
-            self._active.guard.keep(request, state, decision)
+            self._active.keep(request, state, decision)
             assert decision.trace is not None
             self._afterwards.put(Done(decision, decision.scene, decision.trace.numbers, policy))
             for reason in decision.reasons:

@@ -85,6 +85,12 @@ class Settings(BaseSettings):
         7, ge=1, le=90,
         description="Days, today included, over which the gauges of `/metrics` tell the drift of scorecards.",
     )  # fmt: skip
+    policy_scores_watched: int = Field(
+        200, ge=0, le=10_000,
+        description="Customers first scored by a new policy: if their scores are all alike, nearly all missing or far "
+        "from the scorecard's training, the fleet goes back to the policy before; judged on the latest drawdowns "
+        "beforehand too; 0 judges none.",
+    )  # fmt: skip
     policy_signers: Path | None = Field(
         None, description="Who may sign policies: lines `name ed25519 <public key>` (`decision-service rules keygen`)."
     )

@@ -71,7 +71,7 @@ def test_fleet_everybody_approved_is_refused_though_the_share_moves_little(run: 
         status: Any = await service.customers.policy_status()
         assert status["rehearsal"] == {
             "decisions": 60, "approved_before": 0.6, "approved_after": 0.4,
-            "rules": [{"rule": "large", "before": 0.4, "after": 0.6}],
+            "rules": [{"rule": "large", "before": 0.4, "after": 0.6}], "scores_before": [], "scores_after": [],
         }  # fmt: skip
 
     run(test)

@@ -17,7 +17,8 @@ from scorecard_maker import NAMES, PLATT, Trained, manifest_text, write_scorecar
 from decision_service.core.errors import ScorecardRejected
 from decision_service.core.scorecards.manifest import GoldenRow
 from decision_service.core.scorecards.scaling import Scaling
-from decision_service.scorecard_files import active_version, load_scorecard, load_scorecards, trial
+from decision_service.scorecard_files import active_version, load_scorecard, load_scorecards
+from decision_service.trial_process import trial
 
 CUTS = (0.0005, 0.05, 0.30, 0.60, 0.90, 0.97, 0.99, 0.999, 0.9999)
 

@@ -256,14 +256,47 @@ class FireRateAnswer(Answered):
     after: float | None
 
 
+class ScoreSpreadAnswer(Answered):
+    """The scores of one version of a scorecard over customers, each with the latest."""
+
+    scorecard: str
+    version: str
+    customers: int
+    scored: int = Field(description="How many of them got a score.")
+    points_low: int | None
+    points_high: int | None
+    psi: float | None = Field(description="Of the points, against the distribution in the manifest.")
+    psi_critical: float | None = Field(description="What chance passes once in a hundred times.")
+    psi_bins: int
+
+
 class RehearsalAnswer(Answered):
-    """What the last candidate makes of the drawdowns that this worker decided lately: shares of approved ones, and the
-    rules that moved most."""
+    """What the last candidate makes of the drawdowns that this worker decided lately: shares of approved ones, the
+    rules that moved most, and how scores are spread."""
 
     decisions: int
     approved_before: float
     approved_after: float
     rules: list[FireRateAnswer]
+    scores_before: list[ScoreSpreadAnswer]
+    scores_after: list[ScoreSpreadAnswer]
+
+
+class RollbackAnswer(Answered):
+    """The fleet was led back to what is in force."""
+
+    of: int = Field(description="Number of the published policy that was in force.")
+    reason: str
+    by: str = Field(description="The worker that found it out first.")
+
+
+class WatchAnswer(Answered):
+    """The first scores of a new policy; if they are far off, the fleet goes back to the policy before."""
+
+    number: int = Field(description="Number of the published policy that is watched.")
+    customers: int
+    customers_max: int = Field(description="With so many the watch ends.")
+    scores: list[ScoreSpreadAnswer]
 
 
 class PolicyAnswer(Answered):
@@ -274,6 +307,8 @@ class PolicyAnswer(Answered):
     bundle: int = Field(description="Number of the published policy that is in force here; 0 if it is not published.")
     skew: bool = Field(description="Whether workers of the fleet run different policies.")
     rehearsal: RehearsalAnswer | None = Field(description="Of the last candidate that was loaded here first, if any.")
+    rollback: RollbackAnswer | None
+    watch: WatchAnswer | None
     worker_id: str
     problem: str | None
     store_problem: str | None
@@ -305,8 +340,11 @@ class VersionAnswer(Answered):
     at: str
     by: str = Field(description="Who published it: a principal, or the worker that found the files on its disk.")
     origin: str = Field(
-        description="`disk`, `publish`, `restore of <number>`, `known` (again, after the store forgot) or `damaged`."
+        description="`disk`, `publish`, `restore of <number>`, `rollback of <number>` (its scores were far off), "
+        "`known` (again, after the store forgot) or `damaged`."
     )
+    forced: bool = Field(description="Whether guard and watch were told to let it pass.")
+    reason: str | None = Field(description="Why the fleet was led back to it.")
     current: bool
     files_changed: FilesChanged
     scorecards: dict[str, str]

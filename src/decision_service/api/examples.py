@@ -105,6 +105,8 @@ POLICY_VERSIONS: Final[dict[str, Any]] = {
             "by": "lin.wei",
             "origin": "publish",
             "current": True,
+            "forced": False,
+            "reason": None,
             "files_changed": {"added": ["features/travel.yaml"], "changed": ["drawdown.yaml"], "removed": []},
             "scorecards": {"behaviour": "2026.11.1"},
         }

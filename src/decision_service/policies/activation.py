@@ -7,7 +7,8 @@ Whichever way it came, `compile` also asks whether it is signed as the settings 
 
 `publish` and `restore` are asked for by somebody and raise what is wrong; `lead` takes what this host's disk holds, and
 while the store is away has it in force here alone, to be published later; `follow` takes what others published, which
-the guard has judged where it was published. A candidate that fails anywhere changes nothing.
+the guard has judged where it was published. A candidate that fails anywhere changes nothing. What is in force and new
+is watched (`score_watch`); `roll_back` leads the fleet back from it.
 
 The caller sees to it that one runs at a time (`ActivePolicy` holds the lock).
 """
@@ -19,11 +20,12 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from decision_service.core.errors import NotFound, PolicyRejected, ScorecardRejected, StoreError
+from decision_service.core.errors import NotFound, PolicyRejected, ScorecardRejected, StoreError, VersionMoved
 from decision_service.policies.bundle import Content
 from decision_service.policies.guard import ActivationGuard, Rehearsal, has_evidence
-from decision_service.policies.in_force import FLEET, PolicyInForce
+from decision_service.policies.in_force import FLEET, SCORES, PolicyInForce
 from decision_service.policies.published import PublishedPolicies
+from decision_service.policies.score_watch import ScoreWatch, is_watched
 from decision_service.policies.source import Candidate, PolicySource
 from decision_service.store import FleetNumbers, Store
 
@@ -34,15 +36,18 @@ class PolicyActivation:
     """The ways into force. `known` is what this worker has dealt with of the fleet's numbers."""
 
     def __init__(
-        self, source: PolicySource, store: Store, now_ms: Callable[[], int], guard: ActivationGuard,
+        self, source: PolicySource, store: Store, now_ms: Callable[[], int], guard: ActivationGuard, watch: ScoreWatch,
         in_force: PolicyInForce,
     ) -> None:  # fmt: skip
         self._source = source
+        self._now_ms = now_ms
         self.guard = guard
+        self.watch = watch
         self._in_force = in_force
         self.published = PublishedPolicies(store, now_ms, source.signatures)
         self.known = FleetNumbers(-1, 0)
         self.unpublished: Candidate | None = None
+        self._unpublished_forced = False
         self.rehearsal: Rehearsal | None = None  # of the last candidate that this worker was first to load
         self.compiles = 0  # candidates since the start
 
@@ -62,6 +67,8 @@ class PolicyActivation:
         self.rehearsal = await asyncio.to_thread(self.guard.rehearse, policy, active, self.guard.lately)
         if force:
             return
+        with suppress(StoreError):
+            await self.published.refuse_rolled_back(candidate.content)
         if not has_evidence(self.rehearsal):
             await self.refuse_as_others_did(candidate.content)
         try:
@@ -77,6 +84,7 @@ class PolicyActivation:
         with suppress(StoreError):
             if not self.guard.takes_any:
                 await self.published.refuse_noted(content)
+                await self.published.refuse_rolled_back(content)
 
     async def publish(self, files: Mapping[str, str], by: str, *, force: bool) -> int:
         """Compile these files, publish and activate them; their number. PolicyRejected, ScorecardRejected, StoreError:
@@ -93,25 +101,29 @@ class PolicyActivation:
         candidate = await self.compile(content)
         await self.rehearse(candidate, force=force)
         policy = self._in_force.with_lists(candidate.policy)
-        number = await self.published.publish(content, policy, by, origin, None)
+        number = await self.published.publish(content, policy, by, origin, None, forced=force)
         await self.activate(candidate, number)
         self._in_force.all_is_fine()
         return number
 
-    async def lead(self, candidate: Candidate, by: str, noticed: int | None) -> None:
+    async def lead(self, candidate: Candidate, by: str, noticed: int | None, *, force: bool = False) -> None:
         """Publish what was read from disk and switch to it. While the store is away it is in force here alone, and
         published later."""
         policy = self._in_force.with_lists(candidate.policy)
         try:
-            number = await self.published.publish(candidate.content, policy, by, "disk", noticed)
+            number = await self.published.publish(candidate.content, policy, by, "disk", noticed, forced=force)
         except StoreError as error:
             LOG.warning("policy %s is not published yet: %s", policy.id, error.message)
             await self.activate(candidate, 0)
-            self.unpublished = candidate
+            self.unpublished, self._unpublished_forced = candidate, force
             return
         self.unpublished = None
         if number:
             await self.activate(candidate, number)
+
+    async def lead_late(self, candidate: Candidate, by: str) -> None:
+        """Publish what could not be while the store was away, unless the fleet has gone further meanwhile."""
+        await self.lead(candidate, by, self.known.published, force=self._unpublished_forced)
 
     async def lead_again(self, newest: int, by: str) -> None:
         """Publish what is in force again if it was the newest, which the store has forgotten: it knows only what came
@@ -128,7 +140,7 @@ class PolicyActivation:
         try:
             head = await self.published.head(number)
             if self._in_force.runs(head.digest):
-                self._in_force.bundle = number
+                self._in_force.bundle, self._in_force.rollback = number, head.rollback
             else:
                 content = await self.published.content(number)
                 await self.published.learn_serial()
@@ -143,4 +155,53 @@ class PolicyActivation:
         """Put a candidate in force that is published under a number (0: not yet)."""
         self.known = self.known._replace(published=max(self.known.published, number))
         self.unpublished = None
+        before = self._in_force.policy
         await self._in_force.take(candidate, number)
+        heads = {}
+        with suppress(StoreError):  # without a store nothing is decided that could be watched
+            heads = await self.published.heads() if number else {}
+        self._in_force.rollback = heads[number].rollback if number in heads else None
+        if is_watched(heads, number, self._now_ms()):
+            gone_back = self._in_force.rollback is not None  # from scores that are nothing to go by
+            lately = [] if gone_back else [decision for _, _, decision in self.guard.lately]
+            self.watch.begin(number, self._in_force.current, before, lately)
+        else:
+            self.watch.end()
+
+    async def roll_back(self, reason: str, by: str) -> int:
+        """Lead the fleet back from the policy that is watched to the newest before it that nobody went back from and
+        that still compiles here; its new number. 0 if there is none, or if the fleet has gone on already. StoreError.
+        """
+        number, content = self.watch.number, self._in_force.content
+        heads = await self.published.heads()
+        if content is None or number != next(iter(heads), 0):
+            self.watch.end()
+            return 0
+        await self.published.note_rollback(content.digest, reason)
+        for earlier in heads:
+            candidate = await self._gone_back_to(earlier, content.digest)
+            if candidate is None:
+                continue
+            try:
+                new = await self.published.roll_back(
+                    number, candidate.content, self._in_force.with_lists(candidate.policy), by, reason
+                )
+            except VersionMoved:  # another worker was first, or somebody published: this one follows
+                return 0
+            LOG.error("policy %d was rolled back to %d, now %d: %s", number, earlier, new, reason)
+            await self.activate(candidate, new)
+            return new
+        self.watch.end()
+        self._in_force.cannot_stay(SCORES, f"{reason}; no earlier policy can be gone back to")
+        return 0
+
+    async def _gone_back_to(self, number: int, left: str) -> Candidate | None:
+        """An earlier policy, compiled, unless it is the one that is left or was left before."""
+        try:
+            content = await self.published.content(number)
+            if content.digest == left or await self.published.rollback_reason(content.digest):
+                return None
+            return await self.compile(content)
+        except (PolicyRejected, ScorecardRejected, NotFound) as error:
+            LOG.warning("published policy %d cannot be gone back to: %s", number, error.message)
+            return None

@@ -22,21 +22,26 @@ the start and the end; the parts are
     disk_watch.py     when the disk has changed
     following.py      taking what the fleet runs, four times a second
     announcement.py   what this worker says of itself, and hears of the others
+    score_watch.py    whether what is newly in force scores as it should, and going back if not
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from decision_service.core.decision import Decision
 from decision_service.core.errors import StoreError
 from decision_service.core.policy import Policy
+from decision_service.core.request import DecisionRequest
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Diagnostic
+from decision_service.core.state import CustomerState
 from decision_service.policies.activation import PolicyActivation
 from decision_service.policies.announcement import FleetAnnouncement
 from decision_service.policies.bundle import BundleHead, Content
@@ -46,10 +51,14 @@ from decision_service.policies.guard import ActivationGuard, Rehearsal
 from decision_service.policies.in_force import DISK, STORE_TIMEOUT_S, PolicyInForce
 from decision_service.policies.loading import check_files
 from decision_service.policies.on_disk import PolicyOnDisk
+from decision_service.policies.score_watch import ScoreWatch
 from decision_service.policies.signatures import NOBODY_ASKED, SignatureRule
 from decision_service.policies.source import NotAtRest, PolicySource
 from decision_service.store import Store
 
+LOG = logging.getLogger("decision_service.policy")
+SCORES_WATCHED: Final = 200  # customers
+ROLLBACK_RETRY_S: Final = 1.0  # while the store is away
 START_TRIES: Final = 3  # published policies tried at the start: behind a damaged one is what the others run
 
 
@@ -60,15 +69,20 @@ class ActivePolicy:
         self, rules: Path, models: Path, time_zone: str, reservation_timeout_ms: int, store: Store,
         now_ms: Callable[[], int], on_change: Callable[[str, str, bool], None],
         on_fleet: Callable[[int, bool], None] = lambda _skew, _problem: None, approvals_change_max: float = 1.0,
-        signatures: SignatureRule = NOBODY_ASKED,
+        signatures: SignatureRule = NOBODY_ASKED, scores_watched: int = SCORES_WATCHED,
+        on_rollback: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """`on_change(policy_id, label, ok)` is told of every activation and every refusal; `on_fleet(skew, problem)`,
-        every now and then, of how many policies beyond one the fleet runs and whether this worker has a problem."""
+        every now and then, of how many policies beyond one the fleet runs and whether this worker has a problem;
+        `on_rollback()` when this worker has led the fleet back. `scores_watched`: customers whose scores judge a new
+        policy, 0 for none."""
         self._source = PolicySource(rules, models, time_zone, reservation_timeout_ms, signatures)
         self._store = store
         self._in_force = PolicyInForce(store, on_change)
-        guard = ActivationGuard(approvals_change_max)
-        self._activation = PolicyActivation(self._source, store, now_ms, guard, self._in_force)
+        guard = ActivationGuard(approvals_change_max, judges_scores=scores_watched > 0)
+        self.watch = ScoreWatch(scores_watched)
+        self._on_rollback = on_rollback
+        self._activation = PolicyActivation(self._source, store, now_ms, guard, self.watch, self._in_force)
         self._on_disk = PolicyOnDisk(self._source, self._activation, self._in_force)
         self._announcement = FleetAnnouncement(store, now_ms, on_fleet, self._in_force)
         self._disk = DiskWatch(self._source, self._disk_changed, self._disk_unchanged)
@@ -152,6 +166,16 @@ class ActivePolicy:
         """Candidates compiled since the start."""
         return self._activation.compiles
 
+    @property
+    def rollback(self) -> dict[str, Any] | None:
+        """From what the fleet was led back to what is in force, and why; None if it was not."""
+        return self._in_force.rollback
+
+    def keep(self, request: DecisionRequest, state: CustomerState, decision: Decision) -> None:
+        """Take note of a decision that was committed."""
+        self.guard.keep(request, state, decision)
+        self.watch.keep(decision)
+
     async def description(self, policy_id: str) -> dict[str, Any]:
         """What a policy was, by its id."""
         return await self._in_force.description(policy_id)
@@ -177,7 +201,7 @@ class ActivePolicy:
         with suppress(StoreError):
             await self._following.follow()
         self._disk_unchanged()
-        self._tasks = [asyncio.create_task(self._following.poll())]
+        self._tasks = [asyncio.create_task(loop) for loop in (self._following.poll(), self._watch_scores())]
         self._watches = [asyncio.create_task(loop) for loop in (self._disk.scan(), self._disk.notice())]
 
     async def close(self) -> None:
@@ -188,6 +212,28 @@ class ActivePolicy:
     async def stop_watching(self) -> None:
         """Look at the disk no more unless asked to; the fleet is still followed."""
         await _cancel(self._watches)
+
+    async def _watch_scores(self) -> None:
+        """Judge what is newly in force whenever there is enough to judge by, until cancelled."""
+        while True:
+            await self.watch.due.wait()
+            self.watch.due.clear()
+            try:
+                await self._judge_scores()
+            except StoreError:  # nothing is decided either
+                await asyncio.sleep(ROLLBACK_RETRY_S)
+                self.watch.due.set()
+            except Exception:  # a watch that ended would let the next mistake pass
+                LOG.exception("could not judge the scores of the policy in force")
+
+    async def _judge_scores(self) -> None:
+        async with self._lock:
+            reason = self.watch.judge()
+            if not reason:
+                return
+            if await self._activation.roll_back(reason, self.worker_id):
+                self._on_rollback()
+        await self._announcement.announce()
 
     # --- the disk -----------------------------------------------------------------------------------------------
 

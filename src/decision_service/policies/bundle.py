@@ -32,6 +32,7 @@ from decision_service.policies.files import SIGNATURES_FILE
 from decision_service.policies.names import takes_name
 
 CANONICAL_BYTES_MAX: Final = 2 * BUNDLE_BYTES_MAX  # quotes and line ends are escaped
+ROLLBACK: Final = "rollback of "  # origin of what the fleet was led back to
 SIGNATURES_BYTES_MAX: Final = 65_536
 _COMPRESSION: Final = 6
 
@@ -85,7 +86,8 @@ class Content:
 @dataclass(frozen=True, slots=True)
 class BundleHead:
     """What is told of a published policy. `origin`: `disk`, `publish`, `restore of N`, or `known`
-    (published again by a worker that ran it when the store had forgotten it)."""
+    (published again by a worker that ran it when the store had forgotten it), or `rollback of N` with the `reason`.
+    `forced`: whoever published it wanted it whatever the guard and the watch say."""
 
     digest: str
     policy_id: str
@@ -95,16 +97,28 @@ class BundleHead:
     origin: str
     files: Mapping[str, str] = field(default_factory=dict)  # name to SHA-256
     scorecards: tuple[ScorecardUsed, ...] = ()
+    forced: bool = False
+    reason: str = ""
+
+    @property
+    def rollback(self) -> dict[str, Any] | None:
+        """Of a policy that the fleet was led back to: from what, and why."""
+        if not self.origin.startswith(ROLLBACK):
+            return None
+        return {"of": int(self.origin.removeprefix(ROLLBACK)), "reason": self.reason, "by": self.by}
 
     def encode(self) -> bytes:
         """As the store keeps it."""
         return orjson.dumps(asdict(self) | {"scorecards": [tuple(card) for card in self.scorecards]})
 
 
-def head_of(content: Content, policy: Policy, at_ms: int, by: str, origin: str) -> BundleHead:
+def head_of(
+    content: Content, policy: Policy, at_ms: int, by: str, origin: str, *, forced: bool = False, reason: str = ""
+) -> BundleHead:  # fmt: skip
     """The head of a content that compiled to `policy`."""
     return BundleHead(
-        content.digest, policy.id, policy.label, at_ms, by, origin, content.file_digests, content.scorecards
+        content.digest, policy.id, policy.label, at_ms, by, origin, content.file_digests, content.scorecards, forced,
+        reason,
     )  # fmt: skip
 
 
@@ -112,10 +126,13 @@ DAMAGED_HEAD: Final = BundleHead("", "", "", 0, "", "damaged")
 """Stands for a head that cannot be read: the content of no bundle has an empty digest, so it is never taken."""
 
 
+_LATER_FIELDS: Final[dict[str, Any]] = {"forced": False, "reason": ""}  # heads from before them lack these
+
+
 def decode_head(raw: bytes) -> BundleHead:
     """The head the store kept, or DAMAGED_HEAD: one that somebody spoilt must not hide the others."""
     try:
-        told: dict[str, Any] = orjson.loads(raw)
+        told: dict[str, Any] = _LATER_FIELDS | orjson.loads(raw)
         known = {one.name: told[one.name] for one in fields(BundleHead)}
         cards = tuple(ScorecardUsed(*card) for card in known["scorecards"])
         head = BundleHead(**known | {"files": dict(known["files"]), "scorecards": cards})
@@ -125,7 +142,8 @@ def decode_head(raw: bytes) -> BundleHead:
 
 
 def _is_sound(head: BundleHead) -> bool:
-    texts = (head.digest, head.policy_id, head.label, head.by, head.origin, *head.files, *head.files.values())
+    told = (head.digest, head.policy_id, head.label, head.by, head.origin, head.reason)
+    texts = (*told, *head.files, *head.files.values())
     return all(isinstance(text, str) for text in texts) and isinstance(head.at_ms, int)
 
 

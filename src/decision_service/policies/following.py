@@ -87,7 +87,7 @@ class FleetFollowing:
     async def _lead(self, unpublished: Candidate) -> None:
         """Publish what could not be while the store was away, unless the fleet has gone further meanwhile."""
         try:
-            await self._activation.lead(unpublished, self._announcement.worker_id, self._activation.known.published)
+            await self._activation.lead_late(unpublished, self._announcement.worker_id)
         except PolicyRejected as error:
             self._activation.unpublished = None
             self._in_force.refuse(DISK, error)

@@ -10,6 +10,10 @@ Like is compared with like: the same requests, states and instants. What is comp
 recorded, not the active policy's decision anew: it is what the customers got, it costs nothing, and the active policy
 is busy (its buffers are for one thread at a time); for the decisions it made itself the two are the same, for `decide`
 is a pure function. Reviews have no approvals and are not kept. Below DECISIONS_MIN decisions nothing is refused.
+
+The scores of the same decisions are judged as well (`score_spread`): a candidate whose scorecard gives everybody the
+same score, nobody any, or scores far from what it was trained on is refused with the figures. What only shows later is
+seen by `score_watch`.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from decision_service.core.request import DRAWDOWN_SCENE, DecisionRequest
 from decision_service.core.source import Diagnostic, Place
 from decision_service.core.state import CustomerState
 from decision_service.interpreter import beside_the_loop
+from decision_service.policies.score_spread import ScoreSpread, cards_of, follows, spreads
 
 DECISIONS_KEPT: Final = 256
 DECISIONS_MIN: Final = 50
@@ -59,6 +64,8 @@ class Rehearsal:
     approved_before: float
     approved_after: float
     rules: tuple[FireRate, ...]
+    scores_before: tuple[ScoreSpread, ...] = ()
+    scores_after: tuple[ScoreSpread, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """For a machine."""
@@ -66,14 +73,18 @@ class Rehearsal:
         return {
             "decisions": self.decisions, "approved_before": self.approved_before,
             "approved_after": self.approved_after, "rules": rules,
+            "scores_before": [spread.as_json() for spread in self.scores_before],
+            "scores_after": [spread.as_json() for spread in self.scores_after],
         }  # fmt: skip
 
 
 class ActivationGuard:
-    """What was decided lately, and the judgement of candidates on it. `change_max` is a share; 1 refuses nothing."""
+    """What was decided lately, and the judgement of candidates on it. `change_max` is a share of approvals; 1 refuses
+    nothing for them. `judges_scores`: refuses also for scores that are far off."""
 
-    def __init__(self, change_max: float) -> None:
+    def __init__(self, change_max: float, *, judges_scores: bool = True) -> None:
         self._change_max = change_max
+        self._judges_scores = judges_scores
         self._lately: deque[Decided] = deque(maxlen=DECISIONS_KEPT)
 
     def keep(self, request: DecisionRequest, state: CustomerState, decision: Decision) -> None:
@@ -89,8 +100,8 @@ class ActivationGuard:
 
     @property
     def takes_any(self) -> bool:
-        """Whether nothing is refused, whatever it does to the approvals."""
-        return self._change_max >= 1
+        """Whether nothing is refused, whatever it does to approvals and scores."""
+        return self._change_max >= 1 and not self._judges_scores
 
     def rehearse(self, candidate: Policy, active: Policy | None, lately: tuple[Decided, ...]) -> Rehearsal | None:
         """The candidate on what was decided lately; None if that is nothing. `candidate` must not be in force: it
@@ -102,16 +113,21 @@ class ActivationGuard:
         return Rehearsal(
             len(pairs), _approved(was for was, _ in pairs), _approved(now for _, now in pairs),
             _fire_rates(pairs, candidate, active),
+            spreads((was for was, _ in pairs), cards_of(active, candidate)),
+            spreads((now for _, now in pairs), cards_of(candidate)),
         )  # fmt: skip
 
     def refuse(self, rehearsal: Rehearsal | None, candidate: Policy) -> None:
-        """PolicyRejected if the approvals would move too far."""
-        if rehearsal is None or not has_evidence(rehearsal) or self.takes_any:
+        """PolicyRejected if the approvals would move too far, or scores are far off."""
+        if rehearsal is None or not has_evidence(rehearsal):
             return
         before, after = rehearsal.approved_before, rehearsal.approved_after
         all_alike = after in (0.0, 1.0) and 0.0 < before < 1.0
-        if abs(after - before) > self._change_max or all_alike:
-            raise PolicyRejected(_diagnostics(rehearsal, candidate, self._change_max))
+        wrong = _scores_far_off(rehearsal) if self._judges_scores else []
+        if self._change_max < 1 and (abs(after - before) > self._change_max or all_alike):
+            wrong = [*_diagnostics(rehearsal, candidate, self._change_max), *wrong]
+        if wrong:
+            raise PolicyRejected(wrong)
 
 
 def has_evidence(rehearsal: Rehearsal | None) -> bool:
@@ -151,6 +167,15 @@ def _rates(decisions: list[Decision], policy: Policy) -> dict[str, float]:
     return {
         rule.id: sum(one[i] in FIRED for one in verdicts) / len(verdicts) for i, rule in enumerate(scene.rule_set.rules)
     }
+
+
+def _scores_far_off(rehearsal: Rehearsal) -> list[Diagnostic]:
+    expected = "scores of these customers spread as in the scorecard's training; or `force`, if it is meant"
+    return [
+        Diagnostic(Place(f"models/{spread.scorecard}/{spread.version}/manifest.yaml", 1, 1), off, expected)
+        for spread in rehearsal.scores_after
+        if (off := spread.off(follows(spread, rehearsal.scores_before)))
+    ]
 
 
 def _diagnostics(rehearsal: Rehearsal, candidate: Policy, change_max: float) -> list[Diagnostic]:

@@ -3,7 +3,8 @@
     policy     compiled, with the lists as the store has them; switched between two requests, never changed
     content    the files and scorecards it was compiled from
     bundle     the number under which the fleet knows it; 0 while it is not published
-    problem    why this worker does not run what its disk holds, or what the fleet runs
+    problem    why this worker does not run what its disk holds, or what the fleet runs; or why what is in force
+               should not be
 
 A policy's description is kept in the store before it is switched to, so a decision can be explained for as long as it
 is kept. A store that is away must not stop a switch: the description is then owed, and `catch_up` brings it.
@@ -30,6 +31,7 @@ STORE_TIMEOUT_S: Final = 2.0
 SAME_AS: Final = "same_as"  # key of what is kept for a policy that differs in its lists alone
 DISK: Final = "disk"
 FLEET: Final = "fleet"
+SCORES: Final = "scores"
 
 
 class PolicyInForce:
@@ -42,7 +44,8 @@ class PolicyInForce:
         self._lists_version = -1
         self._description_owed = False
         self._described = ""  # id, without lists, of the policy that was described last
-        self.problems = {DISK: "", FLEET: ""}
+        self.problems = {DISK: "", FLEET: "", SCORES: ""}
+        self.rollback: dict[str, Any] | None = None  # why the fleet was led back to what is in force, if it was
         self.diagnostics: tuple[Diagnostic, ...] = ()
         self.warnings: tuple[Diagnostic, ...] = ()
         self.policy: Policy | None = None
@@ -58,8 +61,9 @@ class PolicyInForce:
 
     @property
     def problem(self) -> str:
-        """Why this worker does not run what its disk holds, or what the fleet runs; empty if it does."""
-        return self.problems[DISK] or self.problems[FLEET]
+        """Why this worker does not run what its disk holds, or what the fleet runs, or should not; empty if all is
+        well."""
+        return self.problems[DISK] or self.problems[FLEET] or self.problems[SCORES]
 
     def runs(self, digest: str) -> bool:
         """Whether the content in force is the one of this digest."""
@@ -69,6 +73,7 @@ class PolicyInForce:
         """Switch to a candidate that is published under a number (0: not yet)."""
         self.warnings = tuple(candidate.findings.diagnostics)
         self.content, self.bundle = candidate.content, number
+        self.problems[SCORES] = ""
         if number:
             self.problems[FLEET] = ""
         await self._switch(lambda: self.with_lists(candidate.policy))
@@ -81,13 +86,18 @@ class PolicyInForce:
                     source, self.policy and self.policy.id, what, error.message)  # fmt: skip
         self._on_change("", "", False)
 
+    def cannot_stay(self, source: str, what: str) -> None:
+        """Say why the policy in force should not be, though there is no other."""
+        self.problems[source] = what
+        LOG.error("policy %s stays in force: %s", self.policy and self.policy.id, what)
+
     def disk_is_fine(self) -> None:
         """What is on disk compiles, or is in force already."""
         self.problems[DISK], self.diagnostics = "", ()
 
     def all_is_fine(self) -> None:
         """Somebody has just put a policy in force."""
-        self.problems = {DISK: "", FLEET: ""}
+        self.problems = dict.fromkeys(self.problems, "")
         self.diagnostics = ()
 
     def with_lists(self, policy: Policy) -> Policy:

@@ -57,7 +57,7 @@ class PolicyOnDisk:
             if await self._is_news(content, asked=asked, force=force):
                 wanted = content if force else self._with_files_in_force(content)
                 candidate = await self._compiled(wanted, content, force=force)
-                await self._activation.lead(candidate, by, None if force else noticed)
+                await self._activation.lead(candidate, by, None if force else noticed, force=force)
         except (PolicyRejected, ScorecardRejected) as error:
             self._in_force.refuse(DISK, error)
         else:

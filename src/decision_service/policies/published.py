@@ -16,7 +16,7 @@ from decision_service.answer import instant
 from decision_service.core.errors import NotFound, PolicyRejected, StoreUnavailable, VersionMoved
 from decision_service.core.policy import Policy
 from decision_service.core.source import Diagnostic, Place
-from decision_service.policies.bundle import BundleHead, Content, decode_head, head_of, unpack
+from decision_service.policies.bundle import ROLLBACK, BundleHead, Content, decode_head, head_of, unpack
 from decision_service.policies.signatures import NOBODY_ASKED, SignatureRule
 from decision_service.store import Store
 
@@ -52,7 +52,9 @@ class PublishedPolicies:
             raise NotFound(f"no published policy {number} is kept")
         return unpack(bundle, head.digest, f"published policy {number}")
 
-    async def publish(self, content: Content, policy: Policy, by: str, origin: str, noticed: int | None) -> int:
+    async def publish(
+        self, content: Content, policy: Policy, by: str, origin: str, noticed: int | None, *, forced: bool = False
+    ) -> int:  # fmt: skip
         """Publish a content that compiled to `policy`; its number, an older one if it is the newest already.
 
         `noticed`: the newest number when the content was found on disk; 0 is returned if it was published since then
@@ -70,12 +72,21 @@ class PublishedPolicies:
                 return 0
             await self.learn_serial()
             self.check_serial(policy)  # whoever raises the highest after this also moves `newest`
-            head = head_of(content, policy, self._now_ms(), by, origin)
+            head = head_of(content, policy, self._now_ms(), by, origin, forced=forced)
             try:
                 return await self._store.publish_policy(newest, head.encode(), bundle, TIMEOUT_S, serial)
             except VersionMoved:
                 continue
         raise StoreUnavailable("too many policies are being published at once")
+
+    async def roll_back(self, number: int, content: Content, policy: Policy, by: str, reason: str) -> int:
+        """Publish an earlier content in the place of `number`, which is the newest; VersionMoved if it no longer is, so
+        of all workers that want this one does it. PolicyRejected as `publish`, StoreError."""
+        await self.learn_serial()
+        self.check_serial(policy)
+        head = head_of(content, policy, self._now_ms(), by, f"{ROLLBACK}{number}", reason=reason)
+        serial = policy.serial or 0 if self._signatures.asked else 0
+        return await self._store.publish_policy(number, head.encode(), content.pack(), TIMEOUT_S, serial)
 
     async def learn_serial(self) -> None:
         """Ask for the highest serial there was. StoreError."""
@@ -97,6 +108,26 @@ class PublishedPolicies:
         if note is not None:
             place = Place("rules", 1, 1)
             raise PolicyRejected([Diagnostic(place, note.decode(), "other files; or `force`, if they are meant")])
+
+    async def note_rollback(self, digest: str, reason: str) -> None:
+        """Let every worker know that the fleet went back from a content. StoreError."""
+        await self._store.save_policy(_rollback_id(digest), reason.encode(), TIMEOUT_S)
+
+    async def rollback_reason(self, digest: str) -> str:
+        """Why the fleet went back from a content once; empty if it never did. StoreError."""
+        note = await self._store.read_policy(_rollback_id(digest), TIMEOUT_S)
+        return "" if note is None else note.decode()
+
+    async def refuse_rolled_back(self, content: Content) -> None:
+        """PolicyRejected if the fleet went back from this content, StoreError."""
+        if reason := await self.rollback_reason(content.digest):
+            message = f"the fleet went back from this policy once: {reason}"
+            expected = "another scorecard or other files; or `force`, if they are meant"
+            raise PolicyRejected([Diagnostic(Place("rules", 1, 1), message, expected)])
+
+
+def _rollback_id(digest: str) -> str:
+    return f"rolled-back:{digest}"
 
 
 def _refusal_id(content: Content) -> str:
@@ -122,7 +153,8 @@ def told_of(heads: dict[int, BundleHead]) -> list[dict[str, Any]]:
     return [
         {
             "number": number, "policy_id": head.policy_id, "label": head.label, "at": instant(head.at_ms),
-            "by": head.by, "origin": head.origin, "current": i == 0,
+            "by": head.by, "origin": head.origin, "current": i == 0, "forced": head.forced,
+            "reason": head.reason or None,
             "files_changed": files_changed(files[i + 1], files[i]),
             "scorecards": {card.name: card.version for card in head.scorecards},
         }

@@ -91,6 +91,12 @@ class MeterCollector(Collector):
             self._cell(totals, "afterwards_waiting"),
         )
         yield self._named(totals, "reloads", "Policy reloads", "result", "policy_reloads")
+        yield _single(
+            CounterMetricFamily,
+            "policy_rollbacks",
+            "Policies that the fleet was led back from because of their scores",
+            self._cell(totals, "rollbacks"),
+        )
         yield self._requests(totals)
         yield self._stages(totals)
         yield _single(

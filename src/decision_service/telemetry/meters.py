@@ -91,6 +91,7 @@ class Meters:
             "afterwards": [" ".join(labels) for labels in product(CONSUMERS, TAKEN)],
             "afterwards_dropped": [""],
             "reloads": ["failed", "ok"],
+            "rollbacks": [""],
             "rate_limited": [""],
             "requests": [f"{route} {status}" for route, status in product(self.routes, STATUSES)],
             "stages": [f"{stage} {cell}" for stage, cell in product(STAGES, range(_HISTOGRAM_CELLS))],
@@ -160,6 +161,10 @@ class Meters:
     def count_reload(self, ok: bool) -> None:
         """One policy reload, taken or refused."""
         self._cells[self.start["reloads"] + ok] += 1.0
+
+    def count_rollback(self) -> None:
+        """This worker led the fleet back to an earlier policy, because of the scores of the one in force."""
+        self._cells[self.start["rollbacks"]] += 1.0
 
     def set_fleet(self, skew: int, problem: bool) -> None:
         """How many policies beyond one the workers of the fleet run, and whether this one could not take the newest."""

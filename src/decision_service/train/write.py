@@ -18,15 +18,18 @@ import numpy.typing as npt
 from decision_service.core.scorecards.distribution import cuts_of
 from decision_service.core.scorecards.drift import counts_of
 from decision_service.core.scorecards.manifest import ModelKind
+from decision_service.core.scorecards.model_numbers import numbers_digest
 from decision_service.core.scorecards.scaling import Calibration, Platt
 from decision_service.scorecard_files import MANIFEST_FILE
 from decision_service.train.config import TrainConfig
 from decision_service.train.division import Division
 from decision_service.train.fitted import Fitted
+from decision_service.train.golden import covering, leaves_of
 from decision_service.train.sample import Sample
 
 MODEL_FILES: Final[Mapping[ModelKind, str]] = {"lightgbm": "model.txt", "woe": "model.yaml"}
 GOLDEN_ROWS: Final = 20
+COVERING_ROWS: Final = 400  # at most, besides; 208 trees of 4,000 leaves need 124
 _HEAD: Final = "# Written by `decision-service train`; a change by hand makes the scorecard unloadable.\n"
 
 Floats = npt.NDArray[np.float64]
@@ -44,7 +47,7 @@ def manifest_text(
             _HEAD,
             f"scorecard: {config.scorecard}\nversion: {_quoted(config.version)}\n",
             f"model: {{kind: {fitted.model_kind}, file: {MODEL_FILES[fitted.model_kind]}, "
-            f"sha256: {sha256(fitted.model_text).hexdigest()}}}\n",
+            f"sha256: {sha256(fitted.model_text).hexdigest()}{_digest(fitted)}}}\n",
             *_about(config),
             "features:\n", *_feature_lines(config, sample.rows[division.train]),
             f"calibration: {{{_calibration(fitted.calibration)}}}\n",
@@ -57,6 +60,10 @@ def manifest_text(
             "golden:\n", *_golden_lines(config, fitted, sample, division),
         )
     )  # fmt: skip
+
+
+def _digest(fitted: Fitted) -> str:
+    return f", numbers: {numbers_digest(fitted.model_text)}" if fitted.model_kind == "lightgbm" else ""
 
 
 def _feature_lines(config: TrainConfig, rows: Floats) -> Iterable[str]:
@@ -97,12 +104,16 @@ def _spread(values: Floats) -> str:
 
 
 def _golden_lines(config: TrainConfig, fitted: Fitted, sample: Sample, division: Division) -> Iterable[str]:
-    """Rows from the safest to the riskiest that were never trained on, and one with half of it blanked."""
+    """Rows from the safest to the riskiest that were never trained on, one with half of it blanked, and of all rows
+    those that together stand in every leaf (`golden`)."""
     judge = np.flatnonzero(division.judge)
     order = judge[np.argsort(fitted.margins[judge], kind="stable")]
     rows = sample.rows[order[np.linspace(0, len(order) - 1, GOLDEN_ROWS - 1).astype(int)]]
     half = np.where(np.arange(rows.shape[1]) % 2 == 0, np.nan, rows[len(rows) // 2])
-    for row in [*rows, half]:
+    covers: Floats = rows[:0]
+    if fitted.model_kind == "lightgbm":
+        covers = sample.rows[covering(leaves_of(fitted.model_text, sample.rows), COVERING_ROWS)]
+    for row in [*rows, half, *covers]:
         margin = fitted.scorer.margin(np.ascontiguousarray(row))
         pd = fitted.calibration.pd(margin)
         yield f"  - {{inputs: {_numbers(row)}, margin: {margin!r}, pd: {pd!r}, points: {config.scaling.points(pd)}}}\n"

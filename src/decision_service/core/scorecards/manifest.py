@@ -4,7 +4,8 @@
 
     scorecard: behaviour
     version: 2026.11.1
-    model: {kind: lightgbm, file: model.txt, sha256: 64 hex digits}     # kind: lightgbm (default) or woe
+    model: {kind: lightgbm, file: model.txt, sha256: 64 hex digits}     # kind: lightgbm (default) or woe; besides,
+                                                # `numbers`: digest of the numbers in its trees (`model_numbers`)
     grain: customer                             # or loan: what one row is about
     inputs: catalogue                           # or table: columns of a file, which no policy has
     target: {bad_dpd: 30, performance_d: 90}    # or {label: fraud, performance_d: 90}
@@ -114,6 +115,7 @@ class Manifest:
     grain: Grain = "customer"
     inputs_from: InputsFrom = "catalogue"
     target: Target | None = None
+    model_numbers: str = ""  # digest of the numbers of the model's trees (`model_numbers`), empty if it is not said
     score_shares: tuple[float, ...] = ()
     score_rows: int = 0  # training rows that all distributions rest on; 0 for unknown
 
@@ -148,6 +150,7 @@ def read_manifest(document: Document, findings: Findings) -> Manifest | None:
         sha256=document.sha256,
         model_kind=model.choice("kind", MODEL_KINDS, "lightgbm"),
         grain=top.choice("grain", GRAINS, "customer"),
+        model_numbers=model.text("numbers", "", pattern=_SHA256_PATTERN, expected="64 lower-case hex digits"),
         inputs_from=top.choice("inputs", INPUTS_FROM, "catalogue"),
         target=_target(top),
         score_shares=points.shares,
