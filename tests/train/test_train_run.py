@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def test_models_check_tells_good_from_torn(
     parser = argparse.ArgumentParser()
     models_command.add_arguments(parser)
     assert models_command.run(parser.parse_args(["check", str(models)])) == 0
-    assert "1.0.0: good, 7 features, 20 golden rows, AUC 0." in capsys.readouterr().out
+    assert re.search(r"1\.0\.0: good, 7 features, \d+ golden rows, AUC 0\.", capsys.readouterr().out)
     model = models / "behaviour" / "1.0.0" / "model.txt"
     model.write_bytes(model.read_bytes()[:-50])
     assert models_command.run(parser.parse_args(["check", str(models), "--json"])) == 1
