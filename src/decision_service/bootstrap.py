@@ -22,6 +22,7 @@ from decision_service.policies.signatures import signature_rule
 from decision_service.recording import Retention
 from decision_service.service import DecisionService
 from decision_service.settings import Settings
+from decision_service.shadows import ShadowScoring
 from decision_service.store import Store
 from decision_service.store.open import open_store
 from decision_service.telemetry import Meters
@@ -92,6 +93,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
         linker.start()
         counting.start()
         gauges.start()
+        afterwards.register("shadows", ShadowScoring(store).take)
         afterwards.start()
         decisions = DecisionService(
             store, active, meters, settings.partitions, retention, linker, settings.links_budget_ms, wall_clock_ms,

@@ -163,6 +163,7 @@ class Customers:
             "warnings": [d.as_json() for d in active.warnings],
             "files": {name: document.sha256 for name, document in sorted(policy.documents.items())},
             "scorecards": {card.name: card.version for card in policy.scorecards.values()},
+            "roles": policy.roles(),
             "lists": {name: len(policy.lists[name]) for name in policy.list_names},
             "features_used": len(policy.feature_names),
             "rules": sum(len(scene.rule_set.rules) for scene in policy.scenes.values()),

@@ -8,8 +8,9 @@ trace is rendered from. Sections follow a fixed header; numbers are not turned i
     sections fingerprint (16 bytes) | answer JSON | request body | numbers (float64, little-endian) | verdicts
              | rest JSON
 
-`rest` holds what is small and irregular: customer, strings, cells, guardrails that bound, seq, version, scores, stage
-times in microseconds.
+`rest` holds what is small and irregular: customer, strings, cells, guardrails that bound, seq, version, stage times in
+microseconds; by scorecard the version that scored, its problem and its role (frames from before there were roles lack
+the last: the champion).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def encode(
             "bounded": trace.bounded,
             "seq": trace.seq,
             "version": trace.version,
-            "scorecards": {name: [score.version, score.problem] for name, score in decision.scores.items()},
+            "scorecards": {name: [score.version, score.problem, score.role] for name, score in decision.scores.items()},
             "stages_us": stages_us,
         }
     )

@@ -57,10 +57,26 @@ def _scores(answer: Mapping[str, Any], trace: Mapping[str, Any]) -> list[str]:
     for name, score in answer["scores"].items():
         scored = score["points"] is not None
         said = f"{score['points']} points, grade {score['grade']}, PD {score['pd']:.2%}" if scored else "no score"
-        lines.append(f"scorecard {name}: {said}")
+        lines.append(f"scorecard {name}{scored_by(trace['scorecards'][name])}: {said}")
         lines += _wrapped(_moved(trace["scorecards"][name]), first="  ")
         lines += _wrapped(_against(trace["scorecards"][name]), first="  ")
+        lines += [
+            f"  shadow {version}: {_shadow(shadow)}"
+            for version, shadow in ((trace.get("shadows") or {}).get(name) or {}).items()
+        ]
     return lines
+
+
+def scored_by(scorecard: Mapping[str, Any]) -> str:
+    """Which version scored, if it was not simply the champion: ` 2026.12.1 (challenger)`."""
+    role = scorecard.get("role", "champion")  # services of older versions tell none
+    return "" if role == "champion" else f" {scorecard['version']} ({role})"
+
+
+def _shadow(score: Mapping[str, Any]) -> str:
+    if score["points"] is None:
+        return f"no score: {score['problem']}"
+    return f"{score['points']} points, grade {score['grade']}, PD {score['pd']:.2%}"
 
 
 def _points(trace: Mapping[str, Any]) -> list[str]:
@@ -82,14 +98,16 @@ def _earned(one: Mapping[str, Any]) -> str:
 
 def _moved(scorecard: Mapping[str, Any]) -> str:
     """What raised and what lowered the risk most, in log-odds of bad; or why that is not known."""
+    problem = scorecard["problem"] or ""
     if scorecard["contributions"] is None:
-        return scorecard["problem"] or ""
+        return problem
     shown = scorecard["contributions"][:CONTRIBUTIONS_SHOWN]
-    return "; ".join(
+    moved_by = (
         f"risk {word} by {', '.join(moved)}"
         for word, sign in (("raised", 1), ("lowered", -1))
         if (moved := [_contribution(c) for c in shown if sign * c["contribution"] >= CONTRIBUTION_MIN])
     )
+    return "; ".join(said for said in (problem, *moved_by) if said)
 
 
 def _against(scorecard: Mapping[str, Any]) -> str:

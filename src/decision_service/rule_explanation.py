@@ -26,6 +26,14 @@ def rules_explained(answer: Mapping[str, Any], *, everything: bool) -> dict[str,
         "hold": answer["hold"] and answer["hold"]["kind"],
         "policy": answer["policy"],
         "stages": _by_stage([*rules, *blocks], [part.get("stage") for part in trace["rules"]]),
+        "scorecards": {
+            name: {
+                **{part: score[part] for part in ("points", "pd", "grade")},
+                "version": trace["scorecards"][name]["version"],
+                "role": trace["scorecards"][name].get("role", "champion"),
+            }
+            for name, score in answer["scores"].items()
+        },
         "points": list(trace.get("points", ())),
         "bounded": list(trace.get("bounded", ())),
         "silent": sum(rule["verdict"] == SILENT for rule in trace["rules"]),
@@ -45,6 +53,7 @@ def explanation_lines(told: Mapping[str, Any]) -> list[str]:
     held = f" ({told['hold']})" if told["hold"] else ""
     policy = f"policy {told['policy']['id']} ({told['policy']['label']})"
     lines = [f"{told['scene']}: {told['decision']}{held}, {policy}"]
+    lines += [_scorecard(name, score) for name, score in told["scorecards"].items()]
     lines += [line for card in told["points"] for line in _points(card)]
     for stage in told["stages"]:
         lines.append(stage["stage"] or "rules")
@@ -52,6 +61,12 @@ def explanation_lines(told: Mapping[str, Any]) -> list[str]:
             lines += _rule(part) if part["sort"] == "rule" else _block(part)
     lines += [f"bounded by {guardrail}" for guardrail in told["bounded"]]
     return [*lines, f"silent rules: {told['silent']}"]
+
+
+def _scorecard(name: str, score: Mapping[str, Any]) -> str:
+    """A scorecard's score, and which version gave it in which role."""
+    said = "no score" if score["points"] is None else f"{score['points']} points, grade {score['grade']}"
+    return f"  {name} {score['version']} ({score['role']}): {said}"
 
 
 def _points(card: Mapping[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -49,6 +49,7 @@ from decision_service.core.scorecards.manifest import (
     read_manifest,
 )
 from decision_service.core.scorecards.model_numbers import numbers_digest
+from decision_service.core.scorecards.roles import Cast, RolesSpec
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.scorecards.tree_scorer import TreeScorer
 from decision_service.core.scorecards.trees import UnsupportedTrees
@@ -69,16 +70,52 @@ def load_scorecards(models_dir: Path) -> dict[str, Scorecard]:
     """The active version of every scorecard below `models_dir`. Raises ScorecardRejected for the first bad
     one.
     """
+    return dict(load_cast(models_dir, {}).champions)
+
+
+def load_cast(models_dir: Path, roles: Mapping[str, RolesSpec]) -> Cast:
+    """Every scorecard below `models_dir` in the versions that `roles` name; the champion is the active version where
+    none is named. Raises ScorecardRejected for the first bad one. A version that is not there is left out, for whoever
+    compiles the policy to tell beside its other mistakes.
+    """
     directories = scorecard_directories(models_dir)
     if len(directories) > SCORECARDS_MAX:
         raise ScorecardRejected(str(models_dir), f"{len(directories)} scorecards, at most {SCORECARDS_MAX}")
-    return {path.name: _load_or_share(active_version(path)) for path in directories}
+    champions: dict[str, Scorecard] = {}
+    variants: list[Scorecard] = []
+    for path in directories:
+        spec = roles.get(path.name)
+        champions[path.name] = _load_or_share(_champion(path, spec))
+        variants += [] if spec is None else _variants(path, spec)
+    return Cast(champions, variants, known_versions(models_dir))
 
 
-def load_versions(models_dir: Path, wanted: Iterable[tuple[str, str, str]]) -> dict[str, Scorecard]:
+def _champion(path: Path, spec: RolesSpec | None) -> Path:
+    named = None if spec is None or spec.champion is None else path / spec.champion.text
+    return named if named is not None and named.is_dir() else active_version(path)
+
+
+def _variants(path: Path, spec: RolesSpec) -> Iterator[Scorecard]:
+    for role, version in spec.variants:
+        if not (path / version.text).is_dir():
+            continue
+        try:
+            yield _load_or_share(path / version.text)
+        except ScorecardRejected as error:
+            where = f"{version.place.file}:{version.place.line}"
+            raise ScorecardRejected(error.path, f"{error.reason} ({role} of {spec.name}, {where})") from error
+
+
+def known_versions(models_dir: Path) -> dict[str, tuple[str, ...]]:
+    """The versions there are of each scorecard, highest last."""
+    directories = scorecard_directories(models_dir)
+    return {path.name: tuple(version.name for version in versions(path)) for path in directories}
+
+
+def load_versions(models_dir: Path, wanted: Iterable[tuple[str, str, str]]) -> list[Scorecard]:
     """These scorecards, whichever version is the active one: name, version and SHA-256 of the manifest each. Raises
     ScorecardRejected for the first that is not here, or is here with other content."""
-    return {name: _load_wanted(models_dir, name, version, digest) for name, version, digest in wanted}
+    return [_load_wanted(models_dir, name, version, digest) for name, version, digest in wanted]
 
 
 def _load_wanted(models_dir: Path, name: str, version: str, digest: str) -> Scorecard:

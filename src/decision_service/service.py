@@ -46,6 +46,7 @@ from decision_service.decision_records import change_records, drawdown_record, l
 from decision_service.linker import Linker
 from decision_service.policies.active_policy import ActivePolicy
 from decision_service.recording import Retention
+from decision_service.shadows import ShadowScores, shadow_scores
 from decision_service.snapshots import refuse_facility
 from decision_service.store import Commit, Store
 from decision_service.store.keys import decision_id_of, partition_of_decision
@@ -168,26 +169,35 @@ class DecisionService:
         return state.with_links(links)
 
     async def preview(self, request: DecisionRequest, arrived: float) -> bytes:
-        """The answer the real call would give now, with its trace; records nothing. No money waits for it, so the
-        request's deadline does not bound it."""
+        """The answer the real call would give now, with its trace and what shadows score at once; records nothing. No
+        money waits for it, so the request's deadline does not bound it."""
         decision_id = decision_id_of(request.customer_id, request.request_id, self._partitions)
         request = self._with_past_snapshot(request)
         policy = self._active.current
         state = await self._read(request, decision_id, READ_TIMEOUT_S, None, policy)
         if state.decision is not None:
             self._refuse_other_content(state.decision, request)
-            return await self._explained(state.decision)
-        _, frame, _ = self._evaluate(request, state, decision_id, arrived, policy)
-        return await self._explained(frame)
+            return await self._explained(state.decision, await self._shadows(decision_id))
+        decision, frame, _ = self._evaluate(request, state, decision_id, arrived, policy)
+        assert decision.trace is not None
+        scores = shadow_scores(policy.scenes[decision.scene], [decision.trace.numbers])
+        return await self._explained(frame, scores[0])
 
     async def decision(self, decision_id: str) -> bytes:
         """A stored decision with its full trace. NotFound."""
         if partition_of_decision(decision_id) is None:
             raise NotFound(f"no decision {decision_id!r}")
-        frame = await self._store.read_decision(decision_id, READ_TIMEOUT_S)
+        frame, shadows = await asyncio.gather(
+            self._store.read_decision(decision_id, READ_TIMEOUT_S), self._shadows(decision_id)
+        )
         if frame is None:
             raise NotFound(f"no decision {decision_id!r}")
-        return await self._explained(frame)
+        return await self._explained(frame, shadows)
+
+    async def _shadows(self, decision_id: str) -> ShadowScores | None:
+        """What shadows scored, if it is recorded by now."""
+        recorded = await self._store.read_shadows(decision_id, READ_TIMEOUT_S)
+        return None if recorded is None else orjson.loads(recorded)
 
     def _with_past_snapshot(self, request: DecisionRequest) -> DecisionRequest:
         """A snapshot is of now at the latest: one dated ahead would hide what is booked until then."""
@@ -283,11 +293,11 @@ class DecisionService:
                 return self._replay(frame, request, decision_id)
         raise lost
 
-    async def _explained(self, frame: bytes) -> bytes:
+    async def _explained(self, frame: bytes, shadows: ShadowScores | None) -> bytes:
         """A frame as JSON: the answer's fields and the trace."""
         taken = decode(frame)
         description = await self._active.description(taken.rest["policy_id"])
-        trace = await asyncio.to_thread(render_trace, taken, description, self._active.scorecards)
+        trace = await asyncio.to_thread(render_trace, taken, description, self._active.all_scorecards, shadows)
         return orjson.dumps({**orjson.loads(taken.answer), "trace": trace})
 
 

@@ -4,11 +4,12 @@ The policy's description (`Policy.describe`) is kept in the store under the poli
 after the policy that made it is gone. Nothing is decided again: the values shown are the values the rules saw. The
 description of a policy from before there were scenes describes its drawdown scene at the top.
 
-Only contributions to a score are computed here, because few decisions are looked at: by the active scorecard from the
-recorded features, and only if that scorecard still gives the recorded score. They are SHAP values in units of the
-margin (log-odds of bad), so `expected` plus all of them is the margin, and a positive one raised the risk. `reasons`
-are the codes that weigh most against the customer, each with its share of what raised the risk: those of an adverse
-answer that rests on the score are among its reasons, those of any other answer are told only here.
+Only contributions to a score are computed here, because few decisions are looked at: by the version that scored, while
+it has a role in the active policy, from the recorded features, and only if that scorecard still gives the recorded
+score. They are SHAP values in units of the margin (log-odds of bad), so `expected` plus all of them is the margin, and
+a positive one raised the risk. `reasons` are the codes that weigh most against the customer, each with its share of
+what raised the risk: those of an adverse answer that rests on the score are among its reasons, those of any other
+answer are told only here.
 """
 
 from __future__ import annotations
@@ -26,15 +27,18 @@ import orjson
 from decision_service.core.request import DRAWDOWN_SCENE
 from decision_service.core.scorecards.scorecard import Row, Scorecard
 from decision_service.decision_log import Frame
+from decision_service.shadows import ShadowScores
 
 BLOCKS: Final = {"matrix": "matrices", "table": "tables", "tree": "trees"}  # by their sort in a description
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 VERDICTS: Final = ("silent", "fired", "unknown, skipped", "unknown, fired", "unknown, held", "went wrong")
 
 
-def render_trace(frame: Frame, policy: Mapping[str, Any], active: Mapping[str, Scorecard]) -> dict[str, Any]:
-    """The trace object of `GET /v1/decisions/{id}`. `active` are the scorecards in force, by name. Takes a
-    millisecond or so.
+def render_trace(
+    frame: Frame, policy: Mapping[str, Any], active: Sequence[Scorecard], shadows: ShadowScores | None = None
+) -> dict[str, Any]:
+    """The trace object of `GET /v1/decisions/{id}`. `active` are the scorecards in force, champions first; `shadows`
+    what was recorded of them, if anything was. Takes a millisecond or so.
     """
     answer = orjson.loads(frame.answer)
     scene = _scene(answer.get("scene", DRAWDOWN_SCENE), policy)
@@ -67,10 +71,19 @@ def render_trace(frame: Frame, policy: Mapping[str, Any], active: Mapping[str, S
         ],
         "points": [_points(card, values) for card in scene.get("points", ())],  # nor these
         "scorecards": {
-            name: _scorecard(name, version, problem, answered[name], numbers, scene, active.get(name))
-            for name, (version, problem) in frame.rest["scorecards"].items()
+            name: _scorecard(name, told, answered[name], numbers, scene, active)
+            for name, told in frame.rest["scorecards"].items()
         },
+        **_shadows(scene, shadows),
     }
+
+
+def _shadows(scene: Mapping[str, Any], recorded: ShadowScores | None) -> dict[str, Any]:
+    """What the shadows scored, or null with the reason why nothing is known."""
+    if recorded is not None or not scene.get("shadows"):  # descriptions of old policies lack them
+        return {"shadows": recorded or {}, "shadows_missing": None}
+    names = ", ".join(f"{name} {version}" for name, version in scene["shadows"])
+    return {"shadows": None, "shadows_missing": f"not recorded: {names} score within moments of the answer, or never"}
 
 
 def _scene(name: str, policy: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -92,17 +105,26 @@ def _points(card: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
 
 
 def _scorecard(
-    name: str, version: str, problem: str, answered: Mapping[str, Any], numbers: Mapping[str, float],
-    scene: Mapping[str, Any], active: Scorecard | None,
+    name: str, scored: Sequence[str], answered: Mapping[str, Any], numbers: Mapping[str, float],
+    scene: Mapping[str, Any], active: Sequence[Scorecard],
 ) -> dict[str, Any]:  # fmt: skip
     """One scorecard's score as answered, the features it rests on, and what each contributed."""
-    used = scene.get("scorecard_features", {}).get(name, ())  # descriptions of old policies lack them
+    version, problem, role = scored if len(scored) == 3 else (*scored, "champion")  # frames of before there were roles
+    used = scene.get(f"{'challenger' if role == 'challenger' else 'scorecard'}_features", {}).get(name, ())
     features = {feature: _shown(numbers[feature]) for feature in used}
     told: dict[str, Any] = {"contributions": None, "expected": None, "reasons": None}
-    problem = problem or _unexplained(version, numbers, active)
-    if not problem and active is not None:
-        told = _contributions(active, numbers)
-    return {"version": version, **answered, "problem": problem or None, "features": features, **told}
+    card = _active(name, version, active)
+    unexplained = problem if answered["points"] is None else _unexplained(version, numbers, card)
+    if not unexplained and card is not None:
+        told = _contributions(card, numbers)
+    problem = "; ".join(dict.fromkeys(why for why in (problem, unexplained) if why))
+    return {"version": version, "role": role, **answered, "problem": problem or None, "features": features, **told}
+
+
+def _active(name: str, version: str, active: Sequence[Scorecard]) -> Scorecard | None:
+    """The version that scored if it is active, else the champion of today."""
+    of_name = [card for card in active if card.name == name]
+    return next((card for card in of_name if card.version == version), next(iter(of_name), None))
 
 
 def _unexplained(version: str, numbers: Mapping[str, float], active: Scorecard | None) -> str:

@@ -31,7 +31,7 @@ def test_a_frame_gives_back_every_section() -> None:
     assert (taken.answer, taken.request, taken.numbers, taken.verdicts) == (
         b'{"decision":"approve"}', REQUEST.body, TRACE.numbers, TRACE.verdicts,
     )  # fmt: skip
-    assert taken.rest["scorecards"] == {"behaviour": ["1", "all features null"]}
+    assert taken.rest["scorecards"] == {"behaviour": ["1", "all features null", "champion"]}
     assert (taken.rest["seq"], taken.rest["strings"], taken.rest["cells"]) == (41, ["c-1", None], ["m:C/0.5"])
     assert answer_in(frame) == taken.answer
     assert fingerprint_of(frame) == REQUEST.fingerprint

@@ -52,7 +52,9 @@ class Card:
     name: str = "card"
     version: str = "1"
     names: tuple[str, ...] = ("request.amount",)
-    manifest: Any = field(default_factory=lambda: SimpleNamespace(sha256="0", grades=SimpleNamespace(names=())))
+    manifest: Any = field(
+        default_factory=lambda: SimpleNamespace(sha256="0", grain="customer", grades=SimpleNamespace(names=()))
+    )
 
     def score(self, _row: object) -> Score:
         """The points, whatever the row."""

@@ -103,7 +103,9 @@ class Card:
     name: str = "card"
     version: str = "1"
     names: tuple[str, ...] = ("vel_paid_30d",)
-    manifest: Any = field(default_factory=lambda: SimpleNamespace(sha256="0", grades=SimpleNamespace(names=())))
+    manifest: Any = field(
+        default_factory=lambda: SimpleNamespace(sha256="0", grain="customer", grades=SimpleNamespace(names=()))
+    )
 
     def score(self, _row: object) -> Score:
         """600 points."""

@@ -217,3 +217,27 @@ def test_a_running_service_is_compared_by_what_it_published(
     assert status == 1
     assert "constant burst: 2 -> 2000" in out
     assert command("diff", "http://127.0.0.1:9", policy_folder)[0] == 7
+
+
+def test_roles_of_scorecards_are_told_by_name() -> None:
+    """Which share grew, which shadow came, which scorecard has roles now."""
+    before = "scorecards:\n  behaviour: {challenger: {version: '2', share: 0.10}, shadows: ['3']}\n"
+    after = (
+        "scorecards:\n  behaviour: {challenger: {version: '2', share: 0.20}, shadows: ['3', '4']}\n"
+        "  fraud: {champion: '7'}\n"
+    )
+    sides = []
+    for text in (before, after):
+        document = read_text(text, "policy.yaml", Findings())
+        assert document is not None
+        sides.append(parts_of({"policy.yaml": document}))
+    found = [(d.sort, d.name, d.how, [(c.part, c.old, c.new) for c in d.changes]) for d in differences(*sides)]
+    assert found == [
+        (
+            "scorecard",
+            "behaviour",
+            "changed",
+            [("challenger.share", "0.1", "0.2"), ("shadows", '["3"]', '["3", "4"]')],
+        ),
+        ("scorecard", "fraud", "added", [("champion", None, '"7"')]),
+    ]

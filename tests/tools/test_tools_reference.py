@@ -14,6 +14,7 @@ from decision_service.cases.reading import read_case
 from decision_service.cases.report import failure_lines
 from decision_service.cli.policy_options import policy_of
 from decision_service.core.policy import FEATURES_FOLDER, compile_policy
+from decision_service.core.scorecards.roles import read_roles
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Document, Findings
 from decision_service.core.zone import zone_named
@@ -25,7 +26,7 @@ from service_process import ROOT
 
 PAGE = ROOT / "docs" / "language.md"
 EXAMPLES = re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-RULES = [example for example in EXAMPLES if not example.startswith("case:")]
+RULES = [example for example in EXAMPLES if not example.startswith(("case:", "scorecards:"))]
 CASES = [example for example in EXAMPLES if example.startswith("case:")]
 HEADER = "rule_set: example\nscene: drawdown\n"
 FALLBACK = "fallback: {static: {hold: review, reason: RC90}}\n"
@@ -87,6 +88,20 @@ def test_the_example_of_a_case_holds() -> None:
     assert case is not None, [finding.render() for finding in findings.diagnostics]
     [result] = run_cases([case], policy_of(settings)[0], settings)
     assert result.passed, "\n".join(failure_lines(result))
+
+
+def test_the_example_of_roles_is_read() -> None:
+    """Without a finding, but for the versions that are not shipped."""
+    [example] = [example for example in EXAMPLES if example.startswith("scorecards:")]
+    findings = Findings()
+    document = read_text(example, "policy.yaml", findings)
+    assert document is not None
+    roles = read_roles(document.root, findings)["behaviour"]
+    assert findings.diagnostics == []
+    assert [(role, version.text) for role, version in roles.variants] == [
+        ("challenger", "2026.12.1"),
+        ("shadow", "2026.12.2"),
+    ]
 
 
 def test_the_examples_show_every_sort_of_block() -> None:

@@ -154,8 +154,9 @@ class ExplainedDecision(DecisionAnswer):
 
     trace: dict[str, Any] = Field(
         description="The request, every input and feature, every rule's verdict with the values it saw, "
-        "cells of matrices, tables and trees, every scorecard's score with what each feature contributed to it "
-        "(log-odds of bad; null with a `problem` if the model that scored is no longer active), policy id, log "
+        "cells of matrices, tables and trees, every scorecard's score with the version and role that gave it and what "
+        "each feature contributed to it (log-odds of bad; null with a `problem` if the model that scored is no longer "
+        "active), what shadows scored (null, and `shadows_missing` says why, while it is not recorded), policy id, log "
         "sequence number and stage timings."
     )
 
@@ -299,6 +300,22 @@ class WatchAnswer(Answered):
     scores: list[ScoreSpreadAnswer]
 
 
+class ChallengerAnswer(Answered):
+    """The version that scores a share of the customers."""
+
+    version: str
+    share: float
+    salt: str
+
+
+class RolesAnswer(Answered):
+    """Which version of a scorecard has which role."""
+
+    champion: str
+    challenger: ChallengerAnswer | None
+    shadows: list[str]
+
+
 class PolicyAnswer(Answered):
     """The policy in force here, what the files on disk look like, and what every worker runs."""
 
@@ -315,7 +332,8 @@ class PolicyAnswer(Answered):
     diagnostics: list[Diagnostic]
     warnings: list[Diagnostic]
     files: dict[str, str]
-    scorecards: dict[str, str]
+    scorecards: dict[str, str] = Field(description="The version of each scorecard that is its champion.")
+    roles: dict[str, RolesAnswer] = Field(description="Champion, challenger and shadows of each scorecard.")
     lists: dict[str, int]
     features_used: int
     rules: int
@@ -347,7 +365,8 @@ class VersionAnswer(Answered):
     reason: str | None = Field(description="Why the fleet was led back to it.")
     current: bool
     files_changed: FilesChanged
-    scorecards: dict[str, str]
+    scorecards: dict[str, str] = Field(description="The version of each scorecard that is its champion.")
+    variants: dict[str, list[str]] = Field(description="The versions that are its challenger or shadows.")
 
 
 class VersionsAnswer(Answered):

@@ -109,6 +109,7 @@ POLICY_VERSIONS: Final[dict[str, Any]] = {
             "reason": None,
             "files_changed": {"added": ["features/travel.yaml"], "changed": ["drawdown.yaml"], "removed": []},
             "scorecards": {"behaviour": "2026.11.1"},
+            "variants": {"behaviour": ["2026.12.1"]},
         }
     ]
 }

@@ -96,7 +96,7 @@ def read_spec(rules: Path, names: Sequence[str] | None, zone_name: str) -> Table
 
 def spec_of_policy(policy: Policy) -> TableSpec:
     """Everything the rules of all scenes, the recorded features and the scorecards of a policy use."""
-    scored = [name for card in policy.scorecards.values() for name in card.names]
+    scored = [name for card in policy.all_scorecards for name in card.names]
     features = policy.catalogue.by_name  # a plan has operands of its own besides
     used = [name for name in policy.feature_names if name in features and not features[name].internal]
     return TableSpec(policy.documents, tuple(dict.fromkeys([*used, *scored])), policy.zone.name)

@@ -21,6 +21,7 @@ from decision_service.cli.findings import FAILED, WARNED, WRONG, counted, print_
 from decision_service.cli.policy_options import settings_of
 from decision_service.core.features.catalogue import SURGE
 from decision_service.core.policy import Policy
+from decision_service.core.scorecards.roles import NO_CARDS
 from decision_service.core.source import Findings
 from decision_service.policies.bundle import content_of
 from decision_service.policies.files import policy_paths, read_all
@@ -70,7 +71,7 @@ def signatures_of(settings: Settings) -> SignatureState | None:
     if settings.policy_signers is None:
         return None
     rule = signature_rule(settings.policy_signers, settings.policy_signatures_min)
-    content = content_of(read_all(settings.rules, Findings()), (), Findings())
+    content = content_of(read_all(settings.rules, Findings()), NO_CARDS, Findings())
     return SignatureState((), ()) if content is None else rule.state(content)
 
 

@@ -15,6 +15,7 @@ import orjson
 
 from decision_service.cli.service_options import add_service_options, ask, unreachable
 from decision_service.core.errors import PolicyRejected
+from decision_service.core.scorecards.roles import NO_CARDS
 from decision_service.core.source import Findings
 from decision_service.http_client import ConnectionLost
 from decision_service.policies.bundle import content_of
@@ -63,7 +64,7 @@ def files_in(directory: Path) -> dict[str, str]:
     """The text of every policy file by its relative name, and the signatures. PolicyRejected for what could never be
     published."""
     findings = Findings()
-    content = content_of(read_all(directory, findings), (), findings)
+    content = content_of(read_all(directory, findings), NO_CARDS, findings)
     if content is None:
         raise PolicyRejected(findings.errors)
     return content.sent_files

@@ -17,6 +17,7 @@ import orjson
 from decision_service.cli.findings import FAILED, print_findings, unusable
 from decision_service.cli.policy_options import settings_of
 from decision_service.core.errors import PolicyRejected
+from decision_service.core.scorecards.roles import NO_CARDS
 from decision_service.core.source import Diagnostic, Findings
 from decision_service.policies.bundle import Content, content_of
 from decision_service.policies.files import SIGNATURES_FILE, read_all
@@ -71,7 +72,7 @@ def _content(rules: Path) -> Content:
     """What is signed: every policy file, with the signatures that are there. PolicyRejected."""
     findings = Findings()
     files = read_all(rules, findings)
-    content = content_of(files, (), findings)
+    content = content_of(files, NO_CARDS, findings)
     if content is None:
         raise PolicyRejected(findings.errors)
     return content

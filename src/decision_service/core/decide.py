@@ -78,7 +78,7 @@ def decide(
     links = words_of_links(state.links, scene.link_grains)
     scene.plan.compute(words, links, scene.row, scene.numbers)
     mark(1)
-    scores = _score(scene, strings)
+    scores = _score(scene, strings, request.customer_id)
     mark(2)
     values = scene.numbers.tolist()
     evaluation = scene.rule_set.evaluate(
@@ -272,12 +272,11 @@ def _strings(
     return strings
 
 
-def _score(scene: Scene, strings: list[str | None]) -> dict[str, Score]:
+def _score(scene: Scene, strings: list[str | None], customer_id: str) -> dict[str, Score]:
     """Score every scorecard of the scene, leaving points, pd and grade where the rules look for them."""
     scores = {}
     for slot in scene.score_slots:
-        scene.numbers.take(slot.gather, out=slot.row, mode="clip")  # in range by construction; `raise` would copy
-        score = slot.scorecard.score(slot.row)
+        score = slot.score(scene.numbers, customer_id)
         scene.numbers[slot.points] = NAN if score.points is None else score.points
         scene.numbers[slot.pd] = NAN if score.pd is None else score.pd
         strings[slot.grade] = score.grade

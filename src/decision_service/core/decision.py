@@ -136,13 +136,18 @@ class TierChange:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One scorecard's verdict; all three are None when it could not score (`problem` says why)."""
+    """One scorecard's verdict; all three are None when it could not score (`problem` says why).
+
+    `version` and `role` are of the version that scored. A champion's score with a problem stands in for that of a
+    challenger that could not score.
+    """
 
     points: int | None
     pd: float | None
     grade: str | None
     version: str = ""
     problem: str = ""
+    role: Literal["champion", "challenger"] = "champion"
 
 
 @dataclass(frozen=True, slots=True)

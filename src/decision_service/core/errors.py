@@ -92,6 +92,7 @@ class ScorecardRejected(DecisionServiceError):
     def __init__(self, path: str, message: str) -> None:
         super().__init__(f"{path}: {message}")
         self.path = path
+        self.reason = message
 
 
 class StoreError(DecisionServiceError):

@@ -52,9 +52,11 @@ def model_reasons(
 
 def _reasons(scene: Scene, cards: frozenset[str], scores: Mapping[str, Score]) -> Iterator[Reason]:
     for slot in scene.score_slots:
-        card = slot.scorecard
-        if card.name in cards and scores[card.name].points is not None:
-            for adverse in card.adverse(slot.row, card.scorer.contributions(slot.row)):
+        score = scores[slot.scorecard.name]
+        if slot.scorecard.name in cards and score.points is not None:
+            behind = slot.behind(score)
+            card, row = behind.scorecard, behind.row
+            for adverse in card.adverse(row, card.scorer.contributions(row)):
                 yield Reason(adverse.code, f"scorecard:{card.name}")
 
 

@@ -6,7 +6,7 @@ the files, the scorecards' models, the lists, the time zone and the reservation 
 
     documents (one a YAML file)              compiled
       policy.yaml       label, lists, record,
-                        serial                 Lists
+                        serial, scorecards     Lists, Roles: champions, challengers and shadows
       attributes.yaml   declared attributes    AttributeLayout: where every input stands
       constants.yaml    shared constants
       features/*.yaml   feature catalogue      Catalogue
@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ from decision_service.core.rules.lint import lint_constants
 from decision_service.core.rules.schema import RuleSetSpec, read_rule_set
 from decision_service.core.rules.score_references import SCORE_PARTS
 from decision_service.core.scene import Ground, Scene, Scenes
+from decision_service.core.scorecards.roles import Cast, Challenger, Roles, RolesSpec, give_roles, read_roles
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Document, Findings, MappingNode, Place, Scalar, SequenceNode, nearest_name
 from decision_service.core.vocabulary import Kind, NameSpec, Vocabulary
@@ -50,17 +51,19 @@ FEATURES_FOLDER: Final = "features/"
 UNLABELLED: Final = "unlabelled"
 _SERIAL: Final = re.compile("[1-9][0-9]{0,14}")  # the store counts up to 2^53
 Lists = Mapping[str, frozenset[str]]
+_NO_VERSIONS: Final[Mapping[str, Sequence[str]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
     """What `policy.yaml` says: a label for people, the lists that exist, features to record though no rule asks;
-    a serial that never falls where policies must be signed."""
+    a serial that never falls where policies must be signed; which versions of the scorecards have which role."""
 
     label: str = UNLABELLED
     lists: tuple[str, ...] = ()
     record: tuple[tuple[str, Place], ...] = ()
     serial: int | None = None
+    roles: Mapping[str, RolesSpec] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Policy:
     attributes: Mapping[str, AttributeSpec]
     attribute_layout: AttributeLayout
     catalogue: Catalogue
-    scorecards: Mapping[str, Scorecard]
+    scorecards: Mapping[str, Scorecard]  # the champions
     scenes: Mapping[str, Scene]  # InvalidInput for a scene that it does not have
     lists: Lists
     rule_lists: Lists  # the same under the names rules use: `list.block`
@@ -82,6 +85,8 @@ class Policy:
     content: bytes  # digest of everything but the lists
     documents: Mapping[str, Document]
     serial: int | None = None
+    challengers: Mapping[str, Challenger] = field(default_factory=dict)
+    shadows: Mapping[str, tuple[Scorecard, ...]] = field(default_factory=dict)
 
     def with_lists(self, lists: Lists) -> Policy:
         """The same policy with other list contents, under the id those give it."""
@@ -98,6 +103,26 @@ class Policy:
     def feature_names(self) -> tuple[str, ...]:
         """The features that some scene computes, intermediates included, each once."""
         return tuple(dict.fromkeys(name for scene in self.scenes.values() for name in scene.plan.names))
+
+    @property
+    def all_scorecards(self) -> tuple[Scorecard, ...]:
+        """The scorecards of every role: the champions by name, then challengers and shadows."""
+        return (*self.scorecards.values(), *_variants(Roles(self.challengers, self.shadows)))
+
+    def roles(self) -> dict[str, dict[str, Any]]:
+        """Which version of each scorecard has which role, for people."""
+        return {
+            name: {
+                "champion": card.version,
+                "challenger": None
+                if (challenger := self.challengers.get(name)) is None
+                else {
+                    "version": challenger.scorecard.version, "share": challenger.share, "salt": challenger.salt,
+                },
+                "shadows": [shadow.version for shadow in self.shadows.get(name, ())],
+            }
+            for name, card in self.scorecards.items()
+        }  # fmt: skip
 
     def plans_for(self, names: Iterable[str]) -> FeaturePlans:
         """Plans that compute other features of the same catalogue (for looking at one customer)."""
@@ -136,8 +161,13 @@ def compile_policy(
     reservation_timeout_ms: int,
     findings: Findings,
     lists: Lists | None = None,
+    variants: Sequence[Scorecard] = (),
+    known: Mapping[str, Sequence[str]] = _NO_VERSIONS,
 ) -> Policy:
     """Compile documents (by path relative to the rules folder) and loaded scorecards.
+
+    `scorecards` are the champions, `variants` what `policy.yaml` names as challengers and shadows, `known` the versions
+    that there are, for messages.
 
     Raises PolicyRejected with every error found, also those already in `findings`; warnings stay in `findings`.
     """
@@ -148,12 +178,13 @@ def compile_policy(
     catalogue = read_features(feature_files, base, findings)
     vocabulary = base.with_names(*catalogue.vocabulary_specs, *_score_names(scorecards), *_list_names(head.lists))
     specs = _read_rule_sets(documents, vocabulary, zone, findings)
-    _check_wanted(head, scorecards, catalogue, base, findings)
+    roles = give_roles(head.roles, Cast(scorecards, variants, known), findings)
+    _check_wanted(head, [*scorecards.values(), *_variants(roles)], catalogue, base, findings)
     _check_grains(specs, scorecards, findings)
     if findings.errors:
         raise PolicyRejected(findings.errors)
     recorded = [name for name, _ in head.record]
-    ground = Ground(catalogue, attributes, scorecards, recorded, zone, reservation_timeout_ms)
+    ground = Ground(catalogue, attributes, scorecards, recorded, zone, reservation_timeout_ms, roles)
     needed = sorted(set().union(*(ground.features_of(spec) for spec in specs)))
     lint_features(catalogue, feature_files, needed, RETENTION_MS, findings)
     scenes = Scenes({spec.scene: ground.scene(spec, findings) for spec in specs})
@@ -164,10 +195,16 @@ def compile_policy(
         id="", label=head.label, zone=zone, reservation_timeout_ms=reservation_timeout_ms,
         attributes=dict(attributes), attribute_layout=ground.attributes, catalogue=catalogue,
         scorecards={card.name: card for card in cards}, scenes=scenes, lists={}, rule_lists={}, list_names=head.lists,
-        content=_content(documents, cards, zone, reservation_timeout_ms), documents=dict(documents),
-        serial=head.serial,
+        content=_content(documents, [*cards, *_variants(roles)], zone, reservation_timeout_ms),
+        documents=dict(documents), serial=head.serial, challengers=roles.challengers, shadows=roles.shadows,
     )  # fmt: skip
     return policy.with_lists(lists or {})
+
+
+def _variants(roles: Roles) -> list[Scorecard]:
+    """Challengers and shadows, by name and role."""
+    challengers = [roles.challengers[name].scorecard for name in sorted(roles.challengers)]
+    return challengers + [card for name in sorted(roles.shadows) for card in roles.shadows[name]]
 
 
 def _score_names(scorecards: Mapping[str, Scorecard]) -> list[NameSpec]:
@@ -216,7 +253,7 @@ def _read_rule_sets(
 
 
 def _check_wanted(
-    head: Head, scorecards: Mapping[str, Scorecard], catalogue: Catalogue, base: Vocabulary, findings: Findings
+    head: Head, cards: Iterable[Scorecard], catalogue: Catalogue, base: Vocabulary, findings: Findings
 ) -> None:
     """Report features that `record` or a scorecard wants and nobody declares."""
     only_wrong = {spec.name for spec in catalogue.broken}  # its own file says so
@@ -228,7 +265,7 @@ def _check_wanted(
                 nearest=nearest_name(name, catalogue.by_name),
                 length=len(name),
             )
-    for card in scorecards.values():
+    for card in cards:
         for name in card.names:
             known = name in base and base[name].kind is not Kind.STRING
             if name not in catalogue.by_name and not known and name not in only_wrong:
@@ -266,7 +303,7 @@ def _content(
 def _read_head(document: Document | None, findings: Findings) -> Head:
     if document is None:
         return Head()
-    known = ("label", "lists", "record", "serial")
+    known = ("label", "lists", "record", "scorecards", "serial")
     for key, _ in document.root.items:
         if key.text not in known:
             findings.error(
@@ -281,7 +318,8 @@ def _read_head(document: Document | None, findings: Findings) -> Head:
         findings.error(label.place, "`label` must be a text")
     lists = tuple(name for name, _ in _names_under(document.root, "lists", findings))
     record = tuple(_names_under(document.root, "record", findings))
-    return Head(label.text if isinstance(label, Scalar) else UNLABELLED, lists, record, _serial(document, findings))
+    shown = label.text if isinstance(label, Scalar) else UNLABELLED
+    return Head(shown, lists, record, _serial(document, findings), read_roles(document.root, findings))
 
 
 def _serial(document: Document, findings: Findings) -> int | None:

@@ -6,7 +6,8 @@
 
 The inputs at the front are the same in every scene of a policy, so whatever fills them does not ask which scene it is.
 Behind them a scene holds only what its own rule set refers to and what that is made of, so that one scene never pays
-for the rules of another. `drawdown` holds besides every scorecard, and the features that `policy.yaml` records.
+for the rules of another. `drawdown` holds besides every scorecard, and the features that `policy.yaml` records. A scene
+that scores a scorecard holds the features of its champion, its challenger and its shadows; the rules see one score.
 
 A scene owns scratch buffers: one thread at a time decides with it.
 """
@@ -14,13 +15,13 @@ A scene owns scratch buffers: one thread at a time decides with it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from decision_service.core.decision import Trace
+from decision_service.core.decision import Score, Trace
 from decision_service.core.errors import InvalidInput
 from decision_service.core.features.catalogue import Catalogue
 from decision_service.core.features.plans import FeaturePlans, compile_plans
@@ -33,6 +34,7 @@ from decision_service.core.rules.compile import RuleSet, compile_rule_set
 from decision_service.core.rules.schema import RuleSetSpec
 from decision_service.core.rules.score_references import SCORE_PARTS, ScoreReferences, score_references
 from decision_service.core.rules.table_spec import WRONG
+from decision_service.core.scorecards.roles import NO_ROLES, Challenger, Roles
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Findings
 from decision_service.core.vocabulary import BASE_STRINGS, Kind, Layout
@@ -52,6 +54,47 @@ class ScoreSlots:
     points: int  # index into numbers
     pd: int  # index into numbers
     grade: int  # index into strings
+
+    def score(self, numbers: Numbers, customer_id: str) -> Score:
+        """The score of a customer's numbers."""
+        numbers.take(self.gather, out=self.row, mode="clip")  # in range by construction; `raise` would copy
+        return self.scorecard.score(self.row)
+
+    def behind(self, score: Score) -> ScoreSlots:
+        """The slots of the scorecard that gave a score."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengedSlots(ScoreSlots):
+    """The slots of a champion that has a challenger."""
+
+    challenger: Challenger
+    challenging: ScoreSlots  # the challenger's own, for the same results
+
+    def score(self, numbers: Numbers, customer_id: str) -> Score:
+        """The challenger's score for its customers; the champion's for the others, and where the challenger has none:
+        then `problem` says why."""
+        if not self.challenger.takes(customer_id):
+            return ScoreSlots.score(self, numbers, customer_id)
+        tried = self.challenging.score(numbers, customer_id)
+        if tried.points is not None:
+            return replace(tried, role="challenger")
+        score = ScoreSlots.score(self, numbers, customer_id)
+        why = f"challenger {tried.version}: {tried.problem}"
+        return replace(score, problem=f"{why}; champion: {score.problem}" if score.problem else why)
+
+    def behind(self, score: Score) -> ScoreSlots:
+        """The slots of the scorecard that gave a score."""
+        return self.challenging if score.role == "challenger" else self
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowSlots:
+    """Where a shadow finds its features; its results have no place among the values."""
+
+    scorecard: Scorecard
+    gather: npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +121,7 @@ class Scene:
     first_feature: int  # index of the first feature in numbers; inputs stand before it
     plan: FeaturePlans
     score_slots: tuple[ScoreSlots, ...]
+    shadow_slots: tuple[ShadowSlots, ...]  # scored after the answer
     first_points: int  # index of the first number that the rule set fills itself; they are the last
     rule_set: RuleSet
     score_references: ScoreReferences
@@ -104,6 +148,12 @@ class Scene:
             **self.rule_set.spec.describe(),
             "scorecards": {s.scorecard.name: s.scorecard.version for s in self.score_slots},
             "scorecard_features": {s.scorecard.name: s.scorecard.names for s in self.score_slots},
+            "challenger_features": {
+                s.scorecard.name: s.challenging.scorecard.names
+                for s in self.score_slots
+                if isinstance(s, ChallengedSlots)
+            },
+            "shadows": [[s.scorecard.name, s.scorecard.version] for s in self.shadow_slots],
         }
 
 
@@ -119,21 +169,24 @@ class Ground:
 
     def __init__(
         self, catalogue: Catalogue, attributes: Mapping[str, AttributeSpec], scorecards: Mapping[str, Scorecard],
-        recorded: Iterable[str], zone: Zone, reservation_timeout_ms: int,
+        recorded: Iterable[str], zone: Zone, reservation_timeout_ms: int, roles: Roles = NO_ROLES,
     ) -> None:  # fmt: skip
-        """`recorded` are features that every drawdown computes though nothing refers to them."""
+        """`scorecards` are the champions; `recorded` features that every drawdown computes though nothing refers to
+        them."""
         self.attributes = lay_out(attributes)
         self._catalogue = catalogue
         self._textual = [a for a in attributes.values() if a.spec.kind is Kind.STRING]
         self._slots = {name: i for i, name in enumerate(self.attributes.names)}
         self._scorecards = scorecards
+        self._roles = roles
         self._recorded = frozenset(recorded)
         self._zone = zone
         self._reservation_timeout_ms = reservation_timeout_ms
 
     def features_of(self, spec: RuleSetSpec) -> set[str]:
         """The features of the catalogue that a rule set's scene needs by themselves, not as a part of another."""
-        wanted = set(spec.names_used).union(*(card.names for card in self._cards_of(spec)))
+        cards = [one for card in self._cards_of(spec) for one in (card, *self._variants_of(card))]
+        wanted = set(spec.names_used).union(*(card.names for card in cards))
         if spec.scene == DRAWDOWN_SCENE:
             wanted |= self._recorded
         return wanted & self._catalogue.by_name.keys()
@@ -153,7 +206,12 @@ class Ground:
             number_names=numbers, string_names=strings, attribute_layout=self.attributes,
             text_slots=tuple(TextSlot(a, layout.strings[a.spec.name]) for a in self._textual),
             wanted_attributes=self._wanted_attributes(spec), first_feature=first, plan=plan,
-            score_slots=tuple(_score_slots(card, layout) for card in cards),
+            score_slots=tuple(_score_slots(card, layout, self._roles.challengers.get(card.name)) for card in cards),
+            shadow_slots=tuple(
+                ShadowSlots(shadow, _gather(shadow, layout))
+                for card in cards
+                for shadow in self._roles.shadows.get(card.name, ())
+            ),
             first_points=len(numbers) - len(spec.numbers_filled),
             rule_set=compile_rule_set(spec, layout, findings),
             score_references=score_references(spec, (card.name for card in cards)),
@@ -167,15 +225,28 @@ class Ground:
             return cards
         return [c for c in cards if not spec.names_used.isdisjoint({f"{c.name}.{part}" for part in SCORE_PARTS})]
 
+    def _variants_of(self, card: Scorecard) -> tuple[Scorecard, ...]:
+        """The challenger and the shadows of a champion."""
+        challenger = self._roles.challengers.get(card.name)
+        return (*(() if challenger is None else (challenger.scorecard,)), *self._roles.shadows.get(card.name, ()))
+
     def _wanted_attributes(self, spec: RuleSetSpec) -> tuple[str, ...]:
         reached = everything_behind(spec.names_used, self._catalogue)
         slots = self.attributes.slots
         return tuple(name for name, slot in slots.items() if slot.index is not None and name in reached)
 
 
-def _score_slots(card: Scorecard, layout: Layout) -> ScoreSlots:
-    gather = np.array([layout.numbers[name] for name in card.names], np.intp)
-    return ScoreSlots(
-        card, gather, np.empty(len(gather)), layout.numbers[f"{card.name}.points"],
-        layout.numbers[f"{card.name}.pd"], layout.strings[f"{card.name}.grade"],
+def _score_slots(card: Scorecard, layout: Layout, challenger: Challenger | None) -> ScoreSlots:
+    results = (
+        layout.numbers[f"{card.name}.points"], layout.numbers[f"{card.name}.pd"], layout.strings[f"{card.name}.grade"],
     )  # fmt: skip
+    own = (card, _gather(card, layout), np.empty(len(card.names)), *results)
+    if challenger is None:
+        return ScoreSlots(*own)
+    other = challenger.scorecard
+    challenging = ScoreSlots(other, _gather(other, layout), np.empty(len(other.names)), *results)
+    return ChallengedSlots(*own, challenger, challenging)
+
+
+def _gather(card: Scorecard, layout: Layout) -> npt.NDArray[np.intp]:
+    return np.array([layout.numbers[name] for name in card.names], np.intp)

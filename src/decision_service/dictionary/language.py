@@ -68,6 +68,8 @@ _KEYS: Final[tuple[tuple[str, Callable[[], Mapping[str, Any]]], ...]] = (
     ("Matrix", policy_schema.matrix_schema),
     ("Points scorecard", policy_schema.points_schema),
     ("policy.yaml", policy_schema.policy_schema),
+    ("Roles of a scorecard", policy_schema.roles_schema),
+    ("Challenger", policy_schema.challenger_schema),
     ("Case", case_schema),
 )
 _SHARED: Final = {"effects": "What to ask for.", "reason": "A reason code.", "branch": "A branch, or effects."}

@@ -19,6 +19,8 @@ from decision_service.core.reasons import TEXTS
 from decision_service.core.request import SCENES
 from decision_service.core.rules.constants import UNITS
 from decision_service.core.rules.guardrails import GUARDRAILS
+from decision_service.core.scorecards.manifest import NAME_PATTERN, VERSION_PATTERN
+from decision_service.core.scorecards.roles import SALT_PATTERN, SHADOWS_MAX
 from decision_service.dictionary.json_schema import Schema
 from decision_service.dictionary.schema_words import (
     DATE,
@@ -101,11 +103,38 @@ def policy_schema(names: Names = NO_NAMES) -> Schema:
     return document("policy", "What holds for the whole policy.", (), {
         "label": text("Shown with every decision."),
         "lists": {"description": "The lists that exist.", "type": "array", "items": identifier("A list.")},
+        "scorecards": {"description": "Champion, challenger and shadows, by scorecard.", "type": "object",
+                       "propertyNames": {"pattern": f"^{NAME_PATTERN}$"}, "additionalProperties": roles_schema()},
         "record": {"description": "Features to keep with every drawdown though no rule asks for them.",
                    "type": "array", "items": feature},
         "serial": {"description": "Rises with every signed policy; one below the highest there was is not taken.",
                    "type": "integer", "minimum": 1, "maximum": 999_999_999_999_999},
     })  # fmt: skip
+
+
+def roles_schema() -> Schema:
+    """Champion, challenger and shadows of one scorecard."""
+    return mapping("Which version of the scorecard scores whom.", (), {
+        "champion": _version("Scores everybody else; without it the version active in models/."),
+        "challenger": challenger_schema(),
+        "shadows": {"description": "Versions that score after the answer and are only recorded.", "type": "array",
+                    "items": _version("A version."), "maxItems": SHADOWS_MAX, "uniqueItems": True},
+    })  # fmt: skip
+
+
+def challenger_schema() -> Schema:
+    """The version that scores a share of the customers."""
+    return mapping("Scores a share of the customers, always the same ones.", ("version", "share"), {
+        "version": _version("Its version in models/."),
+        "share": {"description": "Share of the customers, between 0 and 1. Growing it keeps who was in.",
+                  "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+        "salt": {"description": "Divides the customers; without it the scorecard's name. Another salt, others.",
+                 "type": ["string", "number"], "pattern": f"^{SALT_PATTERN}$"},
+    })  # fmt: skip
+
+
+def _version(meaning: str) -> Schema:
+    return {"description": meaning, "type": ["string", "number"], "pattern": f"^{VERSION_PATTERN}$"}
 
 
 def constants_block() -> Schema:

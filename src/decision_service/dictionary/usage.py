@@ -62,9 +62,10 @@ def _uses(policy: Policy) -> Iterator[tuple[str, Use]]:
         for points in scene.rule_set.spec.points:
             for name in sorted(points.names):
                 yield name, Use(points.sort, points.id, scene.name)
-    for card in policy.scorecards.values():
+    for card in policy.all_scorecards:
+        shown = card.name if card is policy.scorecards[card.name] else f"{card.name} {card.version}"
         for feature in card.manifest.features:
-            yield feature.name, Use("scorecard", card.name, "", feature.reason)
+            yield feature.name, Use("scorecard", shown, "", feature.reason)
     for name in recorded_names(policy):
         yield name, Use("recorded", "policy.yaml")
     for spec in policy.catalogue.specs:

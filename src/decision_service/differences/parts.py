@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from decision_service.core.policy import ATTRIBUTES_FILE, FEATURES_FOLDER, POLICY_FILE
+from decision_service.core.scorecards.roles import SECTION
 from decision_service.core.source import Document, MappingNode, Node, Scalar, SequenceNode
 from decision_service.differences.meaning import cell, effects, members, on_null, plain, value
 
@@ -49,7 +50,10 @@ def _free(key: Key, parts: Parts, file: str) -> Key:
 def _of_file(name: str, root: MappingNode, constants: frozenset[str]) -> Iterator[tuple[Key, dict[str, str]]]:
     if name == POLICY_FILE:
         for name, node in _items(root):
-            yield ("policy", name, ""), {"": members(node)}
+            if name == SECTION and isinstance(node, MappingNode):
+                yield from ((("policy", "scorecard", card), _flat(roles)) for card, roles in _items(node))
+            else:
+                yield ("policy", name, ""), {"": members(node)}
     elif name == ATTRIBUTES_FILE:
         for name, node in _items(root.get("attributes")):
             yield ("attributes", "attribute", name), _flat(node)

@@ -144,8 +144,13 @@ class ActivePolicy:
 
     @property
     def scorecards(self) -> dict[str, Scorecard]:
-        """The scorecards in force by name; none while no policy is loaded."""
+        """The champions in force by name; none while no policy is loaded."""
         return {} if self.policy is None else dict(self.policy.scorecards)
+
+    @property
+    def all_scorecards(self) -> tuple[Scorecard, ...]:
+        """Those of every role in force, champions first; none while no policy is loaded."""
+        return () if self.policy is None else self.policy.all_scorecards
 
     @property
     def guard(self) -> ActivationGuard:

@@ -1,7 +1,8 @@
 """A bundle: one policy as it is published, the rule files as text and the scorecards they were compiled with.
 
     content   {"files": {name: text}, "scorecards": [[name, version, sha256 of its manifest]]}, and if the files are
-              signed "signatures": text of the signatures file
+              signed "signatures": text of the signatures file; the first scorecard of a name is the champion, others
+              are what policy.yaml names as challenger and shadows
               canonical JSON (sorted keys, UTF-8); its SHA-256 is the digest that tells one content from another
     bundle    the content, compressed (zlib): what the store keeps under a number
     head      what is told of a bundle without reading it: digest, policy id, label, when, by whom, whence, the
@@ -26,6 +27,7 @@ import orjson
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.limits import BUNDLE_BYTES_MAX, POLICY_FILES_MAX
 from decision_service.core.policy import Policy
+from decision_service.core.scorecards.roles import Cast
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Diagnostic, Findings, Place
 from decision_service.policies.files import SIGNATURES_FILE
@@ -147,12 +149,16 @@ def _is_sound(head: BundleHead) -> bool:
     return all(isinstance(text, str) for text in texts) and isinstance(head.at_ms, int)
 
 
-def used(cards: Iterable[Scorecard]) -> tuple[ScorecardUsed, ...]:
-    """Scorecards as a bundle names them."""
-    return tuple(sorted(ScorecardUsed(card.name, card.version, card.manifest.sha256) for card in cards))
+def used(cast: Cast) -> tuple[ScorecardUsed, ...]:
+    """Scorecards as a bundle names them: the champions by name, then challengers and shadows by name and version."""
+    champions, variants = (
+        {ScorecardUsed(card.name, card.version, card.manifest.sha256) for card in cards}
+        for cards in (cast.champions.values(), cast.variants)
+    )
+    return (*sorted(champions), *sorted(variants - champions))
 
 
-def content_of(files: Mapping[str, str | bytes], cards: tuple[Scorecard, ...], findings: Findings) -> Content | None:
+def content_of(files: Mapping[str, str | bytes], cast: Cast, findings: Findings) -> Content | None:
     """The content of files that are to be published, the signatures among them if they are signed, or None with what is
     wrong with them among the findings."""
     _check_names(files.keys() - {SIGNATURES_FILE}, findings)
@@ -168,7 +174,8 @@ def content_of(files: Mapping[str, str | bytes], cards: tuple[Scorecard, ...], f
     signatures = texts.pop(SIGNATURES_FILE, "")
     if len(signatures) > SIGNATURES_BYTES_MAX:
         findings.error(Place(SIGNATURES_FILE, 1, 1), f"more than {SIGNATURES_BYTES_MAX:,} bytes of signatures")
-    return None if findings.errors else Content(texts, used(cards), cards, signatures)
+    loaded = (*cast.champions.values(), *cast.variants)
+    return None if findings.errors else Content(texts, used(cast), loaded, signatures)
 
 
 def _nowhere(files: Iterable[str]) -> Place:

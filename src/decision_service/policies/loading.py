@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from decision_service.core.errors import PolicyRejected, ScorecardRejected
-from decision_service.core.policy import Policy, compile_policy
+from decision_service.core.policy import POLICY_FILE, Policy, compile_policy
+from decision_service.core.scorecards.roles import RolesSpec, read_roles
 from decision_service.core.source import Diagnostic, Document, Findings, Place
 from decision_service.core.zone import zone_named
 from decision_service.interpreter import beside_the_loop
 from decision_service.policies.files import SIGNATURES_FILE, read_directory, read_text
 from decision_service.policies.names import takes_name
-from decision_service.scorecard_files import load_scorecards
+from decision_service.scorecard_files import load_cast
 
 
 def load_policy(rules: Path, models: Path, time_zone: str, reservation_timeout_ms: int) -> tuple[Policy, Findings]:
@@ -35,7 +36,17 @@ def _compile(
     reservation_timeout_ms: int,
     findings: Findings,
 ) -> Policy:
-    return compile_policy(documents, load_scorecards(models), zone_named(time_zone), reservation_timeout_ms, findings)
+    cast = load_cast(models, roles_in(documents))
+    return compile_policy(
+        documents, cast.champions, zone_named(time_zone), reservation_timeout_ms, findings, variants=cast.variants,
+        known=cast.known,
+    )  # fmt: skip
+
+
+def roles_in(documents: Mapping[str, Document]) -> Mapping[str, RolesSpec]:
+    """The roles that `policy.yaml` gives, as far as it can be read; compiling tells what is wrong with it."""
+    document = documents.get(POLICY_FILE)
+    return {} if document is None else read_roles(document.root, Findings())
 
 
 def check_files(

@@ -55,7 +55,7 @@ class PolicyOnDisk:
             if content.digest == self._refused and not asked:
                 return
             if await self._is_news(content, asked=asked, force=force):
-                wanted = content if force else self._with_files_in_force(content)
+                wanted = content if force else await asyncio.to_thread(self._with_files_in_force, content)
                 candidate = await self._compiled(wanted, content, force=force)
                 await self._activation.lead(candidate, by, None if force else noticed, force=force)
         except (PolicyRejected, ScorecardRejected) as error:
@@ -88,9 +88,11 @@ class PolicyOnDisk:
 
     def _with_files_in_force(self, content: Content) -> Content:
         """What is on disk; where only the scorecards are new, beside the files that are in force, which may be later
-        ones than those on disk."""
+        ones than those on disk, and name other versions."""
         active = self._in_force.content
         same = self.good is not None and self.good.file_digests == content.file_digests
         if not same or active is None:
             return content
-        return Content(active.files, content.scorecards, content.loaded, active.signatures)
+        if active.files == content.files:
+            return content
+        return self._source.with_files(active.sent_files)

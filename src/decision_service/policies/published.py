@@ -156,10 +156,19 @@ def told_of(heads: dict[int, BundleHead]) -> list[dict[str, Any]]:
             "by": head.by, "origin": head.origin, "current": i == 0, "forced": head.forced,
             "reason": head.reason or None,
             "files_changed": files_changed(files[i + 1], files[i]),
-            "scorecards": {card.name: card.version for card in head.scorecards},
+            "scorecards": {card.name: card.version for card in reversed(head.scorecards)},  # the first of a name leads
+            "variants": _variants(head),
         }
         for i, (number, head) in enumerate(heads.items())
     ]  # fmt: skip
+
+
+def _variants(head: BundleHead) -> dict[str, list[str]]:
+    """The versions besides the champions, by scorecard."""
+    by_name: dict[str, list[str]] = {}
+    for card in head.scorecards:
+        by_name.setdefault(card.name, []).append(card.version)
+    return {name: versions[1:] for name, versions in by_name.items() if len(versions) > 1}
 
 
 def files_changed(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, list[str]]:

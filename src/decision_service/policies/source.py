@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Final
 
 from decision_service.core.errors import PolicyRejected
-from decision_service.core.policy import Policy, compile_policy
-from decision_service.core.scorecards.scorecard import Scorecard
-from decision_service.core.source import Findings, Place
+from decision_service.core.policy import POLICY_FILE, Policy, compile_policy
+from decision_service.core.scorecards.roles import Cast, cast_of
+from decision_service.core.source import Diagnostic, Findings, Place
 from decision_service.core.zone import zone_named
 from decision_service.interpreter import beside_the_loop
 from decision_service.policies.bundle import Content, content_of, used
-from decision_service.policies.files import SIGNATURES_FILE, read_all, read_documents
+from decision_service.policies.files import SIGNATURES_FILE, read_all, read_documents, read_text
+from decision_service.policies.loading import roles_in
 from decision_service.policies.signatures import NOBODY_ASKED, SignatureRule
-from decision_service.scorecard_files import load_scorecards, load_versions
+from decision_service.scorecard_files import known_versions, load_cast, load_versions
 
 APART_S: Final = 0.02  # between two readings
 REST_S: Final = 2.0  # how long somebody who asks for a reload waits for the files to come to rest
@@ -66,10 +67,10 @@ class PolicySource:
         return tuple(sorted((*_stats(self.rules), *_stats(self.models))))
 
     def read(self) -> Content:
-        """The files and active scorecards on disk. NotAtRest, PolicyRejected, ScorecardRejected."""
+        """The files and the scorecards on disk that they name. NotAtRest, PolicyRejected, ScorecardRejected."""
         findings = Findings()
         files = _at_rest(self.rules, findings)
-        content = content_of(files, self._cards(), findings)
+        content = content_of(files, self._cards(files), findings)
         if content is None:
             files.pop(SIGNATURES_FILE, None)
             read_documents(files, findings)
@@ -88,15 +89,18 @@ class PolicySource:
                 time.sleep(APART_S)
 
     def with_files(self, files: Mapping[str, str]) -> Content:
-        """These files beside the active scorecards on disk. PolicyRejected, ScorecardRejected."""
+        """These files beside the scorecards on disk that they name. PolicyRejected, ScorecardRejected."""
         findings = Findings()
-        content = content_of(files, self._cards(), findings)
+        content = content_of(files, self._cards(files), findings)
         if content is None:
             raise PolicyRejected(findings.errors)
         return content
 
-    def _cards(self) -> tuple[Scorecard, ...]:
-        return tuple(load_scorecards(self.models).values())
+    def _cards(self, files: Mapping[str, str | bytes]) -> Cast:
+        """The scorecards on disk in the versions that the files name."""
+        text = files.get(POLICY_FILE)
+        document = None if text is None else read_text(text, POLICY_FILE, Findings())
+        return load_cast(self.models, {} if document is None else roles_in({POLICY_FILE: document}))
 
     def compile(self, content: Content) -> Candidate:
         """The policy a content means, with the very scorecards it names. PolicyRejected, also if it is not signed as it
@@ -105,11 +109,15 @@ class PolicySource:
         findings = Findings()
         with beside_the_loop():
             documents = read_documents(content.files, findings)
-            cards = load_versions(self.models, content.scorecards)
+            named = ((card.name, card.version, card.sha256) for card in content.scorecards)
+            cast = cast_of(load_versions(self.models, named), known_versions(self.models))
             policy = compile_policy(
-                documents, cards, zone_named(self.time_zone), self.reservation_timeout_ms, findings
+                documents, cast.champions, zone_named(self.time_zone), self.reservation_timeout_ms, findings,
+                variants=cast.variants, known=cast.known,
             )  # fmt: skip
-        assert used(cards.values()) == content.scorecards
+        if used(cast) != content.scorecards:
+            problem = "the scorecards that are published with the policy do not stand in their order"
+            raise PolicyRejected([Diagnostic(Place(POLICY_FILE, 1, 1), problem)])
         return Candidate(policy, content, findings)
 
 

@@ -101,6 +101,20 @@ class Store(Protocol):
         """The frame stored under a decision_id (which names its partition), or None."""
         ...
 
+    def together_decisions(self, decision_ids: Iterable[str]) -> Sequence[Sequence[str]]:
+        """Decisions in portions that one `save_shadows` may take. ValueError for what is no decision id."""
+        ...
+
+    async def save_shadows(self, records: Mapping[str, bytes], timeout_s: float) -> int:
+        """Keep what shadow scorecards said, by decision id, and tell it in the outbox of the decision's partition; how
+        many are new. What is kept already stays: giving it again does no harm. The customer's version does not move.
+        StoreUnavailable, OutcomeUnknown."""
+        ...
+
+    async def read_shadows(self, decision_id: str, timeout_s: float) -> bytes | None:
+        """What shadow scorecards said of a decision, or None."""
+        ...
+
     def read_links(self, names: Iterable[bytes], timeout_s: float) -> LinkReads:
         """Ask for the logs of entities by their `core.links.log_name`, at once and without waiting for any; one that
         is late, unreachable or no log stays unread. Raises nothing."""

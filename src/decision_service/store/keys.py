@@ -10,6 +10,7 @@ brace) and cannot move a key.
     ds:{p0042}:m:<customer_id>                hash    "v" version · "f:<facility_id>" · "a:<attribute name>"
     ds:{p0042}:l:<customer_id>                string  the packed event log (`core/event.py`), header first
     ds:{p0042}:d:<decision_id>                string  the decision frame; no expiry before the archive has it
+    ds:{p0042}:s:<decision_id>                string  what shadow scorecards scored (`shadows.py`), after the decision
 
     per partition
     ds:{p0042}:out                            stream  outbox; never capped, trimmed only by the archive
@@ -99,6 +100,14 @@ def partition_of_decision(decision_id: str) -> int | None:
     return int(found[1], 16) if found else None
 
 
+def partition_of_kept(decision_id: str) -> int:
+    """The partition a decision id names. ValueError if it is no decision id."""
+    partition = partition_of_decision(decision_id)
+    if partition is None:
+        raise ValueError(f"{decision_id!r} is not the id of a decision")
+    return partition
+
+
 def digest_in_decision_id(decision_id: str) -> bytes | None:
     """The 16 bytes of a decision id that tell it from others of its partition, or None if it is no decision id."""
     return bytes.fromhex(decision_id[-32:]) if _DECISION_ID.fullmatch(decision_id) else None
@@ -131,6 +140,11 @@ def customer_decision_key(partition: int, decision_id: str) -> bytes:
     if len(decision_id) != DECISION_ID_CHARS or not decision_id.startswith(_decision_start(partition)):
         raise ValueError(f"{decision_id!r} is not the id of a decision of partition {partition}")
     return partition_prefix(partition) + b"d:" + decision_id.encode()
+
+
+def shadow_key(partition: int, decision_id: str) -> bytes:
+    """What shadow scorecards said of a decision."""
+    return partition_prefix(partition) + b"s:" + decision_id.encode()
 
 
 @lru_cache(maxsize=PARTITIONS_MAX)

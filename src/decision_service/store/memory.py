@@ -38,6 +38,7 @@ class MemoryStore:
         self._partitions = partitions
         self._customers: dict[str, CustomerState] = {}
         self._decisions: dict[str, bytes] = {}
+        self._shadows: dict[str, bytes] = {}
         self._owners: dict[str, str] = {}
         self._lists: dict[str, set[str]] = {}
         self._lists_version = 0
@@ -109,6 +110,26 @@ class MemoryStore:
     async def read_decision(self, decision_id: str, timeout_s: float) -> bytes | None:
         """See `Store.read_decision`."""
         return self._decisions.get(decision_id)
+
+    def together_decisions(self, decision_ids: Iterable[str]) -> Sequence[Sequence[str]]:
+        """See `Store.together_decisions`."""
+        ids = list(decision_ids)
+        for decision_id in ids:
+            keys.partition_of_kept(decision_id)
+        return [ids] if ids else []
+
+    async def save_shadows(self, records: Mapping[str, bytes], timeout_s: float) -> int:
+        """See `Store.save_shadows`."""
+        new = [decision_id for decision_id in records if decision_id not in self._shadows]
+        for decision_id in new:
+            self._shadows[decision_id] = records[decision_id]
+            entry = {b"kind": b"shadow", b"id": decision_id.encode(), b"scores": records[decision_id]}
+            self._outbox.setdefault(keys.partition_of_kept(decision_id), []).append(entry)
+        return len(new)
+
+    async def read_shadows(self, decision_id: str, timeout_s: float) -> bytes | None:
+        """See `Store.read_shadows`."""
+        return self._shadows.get(decision_id)
 
     def read_links(self, names: Iterable[bytes], timeout_s: float) -> LinkReads:
         """See `Store.read_links`."""
