@@ -2,11 +2,12 @@
 
     columns     uint32[C, 2]      feature, and how a null of it is read: what one (feature, treatment) looks like is
                                   worked out once a row, so that a split is one comparison whatever it does with nulls
-    steps       uint32[slots, 3]  column, where left leads, where right leads; a leaf leads to itself
-    thresholds  float64[slots]    of a split; of a leaf NaN, which nothing is up to
-    values      float64[slots]    of a leaf
+    nodes       float64[nodes, 2] threshold, and in the same 16 bytes as uint32 (`links`) column and first child:
+                left is the child, right the one behind it, so that a step reads one place of memory. A leaf holds its
+                value as threshold of the column behind the last, which is -inf, and leads to itself
 
-Slots are those of `trees.py`, counted on from tree to tree.
+A tree's root is its first node, and the children of split k are 1 + 2k and 2 + 2k. Elsewhere nodes have the slots of
+`trees.py`, counted on from tree to tree.
 """
 
 from __future__ import annotations
@@ -30,9 +31,8 @@ class Forest:
     among them; how many trees have a step left, by step."""
 
     columns: Indices
-    steps: Indices
-    thresholds: Floats
-    values: Floats
+    nodes: Floats
+    links: Indices  # uint32[nodes, 4]: the same memory; column and first child are the last two
     order: tuple[Indices, Indices, Indices]
 
 
@@ -72,17 +72,19 @@ def columns_of(trees: Trees) -> tuple[Indices, Ints]:
 def lay_out(trees: Trees, columns: Indices, column: Ints) -> Forest:
     """The arrays of a model, with its `columns_of`."""
     places = places_of(trees)
-    own = np.arange(places.slots)
-    steps = np.stack((np.zeros(places.slots, np.int64), own, own), axis=1)
-    steps[places.splits] = np.stack((column, places.base + trees.left, places.base + trees.right), axis=1)
-    thresholds, values = np.full(places.slots, np.nan), np.zeros(places.slots)
-    thresholds[places.splits] = trees.threshold
-    values[places.leaves] = trees.value
-    return Forest(columns, steps.astype(np.uint32), thresholds, values, _order(steps, places))
+    first_child = 2 * places.splits - places.base + 1
+    node_of = np.arange(places.slots)  # roots keep their place
+    node_of[places.base + trees.left], node_of[places.base + trees.right] = first_child, first_child + 1
+    nodes = np.empty((places.slots, 2), np.float64)
+    links = nodes.view(np.uint32)
+    splits, leaves = node_of[places.splits], node_of[places.leaves]
+    nodes[splits, 0], links[splits, 2], links[splits, 3] = trees.threshold, column, first_child
+    nodes[leaves, 0], links[leaves, 2], links[leaves, 3] = trees.value, len(columns), leaves
+    return Forest(columns, nodes, links, _order(trees, places))
 
 
-def _order(steps: Ints, places: Places) -> tuple[Indices, Indices, Indices]:
-    depths = _depths(steps, places)
+def _order(trees: Trees, places: Places) -> tuple[Indices, Indices, Indices]:
+    depths = _depths(trees, places)
     deepest_first = np.argsort(-depths, kind="stable")
     standing = np.empty(len(depths), np.int64)
     standing[deepest_first] = np.arange(len(depths))
@@ -91,15 +93,15 @@ def _order(steps: Ints, places: Places) -> tuple[Indices, Indices, Indices]:
     return roots.astype(np.uint32), standing.astype(np.uint32), np.array(alive, np.uint32)
 
 
-def _depths(steps: Ints, places: Places) -> Ints:
+def _depths(trees: Trees, places: Places) -> Ints:
     """The steps to the deepest leaf of every tree."""
-    tree_of = np.repeat(np.arange(len(places.first)), np.diff(np.append(places.first, places.slots)))
+    tree_of = np.repeat(np.arange(len(places.first)), 2 * trees.inner + 1)
+    children = np.zeros((places.slots, 2), np.int64)  # of a leaf the first root, which is nobody's child
+    children[places.splits] = np.stack((places.base + trees.left, places.base + trees.right), axis=1)
     depths = np.zeros(len(places.first), np.int64)
-    is_split = np.zeros(places.slots, np.bool_)
-    is_split[places.splits] = True
-    level = places.first[is_split[places.first]]
+    level = places.first[trees.inner > 0]
     while len(level):
         depths[np.unique(tree_of[level])] += 1
-        level = steps[level, 1:].reshape(-1)
-        level = level[is_split[level]]
+        level = children[level].reshape(-1)
+        level = level[children[level, 0] > 0]
     return depths

@@ -103,7 +103,7 @@ def _go_up(first, inner, nodes, values, inverses, section, p, f, s, ways, moved,
 
 def _build_margin(digest: int) -> Any:
     @_margin_entry
-    def margin(row, columns, steps, thresholds, values, order):
+    def margin(row, columns, nodes, links, order):
         """The sum of the leaves that a row ends in, in the order of the trees; inf if a feature is infinite.
 
         All trees take their next step together: their steps do not wait for one another, and no branch is guessed.
@@ -113,8 +113,9 @@ def _build_margin(digest: int) -> Any:
         for value in row:
             if np.isinf(value):
                 return np.inf
-        x = np.empty(columns.shape[0], np.float64)
+        x = np.empty(columns.shape[0] + 1, np.float64)
         _fill_columns(row, columns, x)
+        x[columns.shape[0]] = -np.inf  # goes left of whatever a leaf is worth
         roots, places, alive = order
         at = np.empty(roots.shape[0], np.uint32)
         for tree in range(roots.shape[0]):
@@ -122,11 +123,11 @@ def _build_margin(digest: int) -> Any:
         for count in alive:
             for tree in range(count):
                 slot = at[tree]
-                goes_left = np.uintp(x[steps[slot, 0]] <= thresholds[slot])
-                at[tree] = steps[slot, RIGHT - goes_left]
+                goes_right = not x[links[slot, 2]] <= nodes[slot, 0]
+                at[tree] = links[slot, 3] + np.uint32(goes_right)
         total = 0.0
         for place in places:
-            total += values[at[place]]
+            total += nodes[at[place], 0]
         return total if digest else np.nan
 
     return margin

@@ -31,7 +31,7 @@ class TreeScorer:
         self._shape: Final = (n_features,)
         self._expected: Final = terms.expected
         self._walking: Final[tuple[Any, ...]] = (
-            forest.columns, forest.steps, forest.thresholds, forest.values, forest.order,
+            forest.columns, forest.nodes, forest.links, forest.order,
         )  # fmt: skip
         self._contributing: Final[tuple[Any, ...]] = (
             forest.columns, terms.nodes, terms.numbers, terms.values, terms.trees, terms.passes, terms.points,
