@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
+from browser import CHROMIUM, browsing
 from decision_service.report import Facts, Figure, Report, Table, Text, to_html, to_markdown
 from decision_service.scorecard_files import load_scorecard
 from decision_service.train import Trained
@@ -215,3 +217,18 @@ def test_what_a_card_says_in_short_is_what_the_manifest_says(card: Report, train
     assert str(said["AUC"]).startswith(f"{trained.metrics['oot_auc']:.3f} ")
     assert said["KS"] == f"{100 * trained.metrics['oot_ks']:.1f} %"
     assert said["model"] == trained.fitted.about
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
+def test_a_card_opens_in_a_browser(compared: Trained, card: Report, tmp_path: Path) -> None:
+    """Every figure is to be seen, nothing is fetched, and the browser has nothing to complain about."""
+    page = (compared.directory / "model_card.html").as_uri()
+    with browsing(tmp_path) as browser:
+        browser.open(page, 1280, False)
+        assert [url for url in browser.requests() if not url.startswith("data:")] == [page]
+        assert browser.complaints() == []
+        shown = browser.value(
+            "[...document.querySelectorAll('figure')].map(f => [f.id, f.querySelector('svg').clientWidth])"
+        )
+        assert [name for name, width in shown if width >= 300] == [each.name for each in card.figures]
+        assert browser.value("document.querySelectorAll('h2').length") == len(card.sections)

@@ -18,8 +18,12 @@ from hypothesis import strategies as st
 from conftest import CONFIG, write_config
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.scorecards.woe import WoeFeature, WoeModel, WoeScorer
+from decision_service.report import Table
 from decision_service.train import NothingToLearn, Trained, train
 from decision_service.train.bins import bins_of, roundest
+from decision_service.train.card.features import features
+from decision_service.train.card.points_table import points_table
+from decision_service.train.card.subject import subject_of
 from decision_service.train.fit import blanked
 from decision_service.train.fit_woe import fit_woe
 from decision_service.train.model_design import WoeDesign
@@ -260,3 +264,15 @@ def test_what_does_not_go_with_a_points_scorecard_is_said(tmp_path: Path) -> Non
         train(path, None, lambda _text: None)
     for said in ("train.model has no key 'trees'", "train.model.bins_max is wrong", "does not go with kind: woe"):
         assert said in caught.value.message
+
+
+def test_the_card_of_a_points_scorecard_holds_its_points(woe_trained: Trained) -> None:
+    """Every bin of every feature with its points; and there are no trees to count splits of."""
+    subject = subject_of(woe_trained)
+    (table,) = (block for block in points_table(subject).blocks if isinstance(block, Table))
+    bins = [(f"`{feature.name}`", one.points) for feature in model_of(woe_trained).features for one in feature.all_bins]
+    assert [(row[0], row[2]) for row in table.rows] == bins
+    assert {row[1] for row in table.rows if row[1] == "null"} == {"null"}
+    (listed, _) = (block for block in features(subject).blocks if isinstance(block, Table))
+    assert "splits" not in listed.columns
+    assert sorted(str(row[0]).strip("`") for row in listed.rows) == sorted(woe_trained.scorecard.names)

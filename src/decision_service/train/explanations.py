@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from decision_service.core.scorecards.adverse import ReasonCodes
 from decision_service.core.scorecards.scorecard import Scorecard
 
 Floats = npt.NDArray[np.float64]
@@ -25,30 +26,22 @@ class TreeUse:
 
 
 def contributions(card: Scorecard, rows: Floats) -> Floats:
-    """float64[rows, features]: what each feature adds to the margin expected of an unknown row."""
+    """float64[rows, features + 1]: what each feature adds to the margin expected of an unknown row, and last that."""
     if not len(rows):
-        return np.empty((0, len(card.names)))
-    return np.array([card.scorer.contributions(np.ascontiguousarray(row))[:-1] for row in rows])
+        return np.empty((0, len(card.names) + 1))
+    return np.array([card.scorer.contributions(np.ascontiguousarray(row)) for row in rows])
 
 
-def reason_counts(card: Scorecard, parts: Floats, top: int) -> tuple[Counter[str], Counter[str]]:
-    """How many rows have each code as their first reason, and among their first `top`."""
+def reason_counts(card: Scorecard, rows: Floats) -> tuple[Counter[str], Counter[str]]:
+    """How many rows have each code as their first reason, and among all reasons that an answer would give them."""
+    codes = ReasonCodes(card.manifest)
     first: Counter[str] = Counter()
     among: Counter[str] = Counter()
-    for row in parts:
-        codes = _adverse_codes(card, row, top)
-        first.update(codes[:1])
-        among.update(codes)
+    for row, parts in zip(rows, contributions(card, rows), strict=True):
+        told = [adverse.code for adverse in codes.adverse(row, parts)]
+        first.update(told[:1])
+        among.update(told)
     return first, among
-
-
-def _adverse_codes(card: Scorecard, row: Floats, top: int) -> list[str]:
-    """The codes that weigh against a row, heaviest first: those whose features together raise the margin."""
-    weights: Counter[str] = Counter()
-    for feature, part in zip(card.manifest.features, row.tolist(), strict=True):
-        weights[feature.reason] += part
-    adverse = sorted((-weight, code) for code, weight in weights.items() if weight > 0.0)
-    return [code for _, code in adverse[:top]]
 
 
 def tree_use(model_text: bytes, features: int) -> list[TreeUse]:

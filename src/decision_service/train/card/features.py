@@ -22,7 +22,7 @@ def features(subject: Subject) -> Section:
     """One line for each feature, heaviest first."""
     card = subject.card
     parts = contributions(card, spread(subject.judged.rows, _ROWS_EXPLAINED))
-    weights = np.abs(parts).mean(axis=0)
+    weights = np.abs(parts[:, :-1]).mean(axis=0)
     order = [int(i) for i in np.argsort(-weights, kind="stable")]
     total = float(weights.sum()) or 1.0
     bars = [(card.names[i], float(weights[i]) / total) for i in order[:_BARS]]
