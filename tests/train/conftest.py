@@ -43,6 +43,23 @@ def write_config(root: Path) -> Path:
     return path
 
 
+WOE_MODEL = "{kind: woe, bins_max: 5, bin_share_min: 0.02, bin_bads_min: 5, iv_min: 0.02, null_share: 0.02, seed: 3}"
+
+
+@pytest.fixture(scope="session")
+def woe_trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """One training run of a points scorecard that the tests look at and leave alone."""
+    return train(write_woe_config(tmp_path_factory.mktemp("woe")), None, lambda _text: None)
+
+
+def write_woe_config(root: Path) -> Path:
+    """The same training file for a points scorecard, `classic`."""
+    path = write_config(root)
+    lines = [f"model: {WOE_MODEL}" if line.startswith("model:") else line for line in CONFIG.splitlines()]
+    path.write_text("\n".join(lines).replace("scorecard: behaviour", "scorecard: classic") + "\n")
+    return path
+
+
 @pytest.fixture
 def config_path(tmp_path: Path) -> Path:
     """A training file of the test's own."""

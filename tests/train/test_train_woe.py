@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import CONFIG, write_config
+from conftest import CONFIG, write_woe_config
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.scorecards.woe import WoeFeature, WoeModel, WoeScorer
 from decision_service.report import Table
@@ -31,21 +31,6 @@ from decision_service.train.model_design import WoeDesign
 DESIGN = WoeDesign(
     bins_max=5, bin_share_min=0.02, bin_bads_min=5, iv_min=0.02, validation_share=0.2, null_share=0.02, seed=3
 )
-FIELDS = "{kind: woe, bins_max: 5, bin_share_min: 0.02, bin_bads_min: 5, iv_min: 0.02, null_share: 0.02, seed: 3}"
-
-
-def woe_config(root: Path) -> Path:
-    """The training file of the other tests, for a points scorecard."""
-    path = write_config(root)
-    lines = [f"model: {FIELDS}" if line.startswith("model:") else line for line in CONFIG.splitlines()]
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-@pytest.fixture(scope="session")
-def woe_trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """One training run of a points scorecard that the tests look at and leave alone."""
-    return train(woe_config(tmp_path_factory.mktemp("woe")), None, lambda _text: None)
 
 
 def model_of(trained: Trained) -> WoeModel:
@@ -124,7 +109,7 @@ def _seen(trained: Trained) -> np.ndarray:
 
 def test_two_runs_give_identical_bytes(woe_trained: Trained, tmp_path: Path) -> None:
     """A points scorecard is a function of its training file."""
-    again = train(woe_config(tmp_path), None, lambda _text: None)
+    again = train(write_woe_config(tmp_path), None, lambda _text: None)
     for name in ("model.yaml", "manifest.yaml"):
         assert (again.directory / name).read_bytes() == (woe_trained.directory / name).read_bytes()
 
@@ -132,7 +117,7 @@ def test_two_runs_give_identical_bytes(woe_trained: Trained, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_the_command_keeps_its_output_clean(woe_trained: Trained, tmp_path: Path) -> None:
     """What libraries say while they load is on neither stream, so `--json` is nothing but JSON."""
-    command = [sys.executable, "-m", "decision_service", "train", "--config", str(woe_config(tmp_path)), "--json"]
+    command = [sys.executable, "-m", "decision_service", "train", "--config", str(write_woe_config(tmp_path)), "--json"]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     assert json.loads(done.stdout)["features"] == list(woe_trained.scorecard.names)
     assert "CVXPY" not in done.stderr
@@ -257,7 +242,7 @@ def test_a_cut_is_the_roundest_that_does(low: float, high: float, cut: float, ro
 
 def test_what_does_not_go_with_a_points_scorecard_is_said(tmp_path: Path) -> None:
     """Trees are LightGBM's, and points add up under Platt only."""
-    path = woe_config(tmp_path)
+    path = write_woe_config(tmp_path)
     text = path.read_text().replace("bins_max: 5", "trees: 300, bins_max: 1")
     path.write_text(text.replace("features:\n", "calibration: isotonic\nfeatures:\n"))
     with pytest.raises(PolicyRejected) as caught:
