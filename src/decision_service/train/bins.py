@@ -1,8 +1,10 @@
 """Bins of one feature for a points scorecard: cut by optbinning, counted and weighed here.
 
 optbinning chooses the cuts: a tree proposes them, an integer programme (one worker, fixed seed, hence the same bins on
-every run) merges them to the highest information value that keeps the declared direction, the least rows and bads a
-bin, and the most bins. A value on a cut belongs to the bin above, in optbinning as here.
+every run) merges them to the highest information value that keeps a direction, the least rows and bads a bin, and the
+most bins. Where no direction is declared optbinning finds the better one: bins that may turn around between fit noise
+(generated portfolio, out of time: AUC 0.850 with turns, 0.861 without). A value on a cut belongs to the bin above, in
+optbinning as here.
 
 A cut is anywhere between two values that occur; of those that divide the training rows alike the roundest is kept, so
 that people read `below: 0.3` and not `below: 0.29650000482797623`.
@@ -32,7 +34,7 @@ from decision_service.train.model_design import WoeDesign
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int8]
 
-_TRENDS: Final = {1: "ascending", -1: "descending", 0: "auto"}  # of the share of bads
+_TRENDS: Final = {1: "ascending", -1: "descending", 0: "auto_asc_desc"}  # of the share of bads
 _DIGITS: Final = range(-9, 17)
 WOE_DECIMALS: Final = 6
 
