@@ -86,3 +86,19 @@ def test_the_trace_explains_the_points_exactly(service: ServiceProcess, woe_trai
     exact = card.scorer.contributions(row)
     assert [*(found[name] for name in card.names), shown["expected"]] == exact.tolist()
     assert abs(math.fsum((*found.values(), shown["expected"])) - card.scorer.margin(row)) <= 1e-12
+
+
+def test_an_adverse_answer_names_what_cost_the_points(service: ServiceProcess, woe_trained: Trained) -> None:
+    """The rule that held looked at the points, so its reasons hold the codes of what weighed most against them."""
+    told = decided(service, "adverse")
+    card = load_scorecard(woe_trained.directory)
+    row = row_of(told["trace"]["scorecards"]["classic"], card.names)
+    parts = card.scorer.contributions(row)[:-1]
+    worst = card.manifest.features[int(np.argmax(np.where(np.isnan(row), -math.inf, parts)))]
+    said = [reason["code"] for reason in told["reasons"] if reason["source"] == "scorecard:classic"]
+    assert told["decision"] == "hold"
+    assert said
+    assert worst.reason in said
+    against = {f.reason for f, part, x in zip(card.manifest.features, parts, row, strict=True)
+               if part > 0.0 and not math.isnan(x)}  # fmt: skip
+    assert set(said) <= against
