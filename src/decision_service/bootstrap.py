@@ -93,7 +93,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
         linker.start()
         counting.start()
         gauges.start()
-        afterwards.register("shadows", ShadowScoring(store).take)
+        afterwards.register("shadows", ShadowScoring(store, counting.take_shadows).take)
         afterwards.start()
         decisions = DecisionService(
             store, active, meters, settings.partitions, retention, linker, settings.links_budget_ms, wall_clock_ms,

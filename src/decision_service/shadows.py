@@ -18,7 +18,7 @@ one round trip (on a cluster: one a node's slots).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
@@ -33,28 +33,35 @@ from decision_service.store import Store
 PIECE: Final = 8  # decisions scored before others get a turn
 STORE_TIMEOUT_S: Final = 2.0
 ShadowScores = Mapping[str, Mapping[str, Mapping[str, Any]]]  # scorecard -> version -> points, pd, grade, problem
+Told = Callable[[Sequence[tuple[Done, ShadowScores]]], Awaitable[None]]
 
 
 class ShadowScoring:
     """Scores decisions with the shadows of the policy that made them."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, told: Told | None = None) -> None:
+        """`told` is given every batch of decisions with what was scored of them, once that is recorded."""
         self._store = store
+        self._told = told
 
     async def take(self, batch: Sequence[Done]) -> None:
         """Score and record. StoreError: perhaps nothing of this batch is recorded."""
         records: dict[str, bytes] = {}
+        scored: list[tuple[Done, ShadowScores]] = []
         for scene, dones in _by_scene(batch):
             for start in range(0, len(dones), PIECE):
                 some = dones[start : start + PIECE]
                 scores = shadow_scores(scene, [done.numbers for done in some])
                 for done, told in zip(some, scores, strict=True):
                     records[done.decision.decision_id] = orjson.dumps(told)
+                    scored.append((done, told))
                 await asyncio.sleep(0)
         portions = self._store.together_decisions(records)
         await asyncio.gather(
             *(self._store.save_shadows({one: records[one] for one in ids}, STORE_TIMEOUT_S) for ids in portions)
         )
+        if self._told is not None and scored:
+            await self._told(scored)
 
 
 def _by_scene(batch: Sequence[Done]) -> list[tuple[Scene, list[Done]]]:

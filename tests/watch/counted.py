@@ -17,6 +17,7 @@ from decision_service.linker import Linker
 from decision_service.policies.active_policy import ActivePolicy
 from decision_service.recording import Retention
 from decision_service.service import DecisionService
+from decision_service.shadows import ShadowScoring
 from decision_service.store import Store
 from decision_service.telemetry import Meters
 from decision_service.watch.counting import DriftCounting
@@ -53,6 +54,7 @@ async def counted(store: Store, rules: Path, models: Path, folder: Path, now_ms:
     afterwards = Afterwards(meters)
     counting = DriftCounting(store, meters)
     afterwards.register("drift", counting.take)
+    afterwards.register("shadows", ShadowScoring(store, counting.take_shadows).take)
     gauges = ScorecardGauges(store, meters, lambda: active.policy, lambda: now_ms, 7)
     await active.start()
     try:

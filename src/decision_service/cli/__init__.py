@@ -29,7 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "rules": ("rules", "check, test, explain, compare and format the rules"),
     "features": ("features", "list, show, check, explain and build features"),
     "explain": ("explain", "say why a running service decided so"),
-    "models": ("models", "check, show and watch scorecards"),
+    "models": ("models", "check, show, watch and compare scorecards"),
     "train": ("train", "train a scorecard"),
     "keys": ("keys", "make API keys"),
 }

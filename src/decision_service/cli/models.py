@@ -13,6 +13,7 @@ COMMANDS: Final[dict[str, str]] = {
     "check": "load every version of every scorecard through all checks",
     "show": "a scorecard for people: the points of every bin, or the features of a tree model",
     "watch": "drift, null rates, grade mix, and what became of the customers: is it time to rebuild?",
+    "compare": "champion against challenger and shadows: shares, differences, swap sets",
 }
 
 _GROUP: Final = CommandGroup("models", COMMANDS)

@@ -17,10 +17,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +32,10 @@ from decision_service.core.limits import DAY_MS
 from decision_service.core.policy import Policy
 from decision_service.core.request import DRAWDOWN_SCENE
 from decision_service.core.scorecards.scorecard import Scorecard
+from decision_service.shadows import ShadowScores
 from decision_service.store import Store
 from decision_service.telemetry import Meters
+from decision_service.watch.said import CHALLENGER, SHADOW, said_by
 from decision_service.watch.series import Series, series_of
 from decision_service.watch.tally import Answered, Bins, Seen, Tally
 
@@ -78,16 +80,17 @@ class DriftCounting:
                 groups[place.series, day].append(Seen(numbers.take(place.gather), score, answered))
         await self._count(groups)
 
-    async def take_shadows(self, batch: Sequence[tuple[Done, Mapping[str, tuple[Scorecard, Score]]]]) -> None:
-        """Count what shadow scorecards said of decisions, by what the shadow is called."""
+    async def take_shadows(self, batch: Sequence[tuple[Done, ShadowScores]]) -> None:
+        """Count what shadow scorecards said of decisions."""
         groups: dict[_Key, list[Seen]] = defaultdict(list)
-        for done, shadows in batch:
+        for done, told in batch:
+            answered = answered_by(done.decision)
             day, numbers = local_day(done), np.frombuffer(done.numbers, np.float64)
-            for card, score in shadows.values():
-                place = self._place(done.policy, done.scene, card, "shadow")
-                groups[place.series, day].append(
-                    Seen(numbers.take(place.gather), score, answered_by(done.decision))
-                )  # fmt: skip
+            for slot in done.policy.scenes[done.scene].shadow_slots:
+                card = slot.scorecard
+                score = shadow_score(told[card.name][card.version], card.version)
+                place = self._place(done.policy, done.scene, card, SHADOW)
+                groups[place.series, day].append(Seen(numbers.take(place.gather), score, answered))
         await self._count(groups)
 
     async def _count(self, groups: Mapping[_Key, Sequence[Seen]]) -> None:
@@ -165,10 +168,17 @@ class DriftCounting:
                 LOG.error("counts could not be flushed", exc_info=error)
 
 
-def scored(done: Done) -> list[tuple[Scorecard, str, Score]]:
+def scored(done: Done) -> Iterator[tuple[Scorecard, str, Score]]:
     """Every scorecard that had a part in a decision, in which role, and what it said."""
-    cards = done.policy.scorecards
-    return [(cards[name], "champion", score) for name, score in done.decision.scores.items()]
+    policy = done.policy
+    for name, score in done.decision.scores.items():
+        for role, _, said in said_by(score, score.role):
+            yield policy.challengers[name].scorecard if role == CHALLENGER else policy.scorecards[name], role, said
+
+
+def shadow_score(told: Mapping[str, Any], version: str) -> Score:
+    """A shadow's score as it is recorded."""
+    return Score(told["points"], told["pd"], told["grade"], version, told["problem"] or "")
 
 
 def answered_by(decision: Decision) -> Answered:

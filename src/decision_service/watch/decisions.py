@@ -31,10 +31,10 @@ from decision_service.core.request import DRAWDOWN_SCENE
 from decision_service.decision_log import Frame, decode
 from decision_service.policies.in_force import SAME_AS
 from decision_service.store import Store
-from decision_service.watch.counting import is_approved
+from decision_service.watch.counting import is_approved, shadow_score
 from decision_service.watch.manifests import CardName, Manifests
 from decision_service.watch.outcomes import CustomerOutcomes, Outcome, outcomes_in
-from decision_service.watch.said import CHAMPION, Said, said_by
+from decision_service.watch.said import CHAMPION, SHADOW, Said, said_by
 from decision_service.watch.tally import Answered
 
 STORE_TIMEOUT_S: Final = 10.0
@@ -86,6 +86,7 @@ class DecisionLog:
         self._manifests = manifests
         self._places: dict[tuple[str, str], dict[str, int]] = {}
         self._gathers: dict[tuple[str, str, CardName], npt.NDArray[np.intp] | None] = {}
+        self._shadowed: dict[str, bool] = {}
 
     async def pages(
         self, span: Span, scene: str, begun: Callable[[int], None] = lambda _partition: None
@@ -125,6 +126,8 @@ class DecisionLog:
         await self._describe(policy_id, scene)
         numbers = np.frombuffer(frame.numbers, "<f8")
         said = [(name, one) for name, told in rest["scorecards"].items() for one in _said(answer["scores"][name], told)]
+        if self._shadowed[policy_id]:
+            said += await self._shadows(decision_id)
         decided_at_ms = parse_instant(answer["decided_at"])
         occurred_at = orjson.loads(frame.request).get("occurred_at")
         hold, approved = answer["hold"], is_approved(scene, answer["decision"], answer["approved_amount"])
@@ -141,6 +144,15 @@ class DecisionLog:
         features = np.empty(0) if gather is None else _features(numbers, gather)
         return Scored(card, said.role, said.score, features)
 
+    async def _shadows(self, decision_id: str) -> list[tuple[str, Said]]:
+        recorded = await self._store.read_shadows(decision_id, STORE_TIMEOUT_S)
+        told = {} if recorded is None else orjson.loads(recorded)
+        return [
+            (name, Said(SHADOW, version, shadow_score(score, version)))
+            for name, versions in told.items()
+            for version, score in versions.items()
+        ]
+
     def _gather(self, policy_id: str, scene: str, card: CardName) -> npt.NDArray[np.intp] | None:
         """Where a version's features stand among the numbers of a policy's scene; -1 for one that does not."""
         key = (policy_id, scene, card)
@@ -154,11 +166,12 @@ class DecisionLog:
         return self._gathers[key]
 
     async def _describe(self, policy_id: str, scene: str) -> None:
-        """Learn where a policy's scene has its numbers."""
+        """Learn where a policy's scene has its numbers, and whether shadows look on."""
         if (policy_id, scene) not in self._places:
             described = await self._described(policy_id)
             told = described.get("scenes", {}).get(scene, described)
             self._places[policy_id, scene] = {name: i for i, name in enumerate(told.get("numbers", ()))}
+            self._shadowed[policy_id] = self._shadowed.get(policy_id, False) or bool(told.get("shadows"))
 
     async def _described(self, policy_id: str) -> dict[str, Any]:
         """A policy's description; nothing if it is not kept."""

@@ -29,6 +29,7 @@ from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.store import Store
 from decision_service.telemetry import Meters
 from decision_service.watch.card_drift import CardDrift, InputDrift, card_drift
+from decision_service.watch.said import CHALLENGER, CHAMPION, SHADOW
 from decision_service.watch.series import Series, series_of
 from decision_service.watch.tally import Bins, Tally, sum_of, tally_of
 
@@ -158,9 +159,14 @@ class ScorecardGauges:
 
 
 def cards_in_force(policy: Policy) -> Iterable[tuple[Series, Scorecard]]:
-    """The scorecards of a policy with their series on drawdowns, champions first."""
+    """The scorecards of a policy with their series on drawdowns: champions, then challengers, then shadows."""
     for card in policy.scorecards.values():
-        yield series_of(card.manifest, "champion", DRAWDOWN_SCENE), card
+        yield series_of(card.manifest, CHAMPION, DRAWDOWN_SCENE), card
+    for challenger in policy.challengers.values():
+        yield series_of(challenger.scorecard.manifest, CHALLENGER, DRAWDOWN_SCENE), challenger.scorecard
+    for shadows in policy.shadows.values():
+        for card in shadows:
+            yield series_of(card.manifest, SHADOW, DRAWDOWN_SCENE), card
 
 
 def _summaries(

@@ -79,8 +79,8 @@ def quality(pd: Floats, bad: Bools) -> Quality:
     statistic, p = _hosmer_lemeshow(groups)
     bads = int(np.count_nonzero(bad))
     return Quality(
-        rows=len(pd), bads=bads, pd_mean=float(pd.mean()), bad_rate=bads / len(pd), auc=auc,
-        auc_error=_auc_error(auc, bads, len(pd) - bads), ks=ks, brier=float(np.mean((pd - bad) ** 2)),
+        rows=len(pd), bads=bads, pd_mean=math.fsum(pd) / len(pd), bad_rate=bads / len(pd), auc=auc,
+        auc_error=_auc_error(auc, bads, len(pd) - bads), ks=ks, brier=math.fsum((pd - bad) ** 2) / len(pd),
         calibration_error=sum(g.rows * abs(g.pd_mean - g.bad_rate) for g in groups) / len(pd),
         hosmer_lemeshow=statistic, hosmer_lemeshow_p=p, groups=groups,
     )  # fmt: skip
@@ -94,7 +94,7 @@ def calibration_groups(pd: Floats, bad: Bools, groups: int = GROUPS) -> tuple[Gr
     group = np.minimum((groups * middles / len(pd)).astype(np.int64), groups - 1)[which]
     parts = (np.flatnonzero(group == i) for i in range(groups))
     return tuple(
-        Group(len(part), int(bad[part].sum()), float(pd[part].mean()), float(bad[part].mean()))
+        Group(len(part), int(bad[part].sum()), math.fsum(pd[part]) / len(part), float(bad[part].mean()))
         for part in parts
         if len(part)
     )
