@@ -18,6 +18,7 @@ from decision_service.core.event import DRAWDOWN, RECORD
 from decision_service.core.limits import DAY_MS, RECORD_BYTES
 from decision_service.core.links import LINKS_PER_ENTITY_MAX, customer_key, is_entity_log
 from decision_service.portfolio import PortfolioPlan, generate
+from portfolio import decided, load_policies
 from tables import TABLES
 
 EVIDENCE = Path(__file__).parents[2] / "benchmarks" / "evidence"
@@ -59,11 +60,28 @@ def test_features_of_card_clients_are_what_their_names_say() -> None:
     assert np.isnan(found["ratio_4"]), "there was no bill before it"
 
 
-def test_a_drawdown_is_decided_on_what_was_recorded_before_it() -> None:
+@pytest.fixture(scope="module")
+def book() -> Book:
+    """A small portfolio."""
+    return Book(generate(PortfolioPlan(120, UNTIL_MS, 3, 150, per_pattern=0)).customers)
+
+
+def test_a_policy_is_tried_without_its_scorecard(book: Book) -> None:
+    """The shipped policy decides both ways; without a score only what is small is paid."""
+    policies = load_policies()
+    asked = [q for i in range(120) for q in book.drawdowns(i, UNTIL_MS - 3 * DAY_MS, UNTIL_MS)][:25]
+    scoring = [decided(question, policies.scoring) for question in asked]
+    silent = [decided(question, policies.silent) for question in asked]
+    assert {decision.rung for decision in scoring} == {"full"}
+    assert {decision.rung for decision in silent} == {"no_score"}
+    assert sum(d.approved_minor > 0 for d in scoring) > 0
+    assert max((d.approved_minor for d in silent), default=0) <= 500_00
+
+
+def test_a_drawdown_is_decided_on_what_was_recorded_before_it(book: Book) -> None:
     """The customer's log ends before the drawdown; the payee's and the device's logs hold whatever was done with them
     before, by whom, the newest records of it."""
-    histories = generate(PortfolioPlan(120, UNTIL_MS, 3, 150, per_pattern=0)).customers
-    book = Book(histories)
+    histories = book.histories
     asked = [(i, q) for i in range(120) for q in book.drawdowns(i, UNTIL_MS - 20 * DAY_MS, UNTIL_MS)]
     assert len(asked) > 100
     for i, question in asked[::10]:

@@ -10,10 +10,13 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from decision_service.cli.models import COMMANDS
+from decision_service.core.scorecards.roles import read_roles
 from decision_service.core.scorecards.scaling import Scaling
 from decision_service.core.source import Findings
 from decision_service.policies.files import read_text
 from decision_service.train.config import read_train_config
+from decision_service.watch import watching
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "scorecards.md").read_text()
@@ -39,6 +42,26 @@ def test_every_source_and_kind_is_in_the_guide() -> None:
     """Three sources, both kinds of model."""
     assert all(any(f"\n{key}:" in text for text in TRAINING) for key in ("portfolio", "events", "table"))
     assert any("kind: woe" in text for text in TRAINING)
+
+
+def test_commands_of_the_guide_exist() -> None:
+    """Every `models` command it shows, and every finding of `models watch` by its name."""
+    assert set(re.findall(r"^decision-service models (\w+)", GUIDE, re.M)) <= set(COMMANDS)
+    findings = set(re.findall(r"^    (?:trigger|alert)\s+(\w+)", watching.__doc__ or "", re.M))
+    told = GUIDE[GUIDE.index("## Watching") : GUIDE.index("## What is refused")]
+    assert findings <= set(re.findall(r"`(\w+)`", told))
+
+
+def test_roles_of_the_guide_are_read() -> None:
+    """A champion, a challenger with its share and salt, and a shadow."""
+    findings = Findings()
+    (text,) = (block for block in BLOCKS if "\nscorecards:" in block)
+    document = read_text(text, "policy.yaml", findings)
+    assert document is not None
+    roles = read_roles(document.root, findings)["behaviour"]
+    assert findings.errors == []
+    assert roles.champion is not None
+    assert [role for role, _ in roles.variants] == ["challenger", "shadow"]
 
 
 def test_other_yaml_of_the_guide_is_yaml() -> None:
