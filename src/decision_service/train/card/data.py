@@ -2,36 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from decision_service.report import Block, Facts, Section, Table, Text, percent, plots
+from decision_service.report import Block, Cell, Facts, Section, Table, Text, percent, plots
 from decision_service.train.card.subject import Part, Subject
+from decision_service.train.sample_design import SampleDesign
 
-_DESIGN = (
-    ("data", "data"),
+_TRAINING = (
     ("observed_from", "first observation"),
     ("observed_until", "last observation"),
-    ("history", "history window"),
-    ("performance_days", "performance window, days"),
-    ("bad", "bad"),
-    ("excluded", "left out"),
     ("out_of_time", "out of time"),
+    ("unreadable", "could not be read"),
     ("null_share", "nulls"),
 )
+_OBSERVED = """
+A row is an observation: features are computed from what had been recorded up to that instant, by the very code that
+serves decisions, and the outcome is read from the performance window behind it.
+"""
+_READY = (
+    "Rows were ready: their features, their outcomes and what was known when are those of the table, not computed here."
+)
+_DIVIDED = "Customers, not rows, are divided into the parts, so that nobody helps to judge a model that has seen them."
+_AS_GIVEN = "Which rows are for what is as the table, or the split that was asked for, says."
 
 
 def design(subject: Subject) -> Section:
-    """The population and how it was observed."""
-    manifest = subject.card.manifest
-    said = manifest.training
-    facts = [(title, said[key]) for key, title in _DESIGN if key in said]
-    facts.append(("target", str(manifest.target or "not said")))
-    text = """
-    A row is an observation: features are computed from what had been recorded up to that instant, by the very code that
-    serves decisions, and the outcome is read from the performance window behind it. Customers, not rows, are divided
-    into the parts, so that nobody helps to judge a model that has seen them.
-    """
-    return Section("Population and sample design", (Facts(tuple(facts)), Text(text)))
+    """The population, how it was observed, and who was left out."""
+    config, sample = subject.trained.config, subject.trained.sample
+    said = subject.card.manifest.training
+    facts: list[tuple[str, Cell]] = [("data", said.get("data", "not said"))]
+    facts += [("target", str(subject.card.manifest.target or "not said"))]
+    facts += _design_facts(config.sample) if config.sample is not None else []
+    facts += [(title, said[key]) for key, title in _TRAINING if key in said]
+    texts = (_READY if config.sample is None else _OBSERVED, _AS_GIVEN if sample.given is not None else _DIVIDED)
+    blocks: list[Block] = [Facts(tuple(facts)), Text("\n\n".join(texts))]
+    if sample.waterfall:
+        blocks.append(_waterfall(sample.waterfall))
+    return Section("Population and sample design", tuple(blocks))
+
+
+def _design_facts(design: SampleDesign) -> list[tuple[str, Cell]]:
+    every = f"every {design.observe_every_d} d back from the last possible instant, {design.observations} times"
+    facts: list[tuple[str, Cell]] = [
+        ("observation points", every if design.grain == "customer" else "every booked drawdown, at the asking"),
+        ("history window", f"all that was recorded before, {design.history_min_d} d at least"),
+        ("performance window", f"{design.target.performance_d} d"),
+        ("bad is what the", f"{design.bad_of} does"),
+        ("statuses", ", ".join(design.statuses)),
+        ("days past due at the observation", f"{design.days_past_due_max} at most"),
+        ("days on book", f"{design.days_on_book_min} at least"),
+    ]
+    if design.good_dpd_max is not None:
+        facts.append(("neither good nor bad", f"over {design.good_dpd_max} days past due without being bad: left out"))
+    if design.active_within_d is not None:
+        facts.append(("active", f"a drawdown or a repayment within {design.active_within_d} d"))
+    return facts
+
+
+def _waterfall(steps: Sequence[tuple[str, int]]) -> Table:
+    left, rows = 0, []
+    for what, count in steps:
+        left += count
+        rows.append((what, count if count > 0 else f"−{-count:,}", left))
+    return Table(("step", "rows", "left"), tuple(rows), title="Who was left out")
 
 
 def data(subject: Subject) -> Section:
