@@ -12,7 +12,7 @@ import lightgbm
 import numpy as np
 import orjson
 import pytest
-from conftest_service import FEATURES, LINE, Run, Started, ask, decide, write_policy
+from conftest_service import FEATURES, LINE, RULES, Run, Started, ask, decide, write_policy
 from scorecard_maker import NAMES, PLATT, Trained, manifest_text, train, write_scorecard
 
 from decision_service.explanation import explained
@@ -83,6 +83,47 @@ def test_contributions_are_lightgbms_and_add_up_to_the_score(run: Run, models: P
         assert [*(found[name] for name in NAMES), card["expected"]] == pytest.approx(expected.tolist(), abs=1e-12)
         margin = sum(found.values()) + card["expected"]
         assert PLATT.pd(margin) == pytest.approx(score["pd"], abs=1e-6)
+
+    run(test)
+
+
+WEAK = """
+  - id: weak
+    when: behaviour.points < 2000 and request.amount < 200
+    on_null: skip
+    then: {hold: review}
+    reason: RC36
+"""
+HELD_BY_SCORE = RULES.replace("rules:\n", f"rules:{WEAK}", 1)
+
+
+def test_an_answer_that_the_score_held_gives_the_scores_reasons(run: Run, models: Path, rules: Path) -> None:
+    """They stand in the answer and its repeat, byte for byte, with the codes of the trace, and in the explanation."""
+    write_policy(rules, rules=HELD_BY_SCORE, features=SCORED_FEATURES)
+
+    async def test(service: Started) -> None:
+        await service.customers.put_facility(LINE)
+        await decide(service, ask("r-1", 300_00))
+        first, again = await decide(service, ask("r-2")), await decide(service, ask("r-2"))
+        assert first.body == again.body
+        answer = await told(service, first.decision_id)
+        given = [(one["code"], one["source"]) for one in answer["reasons"]]
+        assert given == [("RC36", "rule:weak"), ("RC30", "scorecard:behaviour")]
+        assert answer["trace"]["scorecards"]["behaviour"]["reasons"] == [{"code": "RC30", "share": 1.0}]
+        assert "  against it: RC30 100%" in explained(answer, answer["trace"])
+
+    run(test)
+
+
+def test_an_answer_that_was_not_adverse_tells_the_scores_reasons_in_its_trace_only(run: Run, models: Path) -> None:
+    """An approval gives no reason; who asks is told what weighed against the customer all the same."""
+
+    async def test(service: Started) -> None:
+        answer = await told(service, await drawn(service))
+        assert (answer["decision"], answer["reasons"]) == ("approve", [])
+        card = answer["trace"]["scorecards"]["behaviour"]
+        known = sum(one["contribution"] for one in card["contributions"] if one["value"] is not None)
+        assert card["reasons"] == ([{"code": "RC30", "share": 1.0}] if known > 0 else [])
 
     run(test)
 
