@@ -11,8 +11,9 @@ Nothing of it reaches an answer, a rule or the customer's state. It is a consume
 killed loses what is in that queue, a store that fails loses the batch; either way the decision says that nothing was
 recorded.
 
-Scoring gives way after PIECE decisions, which two shadows of 300 trees score in half a millisecond; a batch is kept in
-one round trip (on a cluster: one a node's slots).
+Scoring gives way after PIECE decisions, which two shadows of the shipped size score in 0.2 ms (25 us a decision, of
+which walking the trees is 4 us a shadow: too little to hand to a thread); a batch is kept in one round trip (on a
+cluster: one a partition, all under way at once).
 """
 
 from __future__ import annotations
