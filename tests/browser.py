@@ -75,7 +75,9 @@ class Browser:
 
     def screenshot(self, path: Path) -> None:
         """The whole page."""
-        picture = self.ask("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        picture = self.ask("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)["data"]
         path.write_bytes(base64.b64decode(picture))
 
     def _next(self) -> dict[str, Any]:
