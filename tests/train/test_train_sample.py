@@ -124,7 +124,7 @@ def test_every_exclusion_is_counted_and_nothing_is_lost(portfolio: Portfolio, fi
 
 def test_a_row_knows_nothing_of_what_came_later(portfolio: Portfolio, files: Path, tmp_path: Path) -> None:
     """Counts and sums equal those of the events up to the instant, taken by hand."""
-    sample = read_sample(config_of(files, tmp_path), silent)
+    sample = read_sample(config_of(files, tmp_path), (), silent)
     checked = 0
     for i in range(0, len(sample), 5):
         history, at_ms = portfolio[int(sample.customer[i])], int(sample.observed_at_ms[i])
@@ -140,7 +140,7 @@ def test_a_row_knows_nothing_of_what_came_later(portfolio: Portfolio, files: Pat
 
 def test_another_future_changes_outcomes_and_no_feature(files: Path, tmp_path: Path) -> None:
     """What was recorded after the last observation is dealt out anew: rows stay as they are, to the last bit."""
-    sample = read_sample(config_of(files, tmp_path), silent)
+    sample = read_sample(config_of(files, tmp_path), (), silent)
     events = parquet.read_table(files / "events.parquet")
     future = events.column("occurred_at").to_numpy() > sample.observed_at_ms.max()
     order = np.arange(len(future))
@@ -150,7 +150,7 @@ def test_another_future_changes_outcomes_and_no_feature(files: Path, tmp_path: P
         dealt[name] = events.column(name)
     parquet.write_table(pa.table(dealt), tmp_path / "events.parquet")
     (tmp_path / "facilities.parquet").write_bytes((files / "facilities.parquet").read_bytes())
-    other = read_sample(config_of(tmp_path, tmp_path), silent)
+    other = read_sample(config_of(tmp_path, tmp_path), (), silent)
     np.testing.assert_array_equal(other.rows, sample.rows)
     assert (other.bad != sample.bad).any()
 
@@ -161,7 +161,7 @@ def test_files_of_a_portfolio_make_the_sample_that_the_portfolio_makes(tmp_path:
     generated = config_of(tmp_path, tmp_path, source)
     assert generated.sample is not None
     write_portfolio(generate(PortfolioPlan(120, UNTIL_MS, 4, 240, 0)), generated.sample, tmp_path)
-    first, second = read_sample(generated, silent), read_sample(config_of(tmp_path, tmp_path), silent)
+    first, second = read_sample(generated, silent), read_sample(config_of(tmp_path, tmp_path), (), silent)
     for name in ("rows", "bad", "customer", "observed_at_ms", "out_of_time"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
     assert len(first) > 50
@@ -171,7 +171,7 @@ def test_a_feature_that_depends_on_the_request_is_refused(files: Path, tmp_path:
     """A scorecard of grain customer must say the same whatever is asked for; the message points at the line."""
     features = FEATURES + "  - {name: asked_share, reason: RC30}\n"
     with pytest.raises(PolicyRejected) as refused:
-        read_sample(config_of(files, tmp_path, features=features), silent)
+        read_sample(config_of(files, tmp_path, features=features), (), silent)
     assert "feature 'asked_share' depends on the request" in refused.value.message
     assert "train.yaml:12" in refused.value.message
 
@@ -255,7 +255,7 @@ def test_a_loan_is_asked_about_with_its_own_request_and_what_was_recorded_before
     files = by_hand(tmp_path, EVENTS)
     features = "model: {trees: 5}\nfeatures: [{name: ok_cnt_30d, reason: RC30}, {name: asked_share, reason: RC30}]\n"
     sample = "sample: {grain: loan, label: lost, performance_d: 60, observations: 9, out_of_time: 1}\n"
-    rows = read_sample(config_of(files, tmp_path, sample=sample, features=features), silent).rows
+    rows = read_sample(config_of(files, tmp_path, sample=sample, features=features), (), silent).rows
     np.testing.assert_array_equal(rows, [[0.0, 0.01], [1.0, 0.01], [0.0, 0.01], [1.0, 0.01]])
 
 
@@ -263,7 +263,7 @@ def test_nobody_left_is_no_sample(tmp_path: Path) -> None:
     """Everybody is younger than the design asks for."""
     files = by_hand(tmp_path, EVENTS)
     with pytest.raises(NothingToLearn, match="nobody is left"):
-        read_sample(config_of(files, tmp_path, sample=SAMPLE.replace("{", "{days_on_book_min: 3000, ")), silent)
+        read_sample(config_of(files, tmp_path, sample=SAMPLE.replace("{", "{days_on_book_min: 3000, ")), (), silent)
 
 
 def test_quality_of_a_perfect_and_of_a_useless_score() -> None:

@@ -16,8 +16,9 @@ the clock in what is written. LightGBM's Python package, scikit-learn and optbin
 `train`), so they are imported where they are used.
 """
 
+from decision_service.train.champion import Champion
 from decision_service.train.fitted import NothingToLearn
 from decision_service.train.run import train
-from decision_service.train.trained import Champion, Trained
+from decision_service.train.trained import Trained
 
 __all__ = ["Champion", "NothingToLearn", "Trained", "train"]

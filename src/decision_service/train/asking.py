@@ -51,10 +51,11 @@ class Files:
 
 def ask(
     config: TrainConfig, files: Files, recorded: Recorded, observed: Records, directory: Path,
-    say: Callable[[str], None],
+    others: tuple[str, ...], say: Callable[[str], None],
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:  # fmt: skip
-    """`(features, answered)` of observations, a row each. Writes below `directory`. Raises PolicyRejected for features
-    that depend on the request where there is none, and InvalidInput."""
+    """`(features, answered)` of observations, a row each: those of the training file, and `others` behind them. Writes
+    below `directory`. Raises PolicyRejected for features that depend on the request where there is none, and
+    InvalidInput."""
     assert config.spec is not None
     probed = np.zeros(0, np.int64)
     if config.grain == "customer":
@@ -64,9 +65,9 @@ def ask(
         columns = _loans(files.events, recorded, observed)
     at, out = directory / "questions.parquet", directory / "features.parquet"
     _write(at, columns)
-    spec = TableSpec(config.spec.documents, config.names, config.zone)
+    spec = TableSpec(config.spec.documents, (*config.names, *others), config.zone)
     _build(config, files, spec, at, out, say)
-    rows, answered = _read(out, len(columns[_NUMBER]), config.names)
+    rows, answered = _read(out, len(columns[_NUMBER]), spec.names)
     n = len(observed)
     _refuse_request_features(config, rows[probed], rows[n:])
     return rows[:n], answered[:n]
@@ -160,7 +161,7 @@ def _read(path: Path, rows: int, names: Sequence[str]) -> tuple[Floats, npt.NDAr
 
 
 def _refuse_request_features(config: TrainConfig, silent: Floats, told: Floats) -> None:
-    moved = ~((silent == told) | (np.isnan(silent) & np.isnan(told))).all(axis=0)
+    moved = ~((silent == told) | (np.isnan(silent) & np.isnan(told))).all(axis=0)[: len(config.names)]
     findings = Findings()
     for i in np.flatnonzero(moved).tolist():
         feature = config.features[i]

@@ -23,12 +23,12 @@ from decision_service.train.sample import Sample
 from decision_service.train.sources import EventsSource, PortfolioSource, TableSource
 
 
-def read_observations(config: TrainConfig, say: Callable[[str], None]) -> Sample:
+def read_observations(config: TrainConfig, others: tuple[str, ...], say: Callable[[str], None]) -> Sample:
     """The sample of a training file whose source is events or a portfolio. Raises InvalidInput, PolicyRejected and
     NothingToLearn."""
     with tempfile.TemporaryDirectory(prefix="decision-service-train-") as name:
         directory = Path(name)
-        return _sample(config, _files(config, directory, say), directory, say)
+        return _sample(config, _files(config, directory, say), _known(config, others), directory, say)
 
 
 def _files(config: TrainConfig, directory: Path, say: Callable[[str], None]) -> Files:
@@ -42,7 +42,16 @@ def _files(config: TrainConfig, directory: Path, say: Callable[[str], None]) -> 
     return Files(directory / "events.parquet", directory / "facilities.parquet", None)
 
 
-def _sample(config: TrainConfig, files: Files, directory: Path, say: Callable[[str], None]) -> Sample:
+def _known(config: TrainConfig, others: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the names that the definitions have."""
+    assert config.spec is not None
+    catalogue, attributes = compiled(config.spec.documents, Findings())
+    return tuple(name for name in others if name in catalogue.by_name or name in lay_out(attributes).names)
+
+
+def _sample(
+    config: TrainConfig, files: Files, others: tuple[str, ...], directory: Path, say: Callable[[str], None]
+) -> Sample:
     design, source = config.sample, config.source
     assert design is not None
     assert not isinstance(source, TableSource)
@@ -54,12 +63,13 @@ def _sample(config: TrainConfig, files: Files, directory: Path, say: Callable[[s
     rows = observed.observations
     if not len(rows):
         raise NothingToLearn("nobody is left to be observed")
-    features, answered = ask(config, files, recorded, rows, directory, say)
+    features, answered = ask(config, files, recorded, rows, directory, others, say)
     rows, steps = rows[answered], (*observed.waterfall, ("no answer of the feature build", -int((~answered).sum())))
     return Sample(
-        features[answered], rows["bad"].copy(), rows["customer"].copy(), rows["at_ms"].copy(),
+        features[answered, : len(config.names)], rows["bad"].copy(), rows["customer"].copy(), rows["at_ms"].copy(),
         rows["period"] < design.out_of_time, None, tuple(step for step in steps if step[1]), recorded.left_out,
         definitions_of(config),
+        {name: features[answered, len(config.names) + i] for i, name in enumerate(others)},
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ class Sample:
     waterfall: tuple[tuple[str, int], ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     definitions_sha256: str = ""
+    others: Mapping[str, Floats] = field(default_factory=dict)  # features of the champion alone
 
     def __len__(self) -> int:
         return len(self.bad)

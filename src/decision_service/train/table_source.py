@@ -22,12 +22,17 @@ _NO_PART = -1
 
 
 def read_table(
-    source: TableSource, names: Sequence[str], validation_share: float, say: Callable[[str], None]
+    source: TableSource,
+    names: Sequence[str],
+    others: Sequence[str],
+    validation_share: float,
+    say: Callable[[str], None],
 ) -> Sample:
     """The rows of a table that are for something. Raises InvalidInput for cells that are not what they must be, and
     NothingToLearn for a table without rows."""
     file = open_file(source.file, None)
-    columns = [_read_batch(file, source, names, batch) for batch in file.batches(None)]
+    others = [name for name in others if name in file.names]
+    columns = [_read_batch(file, source, [*names, *others], batch) for batch in file.batches(None)]
     if not columns:
         raise NothingToLearn(f"{file.path.name} has no rows")
     rows, labels, at_ms, owners, words = (np.concatenate(parts) for parts in zip(*columns, strict=True))
@@ -38,8 +43,9 @@ def read_table(
     _, customer = _numbered(customer[kept])
     given = _divided(part[kept], customer, validation_share, source.split)
     return Sample(
-        rows[kept], labels[kept], customer, at_ms[kept], given.calibrate | given.judge, given,
+        rows[kept, : len(names)], labels[kept], customer, at_ms[kept], given.calibrate | given.judge, given,
         (("rows of the table", len(labels)), ("of no part of the split", -int((~kept).sum()))),
+        others={name: rows[kept, len(names) + i] for i, name in enumerate(others)},
     )  # fmt: skip
 
 

@@ -10,21 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from decision_service.core.scorecards.scorecard import Scorecard
+from decision_service.train.champion import Champion, Comparison
+from decision_service.train.characteristics import Characteristic
 from decision_service.train.config import TrainConfig
 from decision_service.train.division import Division
 from decision_service.train.fitted import Fitted
 from decision_service.train.sample import Sample
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Champion:
-    """The scorecard a new one is compared with, and its PDs and points of the same rows (NaN where it gives none)."""
-
-    scorecard: Scorecard
-    pds: Floats
-    points: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +37,7 @@ class Trained:
     metrics: Mapping[str, float]
     grade_shares: Mapping[str, float]  # of the judged rows
     changed: bool
+    comparison: Comparison | None  # with the champion, on the judged rows
+    characteristics: tuple[Characteristic, ...]  # every feature by itself, over the training rows
+    grade_bad_rates: Mapping[str, float]  # of the judged rows, NaN for a grade without one
+    warnings: tuple[str, ...]  # what somebody should look at before the scorecard decides
