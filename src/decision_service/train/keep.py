@@ -1,6 +1,6 @@
 """The sample of a run as a Parquet file, for a notebook: what the model saw, what became of it, and what it says.
 
-    customer (numbered as the source first names them), observed_at, part, bad, margin, pd, points, grade, the features
+customer (numbered as the source first names them), observed_at, part, bad, margin, pd, points, grade, the features
 """
 
 from __future__ import annotations

@@ -104,10 +104,9 @@ def _require_better(against: Against, rival: Scorecard | None, comparison: Compa
     if comparison is None:
         raise NotBetter(f"{rival.name} {rival.version} cannot be compared with, so nothing shows that this is better")
     if not comparison.better:
-        raise NotBetter(
-            f"not better than {rival.version}: AUC {comparison.new.auc:.4f} beside {comparison.champion.auc:.4f}, a gain"
-            f" of {comparison.auc_gain_low:+.4f} to {comparison.auc_gain_high:+.4f}"
-        )
+        gain = f"{comparison.auc_gain_low:+.4f} to {comparison.auc_gain_high:+.4f}"
+        aucs = f"AUC {comparison.new.auc:.4f} beside {comparison.champion.auc:.4f}"
+        raise NotBetter(f"not better than {rival.version}: {aucs}, a gain of {gain}")
 
 
 def _suspects(told: tuple[Characteristic, ...]) -> Iterator[str]:

@@ -106,7 +106,8 @@ def _spread(values: Floats) -> str:
 def _golden_lines(config: TrainConfig, fitted: Fitted, sample: Sample, division: Division) -> Iterable[str]:
     """Rows from the safest to the riskiest that were never trained on, one with half of it blanked, and of all rows
     those that together stand in every leaf (`golden`)."""
-    judge = np.flatnonzero(division.judge)
+    known = ~np.isnan(sample.rows).all(axis=1)
+    judge = np.flatnonzero(division.judge & known)
     order = judge[np.argsort(fitted.margins[judge], kind="stable")]
     rows = sample.rows[order[np.linspace(0, len(order) - 1, GOLDEN_ROWS - 1).astype(int)]]
     half = np.where(np.arange(rows.shape[1]) % 2 == 0, np.nan, rows[len(rows) // 2])
@@ -114,6 +115,8 @@ def _golden_lines(config: TrainConfig, fitted: Fitted, sample: Sample, division:
     if fitted.model_kind == "lightgbm":
         covers = sample.rows[covering(leaves_of(fitted.model_text, sample.rows), COVERING_ROWS)]
     for row in [*rows, half, *covers]:
+        if np.isnan(row).all():
+            continue  # which nothing scores
         margin = fitted.scorer.margin(np.ascontiguousarray(row))
         pd = fitted.calibration.pd(margin)
         yield f"  - {{inputs: {_numbers(row)}, margin: {margin!r}, pd: {pd!r}, points: {config.scaling.points(pd)}}}\n"
