@@ -14,7 +14,13 @@ from typing import Any, Final
 import orjson
 
 from decision_service.core.errors import ScorecardRejected
-from decision_service.scorecard_files import active_version, load_scorecard, scorecard_directories, versions
+from decision_service.scorecard_files import (
+    ACTIVE_FILE,
+    active_version,
+    load_scorecard,
+    scorecard_directories,
+    versions,
+)
 
 FAILED: Final = 1
 WRONG: Final = 2
@@ -31,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.models.is_dir():
         print(f"{args.models}: no such directory", file=sys.stderr)
         return WRONG
-    findings = [_checked(path, active) for path, active in _versions(args.models)]
+    findings = list(_findings(args.models))
     if args.json:
         print(orjson.dumps(findings).decode())
     else:
@@ -39,19 +45,27 @@ def run(args: argparse.Namespace) -> int:
     return FAILED if any(finding["problem"] for finding in findings) else 0
 
 
-def _versions(models: Path) -> Iterator[tuple[Path, bool]]:
-    """Every version directory, and whether it is the one in use."""
+def _findings(models: Path) -> Iterator[dict[str, Any]]:
+    """One finding a version directory, and one for a file `active` that names none."""
     for directory in scorecard_directories(models):
-        active = active_version(directory)
         found = versions(directory)
-        for path in [*found, *([] if active in found else [active])]:
-            yield path, path == active
+        try:
+            active = active_version(directory)
+        except ScorecardRejected as error:
+            yield _finding(directory / ACTIVE_FILE, active=True) | {"problem": error.message}
+            active = directory
+        missing = [] if active in (directory, *found) else [active]
+        yield from (_checked(path, path == active) for path in [*found, *missing])
+
+
+def _finding(path: Path, *, active: bool) -> dict[str, Any]:
+    return {
+        "path": str(path), "scorecard": path.parent.name, "version": path.name, "active": active, "problem": None,
+    }  # fmt: skip
 
 
 def _checked(path: Path, active: bool) -> dict[str, Any]:
-    finding: dict[str, Any] = {
-        "path": str(path), "scorecard": path.parent.name, "version": path.name, "active": active, "problem": None,
-    }  # fmt: skip
+    finding = _finding(path, active=active)
     try:
         card = load_scorecard(path)
     except ScorecardRejected as error:
@@ -63,7 +77,8 @@ def _checked(path: Path, active: bool) -> dict[str, Any]:
 def _line(finding: dict[str, Any]) -> str:
     mark = "*" if finding["active"] else " "
     if finding["problem"]:
-        return f"{mark} {finding['path']}: REFUSED\n    {finding['problem']}"
+        lines = [f"    {line}".rstrip() for line in finding["problem"].splitlines()]
+        return "\n".join([f"{mark} {finding['path']}: REFUSED", *lines])
     auc = finding["metrics"].get("oot_auc")
     quality = "" if auc is None else f", AUC {auc:.3f} out of time"
     return (
