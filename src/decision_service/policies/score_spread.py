@@ -132,7 +132,7 @@ def cards_of(*policies: Policy | None) -> Cards:
     return {
         (card.name, card.version): card.manifest
         for policy in policies if policy is not None
-        for card in policy.scorecards.values()
+        for card in policy.all_scorecards
     }  # fmt: skip
 
 
