@@ -118,9 +118,11 @@ def test_its_gains_end_with_all_rows_and_all_bads(card: Report, trained: Trained
 
 
 def test_its_calibration_points_are_means_of_groups(card: Report, trained: Trained) -> None:
-    """Ten groups of equal size by PD; those without a bad are drawn apart."""
+    """Ten groups by PD, of the sizes that the table says; those without a bad are drawn apart."""
     pds, bad = judged(trained)
-    groups = np.array_split(np.argsort(pds, kind="stable"), 10)
+    sizes = [int(str(row[1])) for row in table(card, "Calibration", "holds the PD").rows]
+    assert (len(sizes), sum(sizes)) == (10, len(pds))
+    groups = np.split(np.argsort(pds, kind="stable"), np.cumsum(sizes)[:-1])
     observed = [(pds[group].mean(), bad[group].mean()) for group in groups if bad[group].any()]
     x, y = Drawn(figure(card, "calibration"), log=True).markers("observed")
     assert x == pytest.approx([pd for pd, _ in observed], rel=0.03)
