@@ -30,7 +30,7 @@ def compare_report(found: Compared, span: Span) -> Report:
 
 def _sides(found: Compared) -> Iterator[Block]:
     yield Table(
-        ("version", "decisions", "customers", "no score", "approved", "points", "mean PD", "matured", "bad rate", "KS",
+        ("version", "decisions", "no score", "approved", "points", "mean PD", "matured", "bad rate", "KS",
          "AUC"),
         tuple(map(_side, found.sides)),
     )  # fmt: skip
@@ -54,7 +54,7 @@ def _side(one: Side) -> tuple[Cell, ...]:
     quality = one.quality
     ks, auc = (None, None) if quality is None else (_percent(quality.ks), quality.auc)
     return (
-        _name(one), one.decisions, one.customers, one.refused, _percent(one.approved.value), one.points_mean,
+        _name(one), one.decisions, one.refused, _percent(one.approved.value), one.points_mean,
         _percent(one.pd_mean), one.matured, _percent(one.bad_rate.value), ks, auc,
     )  # fmt: skip
 
