@@ -4,7 +4,7 @@
 
     scorecards:
       behaviour:
-        champion: 2026.11.2          # else the version that is active in models/
+        champion: 2026.12.1          # else the version that is active in models/
         challenger: {version: 2026.12.1, share: 0.10, salt: autumn}     # salt: else the scorecard's name
         shadows: [2026.12.2]
 
