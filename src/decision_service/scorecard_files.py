@@ -17,7 +17,8 @@ permuted features load and lie. So the order of the checks matters, each keeping
   6. a trial load in a subprocess, where a crash is a message; golden rows must score to 1e-9 as the manifest
      says, not all the same, and fast enough;
   7. only then the load in this process, of the very bytes that were tried: not by LightGBM, but by a reader that takes
-     nothing on trust (`core/scorecards/trees.py`), and which must score the golden rows as LightGBM did on trial.
+     nothing on trust (`core/scorecards/trees.py`), and which must score the golden rows as LightGBM did on trial, and
+     as fast.
 
 Steps 4 and 5 are `model_formats`. A WOE points scorecard is tried by the same rows and bounds, but in this process: our
 own reader, bounded in size and depth, made it, and no native code runs on its numbers, so there is no crash to survive
@@ -50,19 +51,20 @@ from decision_service.core.scorecards.manifest import (
 )
 from decision_service.core.scorecards.model_numbers import numbers_digest
 from decision_service.core.scorecards.roles import Cast, RolesSpec
-from decision_service.core.scorecards.scorecard import Scorecard
+from decision_service.core.scorecards.scorecard import Row, Scorecard
 from decision_service.core.scorecards.tree_scorer import TreeScorer
 from decision_service.core.scorecards.trees import UnsupportedTrees
 from decision_service.core.scorecards.woe import WoeModel, WoeScorer
 from decision_service.core.source import Findings
 from decision_service.model_formats import check_lightgbm, check_woe
 from decision_service.policies.files import read_text
-from decision_service.scorecard_trial import tried
+from decision_service.scorecard_trial import call_us, tried
 from decision_service.trial_process import inputs_of, trial
 
 MANIFEST_FILE: Final = "manifest.yaml"
 ACTIVE_FILE: Final = "active"
 TOLERANCE: Final = 1e-9  # of margins and PDs of golden rows
+CONTRIBUTIONS_US_MAX: Final = 5_000.0  # CPU time; 300 trees x 31 leaves take 100 to 300 us, an adverse answer waits
 SCORE_US_MAX: Final = 150.0  # CPU time of one score; 300 trees x 31 leaves take 10 to 40 us
 
 
@@ -146,13 +148,24 @@ def _load(files: _Files, score_us_max: float) -> Scorecard:
     """Steps 6 and 7."""
     manifest, path = files.manifest, files.path
     if files.woe is not None:
-        scorer = WoeScorer(files.woe)
-        _judge(path, manifest, tried(scorer, [inputs_of(row) for row in manifest.golden]), score_us_max)
-        return Scorecard(manifest, scorer)
+        points = WoeScorer(files.woe)
+        _judge(path, manifest, tried(points, [inputs_of(row) for row in manifest.golden]), score_us_max)
+        return Scorecard(manifest, points)
     _check_numbers(path, files.model_text, manifest)
     answer = trial(path, files.model_text, len(manifest.names), manifest.golden)
     _judge(path, manifest, answer, score_us_max)
-    return Scorecard(manifest, _scorer(files))
+    scorer = _scorer(files)
+    _check_speed(path, scorer, [np.array(row.inputs) for row in manifest.golden], score_us_max)
+    return Scorecard(manifest, scorer)
+
+
+def _check_speed(path: Path, scorer: TreeScorer, rows: list[Row], score_us_max: float) -> None:
+    """What serves takes other paths than LightGBM on trial: those that no golden row goes down cost it time as well."""
+    if (us := call_us(scorer.margin, rows)) > score_us_max:
+        raise ScorecardRejected(str(path), f"takes {us:.0f} us a score here; at most {score_us_max:g} us are allowed")
+    if (us := call_us(scorer.contributions, rows, calls=3)) > CONTRIBUTIONS_US_MAX:
+        allowed = f"at most {CONTRIBUTIONS_US_MAX:,.0f} us are allowed"
+        raise ScorecardRejected(str(path), f"takes {us:,.0f} us for the reasons of a score; {allowed}")
 
 
 def _scorer(files: _Files) -> TreeScorer:

@@ -19,7 +19,7 @@ from scorecard_maker import NAMES, Trained, write_scorecard
 from decision_service.core.errors import ScorecardRejected
 from decision_service.core.scorecards.contributions import gauss_legendre
 from decision_service.core.scorecards.tree_scorer import TreeScorer
-from decision_service.core.scorecards.trees import UnsupportedTrees
+from decision_service.core.scorecards.trees import DEPTH_MAX, UnsupportedTrees
 from decision_service.scorecard_files import load_scorecard
 from decision_service.scorer import LightGbmScorer
 
@@ -47,7 +47,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def judged(n_features: int, seed: int = 3) -> Rows:
     """Rows to score: like those trained on, all null, all zero, tiny numbers around LightGBM's zero, and huge ones."""
-    odd = [np.full(n_features, value) for value in (np.nan, 0.0, -0.0, 1e-35, 1.1e-35, -9e-36, 1e300, -1e300)]
+    zero = float(np.float32(1e-35))  # where LightGBM's zero ends, and many a threshold of its models stands
+    tiny = (0.0, -0.0, 1e-35, 1.1e-35, -9e-36, zero, -zero, np.nextafter(-zero, -1.0), 5e-324)
+    odd = [np.full(n_features, value) for value in (np.nan, *tiny, 1e300, -1e300)]
     return np.concatenate((make_rows(60, n_features, seed), np.array(odd)))
 
 
@@ -194,7 +196,11 @@ def changed(key: str, value: str) -> Any:
         (changed("threshold", "0 0 nan 0 0 0 0"), "a threshold that is no number"),
         (changed("leaf_value", "0 0 0 inf 0 0 0 0"), "a leaf that is no number"),
         (changed("leaf_count", "1 1 1 -1 1 1 1 1"), "impossible count"),
+        (changed("leaf_count", "1 1 1 1e300 1 1 1 1"), "impossible count"),
         (changed("left_child", "0 0 0 0 0 0 0"), "leads nowhere, or back"),
+        (changed("left_child", "1 2 3 4 5 6 -" + "9" * 30), "a number of left_child that is too large"),
+        (changed("decision_type", "2 2 2 2 2 2 " + "9" * 30), "a number of decision_type that is too large"),
+        (changed("num_cat", "0\nleaf_value=1 2 3 4 5 6 7 8"), "leaf_value stands twice"),
         (changed("left_child", "1 99 3 4 5 6 -1"), "leads nowhere, or back"),
         (changed("left_child", "-1 -1 -1 -1 -1 -1 -1"), "two ways to it, or none"),
         (lambda text: text[: len(text) // 2].partition("end of trees")[0], "no end of them"),
@@ -204,6 +210,52 @@ def test_what_cannot_be_walked_is_refused(small_model: Trained, spoil: Any, mess
     """A text that says what the arrays cannot hold, or would lead the walk astray, is an error before any walk."""
     with pytest.raises(UnsupportedTrees, match=message):
         TreeScorer(spoil(small_model.text.decode()).encode(), 5)
+
+
+def chain(splits: int, trees: int = 1, n_features: int = 4) -> bytes:
+    """Trees that are one long path: whoever is at most 0.5 leaves it at the first split."""
+    count, way = splits + 1, [str(k) for k in range(splits + 1)]
+    keys = {
+        "num_leaves": str(count), "num_cat": "0", "split_feature": " ".join(str(k % n_features) for k in range(splits)),
+        "split_gain": "1 " * splits, "threshold": "0.5 " * splits, "decision_type": "2 " * splits,
+        "left_child": " ".join(str(~k) for k in range(splits)), "right_child": " ".join([*way[1:splits], str(-count)]),
+        "leaf_value": " ".join(f"{k / count}" for k in range(count)), "leaf_weight": "1 " * count,
+        "leaf_count": "1 " * count, "internal_value": "0 " * splits, "internal_weight": "0 " * splits,
+        "internal_count": " ".join(str(count - k) for k in range(splits)), "is_linear": "0", "shrinkage": "1",
+    }  # fmt: skip
+    body = "".join(f"{key}={value.strip()}\n" for key, value in keys.items()) + "\n\n"
+    blocks = [f"Tree={number}\n{body}" for number in range(trees)]
+    head = {
+        "version": "v4", "num_class": "1", "num_tree_per_iteration": "1", "label_index": "0",
+        "max_feature_idx": str(n_features - 1), "objective": "binary sigmoid:1",
+        "feature_names": " ".join(NAMES[:n_features]), "feature_infos": " ".join(["[-9:9]"] * n_features),
+        "tree_sizes": " ".join(str(len(block)) for block in blocks),
+    }  # fmt: skip
+    lines = "".join(f"{key}={value}\n" for key, value in head.items())
+    tail = "end of trees\n\nfeature_importances:\n\nparameters:\nend of parameters\n\npandas_categorical:null\n"
+    return f"tree\n{lines}\n{''.join(blocks)}{tail}".encode()
+
+
+def test_a_path_that_could_only_cost_time_is_refused() -> None:
+    """The longest path that is allowed scores and explains as LightGBM does; a longer one is an error."""
+    assert_same(chain(DEPTH_MAX), np.array([np.zeros(4), np.ones(4), np.full(4, np.nan)]))
+    with pytest.raises(UnsupportedTrees, match=f"tree 0 has a path of {DEPTH_MAX + 1} splits"):
+        TreeScorer(chain(DEPTH_MAX + 1), 4)
+    with pytest.raises(UnsupportedTrees, match="splits, at most 250,000 are allowed"):
+        TreeScorer(chain(500, trees=501), 4)
+
+
+def test_a_model_that_is_slow_only_where_no_golden_row_goes_is_refused(tmp_path: Path) -> None:
+    """LightGBM leaves each path at once on trial; what serves is timed by itself."""
+    n_features = len(NAMES)
+    text = chain(DEPTH_MAX, trees=120, n_features=n_features)
+    rows = np.zeros((50, n_features))
+    rows[:, 1] = 1.0
+    rows[::2, 0] = 1.0  # the second split tells these from the others, at no cost
+    rows[::2, 1] = 0.0
+    model = Trained(text, rows, lightgbm.Booster(model_str=text.decode()).predict(rows, raw_score=True))
+    with pytest.raises(ScorecardRejected, match="us a score here; at most 40 us"):
+        load_scorecard(write_scorecard(tmp_path, model), score_us_max=40.0)
 
 
 def test_a_scorecard_of_such_a_model_is_refused_by_name(tmp_path: Path) -> None:

@@ -42,16 +42,18 @@ def _digest_of_sources() -> int:
 
 @kernel_function
 def _fill_columns(row, columns, x):
-    """What the splits compare: -inf where the way is left whatever the threshold, NaN where it is right."""
+    """What the splits compare: -inf where the way is left whatever the threshold, NaN where it is right.
+
+    LightGBM passes on only what is beyond its zero, so whatever is closer is 0 to every split.
+    """
     for k in range(columns.shape[0]):
         value, kind = row[columns[k, 0]], columns[k, 1]
         missing = kind & 3
-        if missing == MISSING_NONE:
-            x[k] = 0.0 if value != value else value
-        elif value != value or (missing == MISSING_ZERO and abs(value) <= _ZERO):
+        known = value if abs(value) > _ZERO else 0.0  # also of a null
+        if (missing == MISSING_ZERO and known == 0.0) or (missing == MISSING_NAN and value != value):
             x[k] = -np.inf if kind & DEFAULT_LEFT else np.nan
         else:
-            x[k] = value
+            x[k] = known
 
 
 @kernel_function

@@ -15,13 +15,14 @@ it, then its leaves inner to 2 * inner. All trees of a model stand one after the
 `average_output` (boosting: rf) is left unread: LightGBM averages what it predicts, but no raw score or contribution.
 
 Nothing here trusts the text: slots out of range, a node with two parents or none, a child before its parent, a feature
-the model does not have and a leaf that is no number are all UnsupportedTrees, as is what the arrays cannot say
-(categorical splits, linear leaves, several classes).
+the model does not have, a leaf that is no number and a key that stands twice are all UnsupportedTrees, as is what the
+arrays cannot say (categorical splits, linear leaves, several classes), and what could only be meant to cost time: more
+than SPLITS_MAX splits, or a path of more than DEPTH_MAX, which LightGBM may leave at the first split and an adverse
+answer's reasons may not.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -33,6 +34,10 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 MISSING_NONE, MISSING_ZERO, MISSING_NAN = range(3)  # null is 0; null and 0 take the default way; null takes it
 VERSIONS: Final = ("v3", "v4")
+SPLITS_MAX: Final = 250_000  # of all trees; a scorecard has 10,000, and reading this many takes seconds
+DEPTH_MAX: Final = 512
+_INTEGER_MAX: Final = 2**31  # what LightGBM reads into 32 bits
+_COUNT_MAX: Final = 2.0**53
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2
 _END: Final = "\nend of trees"
 Number = TypeVar("Number", int, float)
@@ -66,14 +71,24 @@ def read_trees(model_text: bytes, n_features: int) -> Trees:
         raise UnsupportedTrees("the text has no trees, or no end of them")
     _check_head(head, n_features)
     read = [_read_tree(number, block) for number, block in enumerate(blocks)]
+    if (splits := sum(len(tree.feature) for tree in read)) > SPLITS_MAX:
+        raise UnsupportedTrees(f"it has {splits:,} splits, at most {SPLITS_MAX:,} are allowed")
     trees = _joined(read, n_features)
     _check_values(trees)
     _check_shape(trees)
+    for number, tree in enumerate(read):
+        if (depth := _depth(tree)) > DEPTH_MAX:
+            raise UnsupportedTrees(f"tree {number} has a path of {depth:,} splits, at most {DEPTH_MAX} are allowed")
     return trees
 
 
 def _pairs(block: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in block.split("\n") if "=" in line)
+    pairs: dict[str, str] = {}
+    for line in block.split("\n"):
+        key, equals, value = line.partition("=")
+        if equals and pairs.setdefault(key, value) is not value:  # LightGBM may read the other one
+            raise UnsupportedTrees(f"{key} stands twice in one place")
+    return pairs
 
 
 def _check_head(head: str, n_features: int) -> None:
@@ -124,6 +139,8 @@ def _numbers(pairs: Mapping[str, str], key: str, size: int, number: Callable[[st
         raise UnsupportedTrees(f"tree {tree} has no readable {key}") from error
     if len(numbers) != size or size < 1:
         raise UnsupportedTrees(f"tree {tree} has {len(numbers)} numbers of {key}, {size} are expected")
+    if number is int and not -_INTEGER_MAX <= min(numbers) <= max(numbers) < _INTEGER_MAX:
+        raise UnsupportedTrees(f"tree {tree} has a number of {key} that is too large")
     return numbers
 
 
@@ -154,7 +171,7 @@ def _check_values(trees: Trees) -> None:
         (bool(np.isnan(trees.threshold).any()), "a threshold that is no number"),
         (not ((trees.missing >= MISSING_NONE) & (trees.missing <= MISSING_NAN)).all(), "an unknown decision type"),
         (not np.isfinite(trees.value).all(), "a leaf that is no number"),
-        (not ((trees.count >= 0) & (trees.count < math.inf)).all(), "a leaf with an impossible count"),
+        (not ((trees.count >= 0) & (trees.count <= _COUNT_MAX)).all(), "a leaf with an impossible count"),
     )  # fmt: skip
     for is_wrong, what in wrong:
         if is_wrong:
@@ -173,3 +190,13 @@ def _check_shape(trees: Trees) -> None:
     parents = np.bincount(np.concatenate((base + trees.left, base + trees.right)), minlength=int((2 * inner + 1).sum()))
     if np.delete(parents, np.cumsum(2 * inner + 1) - (2 * inner + 1)).tolist().count(1) != 2 * len(split):
         raise UnsupportedTrees("a node has two ways to it, or none")
+
+
+def _depth(tree: _Tree) -> int:
+    """Splits on the longest path; every split stands before those below it."""
+    inner = len(tree.feature)
+    above = [0] * (2 * inner + 1)
+    for split, children in enumerate(zip(tree.left, tree.right, strict=True)):
+        for child in children:
+            above[child] = above[split] + 1
+    return max(above)
