@@ -5,8 +5,8 @@
     scorecards:
       behaviour:
         champion: 2026.12.1          # else the version that is active in models/
-        challenger: {version: 2026.12.1, share: 0.10, salt: autumn}     # salt: else the scorecard's name
-        shadows: [2026.12.2]
+        challenger: {version: 2027.1.1, share: 0.10, salt: autumn}     # salt: else the scorecard's name
+        shadows: [2027.1.2]
 
 The *champion* scores everybody but the challenger's customers. The *challenger* scores the customers whose share is
 below its own; it must grade in the champion's words, for the same rules read both. A *shadow* scores after the answer
@@ -178,7 +178,7 @@ def _shadows(section: Section) -> Iterator[Version]:
         return
     node = section.node.get("shadows")
     if not isinstance(node, SequenceNode):
-        section.error("shadows", "must be a list of versions", "`shadows: [2026.12.2]`")
+        section.error("shadows", "must be a list of versions", "`shadows: [2027.1.2]`")
         return
     if len(node.items) > SHADOWS_MAX:
         section.error("shadows", f"has {len(node.items)} versions", f"{SHADOWS_MAX} at most")
