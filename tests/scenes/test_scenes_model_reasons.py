@@ -133,6 +133,33 @@ def test_an_effect_beside_the_one_that_held_gives_no_reason() -> None:
     assert told(answer(body, FixedScorer(CONTRIBUTIONS))) == ()
 
 
+def beside(then: str, other: str) -> str:
+    """A rule that looks at the score, one that does not, and that everything else is approved."""
+    more = f"rules:\n  - {{id: other, when: facility.limit > 0, then: {other}, reason: RC36, on_null: skip}}\n"
+    return rule(SCORED, then).replace("rules:\n", more)
+
+
+@pytest.mark.parametrize(
+    ("then", "other", "expected"),
+    [
+        ("{cap_draw: 10}", "{limit: {cut: 0.5}}", AGAINST),  # capped, though the limit change tells of the cut
+        ("{limit: {cut: 0.5}}", "{cap_draw: 10}", AGAINST),
+        ("{cap_draw: 10}", "{hold: review}", ()),  # the cap came to nothing
+        ("{cap_draw: 0}", "{hold: review}", AGAINST),  # by itself it holds
+        ("{cap_draw: 10}", "{limit: freeze}", ()),
+        ("{hold: review}", "{hold: block}", AGAINST),
+        ("{limit: {cut: 0.5}}", "{hold: review}", AGAINST),  # a cut stands beside a hold
+        ("{price: {add_bps: 50}}", "{hold: review}", ()),  # a price does not
+        ("{limit: {cut: 0.5}}", "{limit: freeze}", ()),
+    ],
+)
+def test_of_two_effects_those_count_that_the_answer_is_made_of(
+    then: str, other: str, expected: tuple[str, ...]
+) -> None:
+    """The score's effect beside another cause gives reasons if something adverse of it is left in the answer."""
+    assert told(answer(beside(then, other), FixedScorer(CONTRIBUTIONS))) == expected
+
+
 def test_a_hold_for_something_unknown_is_not_the_scores_doing() -> None:
     """Where a rule that looks at the score lacks another value, the cause is ours."""
     decision = answer(

@@ -62,13 +62,13 @@ def _reasons(scene: Scene, cards: frozenset[str], scores: Mapping[str, Score]) -
 
 def _adverse(effects: Iterable[Effect], outcome: Outcome, facility: Facility, amount_minor: int) -> Iterator[Effect]:
     """The effects that an adverse part of the outcome is made of."""
-    sorts = _adverse_sorts(outcome)
+    sorts = _adverse_sorts(outcome, amount_minor)
     for effect in effects if sorts else ():
         if type(effect.action) in sorts and _against(effect.action, outcome, facility, amount_minor):
             yield effect
 
 
-def _adverse_sorts(outcome: Outcome) -> set[type[Action]]:
+def _adverse_sorts(outcome: Outcome, amount_minor: int) -> set[type[Action]]:
     """What may have been asked for by an effect that made the outcome adverse."""
     sorts: set[type[Action]] = set()
     kind = None if outcome.limit_change is None else outcome.limit_change.kind
@@ -76,7 +76,7 @@ def _adverse_sorts(outcome: Outcome) -> set[type[Action]]:
         sorts |= {Hold, CapDraw}
         above_cap = any(reason.source == PRICE_ABOVE_CAP.source for reason in outcome.reasons)
         sorts |= {ChangePrice} if above_cap else set()
-    if kind == "draw_cap":
+    if 0 < outcome.approved_minor < amount_minor:  # perhaps beside a cut, which then is what the limit change tells
         sorts.add(CapDraw)
     if kind in ("cut", "freeze"):
         sorts.add(ChangeLimit)
@@ -93,7 +93,7 @@ def _against(action: Action, outcome: Outcome, facility: Facility, amount_minor:
     """Whether an action asks for what the outcome came to, and that speaks against the customer."""
     match action:
         case CapDraw(amount_minor=cap):
-            return cap < amount_minor
+            return cap <= 0 if outcome.hold else cap < amount_minor  # only a cap of nothing holds
         case ChangeLimit(kind=kind, to_minor=to):
             frozen = outcome.limit_change is not None and outcome.limit_change.kind == "freeze"
             return kind == "freeze" if frozen else kind == "set" and to < facility.limit_minor
