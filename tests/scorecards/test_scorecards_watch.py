@@ -224,6 +224,51 @@ def test_two_mistakes_in_a_row_end_at_what_was_good(host: Path, small_model: Tra
     asyncio.run(test())
 
 
+@pytest.mark.parametrize("customers_before", [CUSTOMERS_MIN - 20, 0])
+def test_an_edit_of_the_rules_neither_hides_scores_that_are_far_off_nor_is_undone(
+    host: Path, small_model: Trained, known_rows: np.ndarray, customers_before: int
+) -> None:
+    """The scores are judged on under the edited policy; it stays in force and says what is wrong with them."""
+
+    async def test() -> None:
+        async with running(host, MemoryStore(partitions=16)) as worker:
+            given(host, small_model, "2", platt=OFF, expected=PLATT)
+            assert await worker.reload()
+            draws(worker, range(customers_before), known_rows)
+            write_rules(host / "rules", "two", RULES.replace("points < 500", "points < 490"))
+            assert await worker.reload()
+            assert (worker.bundle, worker.watch.number) == (3, 3)
+            draws(worker, range(customers_before, CUSTOMERS_MIN), known_rows)
+            await until(lambda: worker.problem)
+            assert "far from its training: PSI" in worker.problem
+            assert worker.problem.endswith("not gone back from: it was edited since these scores came")
+            assert (worker.bundle, version(worker), worker.rollbacks, worker.watch.number) == (3, "2", 0, 0)
+
+    asyncio.run(test())
+
+
+def test_an_edit_of_what_scores_well_is_watched_to_the_end(host: Path, known_rows: np.ndarray) -> None:
+    """Nothing is said, and nothing gone back from; a policy that was forced ends the watch."""
+
+    async def test() -> None:
+        async with running(host, MemoryStore(partitions=16), scores_watched=60) as worker:
+            given(host, train(40, 8), "2")
+            assert await worker.reload()
+            for label in ("two", "three"):
+                write_rules(host / "rules", label)
+                assert await worker.reload()
+            draws(worker, range(60), known_rows)
+            await until(lambda: worker.watch.number == 0)
+            assert (worker.bundle, worker.problem, worker.rollbacks) == (4, "", 0)
+            given(host, train(40, 8), "3")
+            assert await worker.reload()
+            write_rules(host / "rules", "four")
+            assert await worker.reload(force=True)
+            assert (worker.bundle, worker.watch.number) == (6, 0)
+
+    asyncio.run(test())
+
+
 def test_with_nothing_to_go_back_to_the_problem_is_told(
     host: Path, small_model: Trained, known_rows: np.ndarray
 ) -> None:

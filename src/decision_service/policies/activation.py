@@ -25,7 +25,7 @@ from decision_service.policies.bundle import Content
 from decision_service.policies.guard import ActivationGuard, Rehearsal, has_evidence
 from decision_service.policies.in_force import FLEET, SCORES, PolicyInForce
 from decision_service.policies.published import PublishedPolicies
-from decision_service.policies.score_watch import ScoreWatch, is_watched
+from decision_service.policies.score_watch import ScoreWatch, is_watched, still_scores_so
 from decision_service.policies.source import Candidate, PolicySource
 from decision_service.store import FleetNumbers, Store
 
@@ -165,6 +165,8 @@ class PolicyActivation:
             gone_back = self._in_force.rollback is not None  # from scores that are nothing to go by
             lately = [] if gone_back else [decision for _, _, decision in self.guard.lately]
             self.watch.begin(number, self._in_force.current, before, lately)
+        elif self.watch.number and still_scores_so(heads, self.watch.number, number):
+            self.watch.go_on(number, self._in_force.current)
         else:
             self.watch.end()
 
@@ -175,7 +177,10 @@ class PolicyActivation:
         number, content = self.watch.number, self._in_force.content
         heads = await self.published.heads()
         if content is None or number != next(iter(heads), 0):
+            return 0  # what is the newest is about to be followed, and judged if it scores as this does
+        if self.watch.edited:
             self.watch.end()
+            self._in_force.cannot_stay(SCORES, f"{reason}; not gone back from: it was edited since these scores came")
             return 0
         await self.published.note_rollback(content.digest, reason)
         for earlier in heads:

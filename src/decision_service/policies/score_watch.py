@@ -10,9 +10,10 @@ CUSTOMERS_MIN of them and at every doubling. If it is too far off the fleet goes
 
 So it happens once, however many workers find it out, and who was slower undoes nothing. What was gone back from is
 noted by its content: no later rollback leads to it (each makes one content fewer to go back to, so they end), and
-nobody puts it in force again without `force`. A policy that was forced, one that changes neither a scorecard nor a
-feature nor an attribute, and one that was published NEW_MS ago are not watched; a restart of a worker does not make an
-old policy new.
+nobody puts it in force again without `force`. If it was edited before its scores were judged, the edit stays in force
+(it may be what stops a fraud) and the worker tells that the scores are far off. A policy that was forced, one that
+changes neither a scorecard nor a feature nor an attribute, and one that was published NEW_MS ago are not watched; a
+restart of a worker does not make an old policy new.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class ScoreWatch:
         self._seen: dict[str, Decision] = {}
         self._judged_at = 0
         self.number = 0  # of the published policy that is watched, 0 for none
+        self.edited = False  # what is watched is no longer what the scores came with
         self.due = asyncio.Event()
 
     def begin(self, number: int, policy: Policy, before: Policy | None, lately: Sequence[Decision]) -> None:
@@ -56,8 +58,16 @@ class ScoreWatch:
             self._before = spreads(lately, cards_of(before))
             self._judged_at = min(CUSTOMERS_MIN, self._customers_max)
 
+    def go_on(self, number: int, policy: Policy) -> None:
+        """Watch the same scores under a policy that was edited since: somebody meant what it says besides, so nobody
+        goes back from it by himself."""
+        self.number, self._policy, self.edited = number, policy, True
+        if self._judged_at <= len(self._seen):
+            self.due.set()
+
     def end(self) -> None:
         """Watch nothing."""
+        self.edited = False
         self.number, self._policy, self._seen, self._judged_at = 0, None, {}, 0
         self.due.clear()
 
@@ -104,6 +114,14 @@ def is_watched(heads: Mapping[int, BundleHead], number: int, now_ms: int) -> boo
     if head is None or older is None or head.forced or now_ms - head.at_ms > NEW_MS:
         return False
     return _what_scores(head) != _what_scores(older)
+
+
+def still_scores_so(heads: Mapping[int, BundleHead], watched: int, number: int) -> bool:
+    """Whether a published policy is an edit of the one that is watched, and scores as that one does."""
+    before, head = heads.get(watched), heads.get(number)
+    if before is None or head is None or head.forced or head.rollback is not None:
+        return False
+    return _what_scores(before) == _what_scores(head)
 
 
 def _what_scores(head: BundleHead) -> tuple[Any, ...]:
