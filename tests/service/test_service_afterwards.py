@@ -40,6 +40,13 @@ async def broken(batch: Sequence[Done]) -> None:
     raise ValueError(f"cannot take {len(batch)}")
 
 
+async def waits_for_what_is_cancelled(batch: Sequence[Done]) -> None:
+    """Waits for something that somebody else ends."""
+    other = asyncio.get_running_loop().create_future()
+    other.cancel()
+    await other
+
+
 async def hangs(batch: Sequence[Done]) -> None:
     """Waits for ever."""
     await asyncio.Event().wait()
@@ -185,6 +192,26 @@ def test_a_consumer_that_fails_is_told_once_a_kind_and_harms_nobody(
     assert [record.getMessage() for record in caplog.records] == [
         "shadows failed after decisions were made; told once for ValueError"
     ]
+
+
+def test_a_consumer_whose_work_is_cancelled_does_not_end_the_handing_on(run: Run, tmp_path: Path) -> None:
+    """It is one that failed: the other consumer gets this batch and those that follow."""
+
+    async def test(queue: Afterwards, meters: Meters, done: Done) -> None:
+        kept = Kept()
+        queue.register("shadows", waits_for_what_is_cancelled)
+        queue.register("drift", kept.take)
+        queue.start()
+        for i in range(3):
+            queue.put(done)
+            async with asyncio.timeout(5):
+                await kept.came.wait()
+            kept.came.clear()
+            assert len(kept.ids) == i + 1
+        await queue.flush()
+        assert 'afterwards_total{consumer="shadows",result="failed"} 3.0' in page(meters)
+
+    with_queue(run, tmp_path, test)
 
 
 def test_answers_come_while_a_consumer_fails_or_hangs(run: Run) -> None:
