@@ -99,8 +99,8 @@ def test_the_example_of_roles_is_read() -> None:
     roles = read_roles(document.root, findings)["behaviour"]
     assert findings.diagnostics == []
     assert [(role, version.text) for role, version in roles.variants] == [
-        ("challenger", "2026.12.1"),
-        ("shadow", "2026.12.2"),
+        ("challenger", "2027.1.1"),
+        ("shadow", "2027.1.2"),
     ]
 
 
