@@ -2,8 +2,9 @@
 
     Done (afterwards) ──take──▶ tallies in memory, one a series and day ──every FLUSH_S──▶ increments in the store
 
-Nothing here is waited for by an answer. A batch is counted with NumPy in one go for each series, giving way between
-them. What is in memory is bounded: one tally for each scorecard, role, scene and day, however many decisions.
+Nothing here is waited for by an answer. A batch is counted with NumPy in one go for each series, or in pieces if it has
+hundreds of features, giving way between them. What is in memory is bounded: one tally for each scorecard, role, scene
+and day, however many decisions.
 
 Increments are given to the store at most once: those that the store refused are kept and given later, together with
 what came meanwhile; those whose outcome is unknown are dropped, for counting twice would be wrong for ever. A crash
@@ -96,11 +97,12 @@ class DriftCounting:
     async def _count(self, groups: Mapping[_Key, Sequence[Seen]]) -> None:
         for key, seen in groups.items():
             bins = self._bins[key[0]]
-            tally = self._tallies.get(key)
-            if tally is None:
-                tally = self._tallies[key] = Tally.empty(bins.rows)
-            tally.count(bins, seen)
-            await asyncio.sleep(0)
+            for start in range(0, len(seen), bins.rows_at_once):
+                tally = self._tallies.get(key)  # which a flush may have taken meanwhile
+                if tally is None:
+                    tally = self._tallies[key] = Tally.empty(bins.rows)
+                tally.count(bins, seen[start : start + bins.rows_at_once])
+                await asyncio.sleep(0)
 
     def _place(self, policy: Policy, scene: str, card: Scorecard, role: str) -> _Place:
         """Kept for each policy, so that a decision looks up and does not lay out."""
