@@ -20,6 +20,7 @@ from decision_service.policies.files import read_text
 _TEXT_START: Final = b"tree\nversion=v"
 _TEXT_END: Final = b"\nend of trees\n"
 _HEADER_BYTES: Final = 1_048_576  # the part before the first tree, where the feature names are
+_LINE_BYTES_MAX: Final = 8 * 1_048_576  # of a tree; more would take a gigabyte of a worker to be read as numbers
 _WOE_START: Final = re.compile(rb"(#[^\n]*\n|\n)*" + re.escape(FORMAT_LINE))
 _WOE_COMMENT_BYTES: Final = 65_536  # what may stand above the first line of a points scorecard
 
@@ -32,6 +33,8 @@ def check_lightgbm(path: Path, model_text: bytes, names: tuple[str, ...]) -> Non
         raise ScorecardRejected(str(path), "is not LightGBM's text format, the only one that kind: lightgbm loads")
     if _TEXT_END not in model_text:
         raise ScorecardRejected(str(path), "ends before its last tree: truncated")
+    if (length := max(map(len, model_text.split(b"\n")))) > _LINE_BYTES_MAX:
+        raise ScorecardRejected(str(path), f"has a line of {length:,} bytes; at most {_LINE_BYTES_MAX:,} are allowed")
     _check_features(path, _feature_names(path, model_text), names)
 
 

@@ -197,6 +197,14 @@ def test_other_formats_are_refused(version_directory: Path, content: bytes, rese
     assert "text format" in rejected(version_directory)
 
 
+def test_a_line_that_would_only_fill_the_memory_is_refused(version_directory: Path, reseal: Callable[[], None]) -> None:
+    """Before a number of it is read, here or in the trial."""
+    path = version_directory / "model.txt"
+    path.write_bytes(path.read_bytes().replace(b"\nleaf_count=", b"\nleaf_count=" + b"12 " * 3_000_000, 1))
+    reseal()
+    assert "has a line of 9,000," in rejected(version_directory)
+
+
 def test_a_scorecard_without_calibration_is_refused(version_directory: Path) -> None:
     """G11: a raw margin must never pass for a probability."""
     edit(version_directory / "manifest.yaml", r"^calibration:.*\n", "")

@@ -241,7 +241,7 @@ def test_a_path_that_could_only_cost_time_is_refused() -> None:
     assert_same(chain(DEPTH_MAX), np.array([np.zeros(4), np.ones(4), np.full(4, np.nan)]))
     with pytest.raises(UnsupportedTrees, match=f"tree 0 has a path of {DEPTH_MAX + 1} splits"):
         TreeScorer(chain(DEPTH_MAX + 1), 4)
-    with pytest.raises(UnsupportedTrees, match="splits, at most 250,000 are allowed"):
+    with pytest.raises(UnsupportedTrees, match="its first 501 trees have 250,500 splits"):
         TreeScorer(chain(500, trees=501), 4)
 
 

@@ -23,7 +23,7 @@ answer's reasons may not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -70,9 +70,7 @@ def read_trees(model_text: bytes, n_features: int) -> Trees:
     if not found or not blocks:
         raise UnsupportedTrees("the text has no trees, or no end of them")
     _check_head(head, n_features)
-    read = [_read_tree(number, block) for number, block in enumerate(blocks)]
-    if (splits := sum(len(tree.feature) for tree in read)) > SPLITS_MAX:
-        raise UnsupportedTrees(f"it has {splits:,} splits, at most {SPLITS_MAX:,} are allowed")
+    read = list(_read_all(blocks))
     trees = _joined(read, n_features)
     _check_values(trees)
     _check_shape(trees)
@@ -113,6 +111,18 @@ class _Tree:
     right: list[int]
     value: list[float]
     count: list[float]
+
+
+def _read_all(blocks: list[str]) -> Iterator[_Tree]:
+    splits = 0
+    for number, block in enumerate(blocks):
+        tree = _read_tree(number, block)
+        splits += len(tree.feature)
+        if splits > SPLITS_MAX:
+            raise UnsupportedTrees(
+                f"its first {number + 1} trees have {splits:,} splits, at most {SPLITS_MAX:,} may be"
+            )
+        yield tree
 
 
 def _read_tree(number: int, block: str) -> _Tree:
