@@ -39,11 +39,12 @@ from decision_service.core.scorecards.reading import Section
 from decision_service.core.scorecards.scaling import STANDARD_GRADES, Grades, Scaling
 from decision_service.core.source import Document, Findings, Place, nearest_name
 from decision_service.policies.files import read_directory, read_document
+from decision_service.portfolio.loans import LABELS
 from decision_service.tables.file import open_file
 from decision_service.train.calibrate import METHODS, Method
 from decision_service.train.model_design import ModelDesign, WoeDesign, read_model_design
 from decision_service.train.sample_design import SampleDesign, read_sample_design
-from decision_service.train.sources import Source, SplitColumn, TableSource, read_source
+from decision_service.train.sources import PortfolioSource, Source, SplitColumn, TableSource, read_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,10 @@ def read_train_config(path: Path) -> TrainConfig:
         _check_columns(source, features, findings)
     else:
         spec = _spec(top, path.parent, features, zone)
-        sample = read_sample_design(top.section("sample"))
+        section = top.section("sample")
+        sample = read_sample_design(section)
+        if isinstance(source, PortfolioSource):
+            _check_told(section, sample)
     rest = {
         "scorecard": top.text("scorecard", pattern=NAME_PATTERN, expected="a name of a-z, 0-9 and _"),
         "version": top.text("version", pattern=VERSION_PATTERN, expected="letters, digits, dots and dashes"),
@@ -126,6 +130,17 @@ def read_train_config(path: Path) -> TrainConfig:
         rest["scorecard"], rest["version"], zone, source, sample, spec, model, calibration, scaling, grades, features,
         document.sha256,
     )  # fmt: skip
+
+
+def _check_told(section: Section, sample: SampleDesign) -> None:
+    """That a generated portfolio tells the outcome: arrears of customers, and labels of loans (`portfolio.loans`)."""
+    label = sample.target.label
+    if label is None and sample.bad_of == "loan":
+        expected = "label: overdue_30; or bad_of: customer, for the arrears of the line"
+        section.error("bad_dpd", "is told of no loan of a generated portfolio", expected)
+    if label is not None and (sample.grain == "customer" or label not in LABELS):
+        expected = f"bad_dpd; or grain: loan and one of {', '.join(LABELS)}"
+        section.error("label", f"{label!r} is no outcome of a generated portfolio", expected)
 
 
 def _features(top: Section) -> tuple[TrainedFeature, ...]:

@@ -3,7 +3,9 @@
     events.parquet       every event, a group of rows for every CUSTOMERS_A_GROUP customers
     facilities.parquet   core banking's snapshots, one for every customer and midnight before something is observed
 
-With a design of grain loan, every drawdown is observed, and its outcome is told by labels (`portfolio.loans`).
+With a design of grain loan, every booked drawdown is observed. If its outcome is to be one of the labels of
+`portfolio.loans`, such as `overdue_30`, a group's labels follow its events, and the file has a column `about_event_id`;
+any other design gives the file that it gave before there were labels, byte for byte.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from decision_service.core.event import (
 from decision_service.core.facility import Facility
 from decision_service.portfolio import CustomerHistory, Portfolio
 from decision_service.portfolio.event_table import CATEGORIES, device_id, event_id, payee_id
+from decision_service.portfolio.loans import LABELS, label_id, loan_arrears
 from decision_service.train.observe import instants
 from decision_service.train.sample_design import SampleDesign
 
@@ -34,11 +37,17 @@ _FEN: Final = 100.0
 
 def write_portfolio(portfolio: Portfolio, design: SampleDesign, directory: Path) -> None:
     """Write both files into a directory, for a sample of this design."""
-    histories = portfolio.customers
-    _write(directory / "events.parquet", (_events(group) for group in _groups(histories)))
+    histories, label = portfolio.customers, told_label(design)
+    _write(directory / "events.parquet", (_told(group, label) for group in _groups(histories)))
     whens = instants(len(histories), portfolio.plan.now_ms, design)
     lines = (_lines(group, whens, design) for group in _groups(histories))
     _write(directory / "facilities.parquet", lines)
+
+
+def told_label(design: SampleDesign) -> str | None:
+    """The label of loans that a portfolio tells for a sample of this design; None for none."""
+    label = design.target.label
+    return label if design.grain == "loan" and label in LABELS else None
 
 
 def _groups(histories: Sequence[CustomerHistory]) -> Iterator[Sequence[CustomerHistory]]:
@@ -46,20 +55,48 @@ def _groups(histories: Sequence[CustomerHistory]) -> Iterator[Sequence[CustomerH
         yield histories[at : at + CUSTOMERS_A_GROUP]
 
 
-def _write(path: Path, tables: Iterable[dict[str, Any]]) -> None:
-    import pyarrow as pa
+def _write(path: Path, tables: Iterable[Any]) -> None:
     from pyarrow import parquet
 
     writer: Any = None
-    for columns in tables:
-        table = pa.table(columns)
+    for table in tables:
         writer = writer or parquet.ParquetWriter(path, table.schema)
         writer.write_table(table)
     if writer is not None:
         writer.close()
 
 
-def _events(histories: Sequence[CustomerHistory]) -> dict[str, Any]:
+def _told(histories: Sequence[CustomerHistory], label: str | None) -> Any:
+    """A group's events and, behind them, its labels."""
+    import pyarrow as pa
+
+    events = _events(histories)
+    if label is None:
+        return events
+    return pa.concat_tables([events, _labels(histories, label)], promote_options="default")
+
+
+def _labels(histories: Sequence[CustomerHistory], label: str) -> Any:
+    """Labels as columns, by customer and time."""
+    import pyarrow as pa
+
+    found = [(history, loan_arrears(history, LABELS[label])) for history in histories]
+    told = [
+        (history.customer_id, history.line.facility_id, label_id(history.number, row, label),
+         event_id(history.number, row), at_ms)
+        for history, arrears in found
+        for row, at_ms in zip(arrears.row.tolist(), arrears.at_ms.tolist(), strict=True)
+    ]  # fmt: skip
+    texts = ("customer_id", "facility_id", "event_id", "about_event_id")
+    columns = {name: pa.array([each[i] for each in told], pa.string()) for i, name in enumerate(texts)}
+    for name, text in {"kind": "label", "status": "booked", "category": label}.items():
+        columns[name] = pa.array([text] * len(told), pa.string())
+    columns["occurred_at"] = pa.array([each[-1] for each in told], pa.int64())
+    columns["value"] = pa.array([float(LABELS[label])] * len(told), pa.float64())
+    return pa.table(columns)
+
+
+def _events(histories: Sequence[CustomerHistory]) -> Any:
     """Events as columns, in the order of customers and their histories."""
     import pyarrow as pa
 
@@ -72,7 +109,7 @@ def _events(histories: Sequence[CustomerHistory]) -> dict[str, Any]:
     devices = [
         device_id(who, k) if k else None for who, k in zip(owner.tolist(), table["device"].tolist(), strict=True)
     ]
-    return {
+    columns = {
         "customer_id": pa.array([lines[who].customer_id for who in owner.tolist()]),
         "facility_id": pa.array([lines[who].line.facility_id for who in owner.tolist()]),
         "event_id": pa.array([event_id(who, i) for who, i in zip(owner.tolist(), position.tolist(), strict=True)]),
@@ -86,6 +123,7 @@ def _events(histories: Sequence[CustomerHistory]) -> dict[str, Any]:
         "accuracy_m": pa.array(accuracy, mask=~placed),
         "value": pa.array(table["value"].copy(), mask=np.isnan(table["value"])),
     }  # fmt: skip
+    return pa.table(columns)
 
 
 def _named(codes: Any, names: Any) -> Any:
@@ -96,7 +134,7 @@ def _named(codes: Any, names: Any) -> Any:
     return pa.array([known[k] for k in codes.tolist()], pa.string())
 
 
-def _lines(histories: Sequence[CustomerHistory], whens: Any, design: SampleDesign) -> dict[str, Any]:
+def _lines(histories: Sequence[CustomerHistory], whens: Any, design: SampleDesign) -> Any:
     """Snapshots as columns, by customer and time."""
     import pyarrow as pa
 
@@ -110,7 +148,7 @@ def _lines(histories: Sequence[CustomerHistory], whens: Any, design: SampleDesig
         columns[name] = pa.array([getattr(line, field) / _FEN for line in lines], pa.float64())
     columns["apr"] = pa.array([line.apr_bps / 10_000 for line in lines], pa.float64())
     columns["days_past_due"] = pa.array([line.days_past_due for line in lines], pa.int64())
-    return columns
+    return pa.table(columns)
 
 
 def _snapshots(history: CustomerHistory, whens: Any, design: SampleDesign) -> list[Facility]:

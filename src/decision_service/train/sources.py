@@ -6,8 +6,9 @@
     table: {file: rows.parquet, label: default, split: part, customer: id, at: month, performance_d: 30}
 
 `portfolio` generates events and facilities and is from there on like `events`, whose files are those of `features
-build`; `attributes` may be missing. `until` is the end of what is known: nobody is observed later than a performance
-window before it.
+build`; with a sample of grain loan and `label: overdue_30` (or 1 to 90 days) its loans are labelled so
+(`portfolio.loans`). `attributes` may be missing. `until` is the end of what is known: nobody is observed later than a
+performance window before it.
 
 `table` takes ready rows: the features are columns, `label` a column of 0 and 1 (1 is bad). `split` is a column that
 says what each row is for, `train`, `validate`, `calibrate` or `judge`; or `{column: part, train: [2022, 2023], judge:
