@@ -161,7 +161,7 @@ def test_files_of_a_portfolio_make_the_sample_that_the_portfolio_makes(tmp_path:
     generated = config_of(tmp_path, tmp_path, source)
     assert generated.sample is not None
     write_portfolio(generate(PortfolioPlan(120, UNTIL_MS, 4, 240, 0)), generated.sample, tmp_path)
-    first, second = read_sample(generated, silent), read_sample(config_of(tmp_path, tmp_path), (), silent)
+    first, second = (read_sample(c, (), silent) for c in (generated, config_of(tmp_path, tmp_path)))
     for name in ("rows", "bad", "customer", "observed_at_ms", "out_of_time"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
     assert len(first) > 50
