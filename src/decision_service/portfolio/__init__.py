@@ -4,7 +4,7 @@ Seeded and deterministic: the same `PortfolioPlan` gives the same bytes everywhe
 what is hidden (`population`: risk, income stress, habits), day by day for all customers at once
 (`simulation`), so that what the service can see of a customer predicts what becomes of them, the way it does
 in a real book. On top, a few customers live out the ten applications that the starter rule sets are about
-(`patterns`).
+(`patterns`). Which of a customer's drawdowns their arrears concern, `loans` tells whoever asks.
 
     PortfolioPlan -> generate() -> Portfolio -> CustomerHistory: facility, packed log, events as the API takes
     them
