@@ -33,6 +33,7 @@ DESIGN = SampleDesign(
     target=Target(60, bad_dpd=15), good_dpd_max=None, bad_of="customer", days_past_due_max=0, days_on_book_min=60,
     active_within_d=None, statuses=("active", "frozen"), seed=1,
 )  # fmt: skip
+PEOPLE = 160
 HEAD = "scorecard: behaviour\nversion: 1.0.0\nfeatures_from: rules\n"
 SAMPLE = "sample: {observations: 4, out_of_time: 1, performance_d: 60, bad_dpd: 15}\n"
 FEATURES = "model: {trees: 5}\nfeatures:\n" + "".join(
@@ -46,8 +47,8 @@ def silent(_text: str) -> None:
 
 @pytest.fixture(scope="module")
 def portfolio() -> Portfolio:
-    """400 customers over 300 days."""
-    return generate(PortfolioPlan(customers=400, now_ms=UNTIL_MS, seed=8, days=300, per_pattern=0))
+    """Enough customers for every exclusion, over 300 days."""
+    return generate(PortfolioPlan(customers=PEOPLE, now_ms=UNTIL_MS, seed=8, days=300, per_pattern=0))
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_every_exclusion_is_counted_and_nothing_is_lost(portfolio: Portfolio, fi
     design = replace(DESIGN, good_dpd_max=4, active_within_d=20, history_min_d=150, from_ms=UNTIL_MS - 200 * DAY_MS)
     found = observed(files, design)
     steps = dict(found.waterfall)
-    assert next(iter(steps.values())) == 400 * 6
+    assert next(iter(steps.values())) == PEOPLE * 6
     assert sum(steps.values()) == len(found.observations)
     for why in (
         "earlier than `from`", "no snapshot of the facility was known", "less than 150 days of recorded history",
@@ -220,11 +221,13 @@ LOANS = replace(
 )  # fmt: skip
 EVENTS = [
     draw("c1", "f1", 10, "a"), draw("c1", "f1", 20, "b"), draw("c1", "f1", 25, "x", "failed"),
-    draw("c2", "f2", 30, "c"), draw("c2", "f3", 40, "d"), draw("c2", "f3", 290, "late"),
+    draw("c2", "f2", 30, "c"), draw("c2", "f3", 40, "d"), draw("c2", "f3", 299, "late"),
     told("label", "c1", 50, category="lost", value=1.0, about_event_id="a"),
     told("label", "c1", 90, category="lost", value=1.0, about_event_id="b"),  # 70 days after: too late
     told("label", "c2", 60, category="other", value=1.0, about_event_id="c"),
     told("overdue", "c2", 70, value=31.0, facility_id="f3", amount=10.0),
+    told("overdue", "c1", 15, value=90.0, amount=10.0, status="cancelled"),
+    told("overdue", "c1", 15, value=90.0, amount=10.0, status="failed"),
 ]  # fmt: skip
 
 
@@ -257,6 +260,16 @@ def test_a_loan_is_asked_about_with_its_own_request_and_what_was_recorded_before
     sample = "sample: {grain: loan, label: lost, performance_d: 60, observations: 9, out_of_time: 1}\n"
     rows = read_sample(config_of(files, tmp_path, sample=sample, features=features), (), silent).rows
     np.testing.assert_array_equal(rows, [[0.0, 0.01], [1.0, 0.01], [0.0, 0.01], [1.0, 0.01]])
+
+
+def test_outcomes_that_nobody_knows_are_not_good(tmp_path: Path) -> None:
+    """Events that end long before `until` make no sample; a few days of silence do."""
+    source = "events: {{events: events.parquet, facilities: facilities.parquet, until: {}}}\n"
+    files = by_hand(tmp_path, EVENTS)
+    with pytest.raises(NothingToLearn, match=r"newest event is of 2026-10-30T16:00:00\+00:00, 32 days before `until`"):
+        read_sample(config_of(files, tmp_path, source.format("2026-12-02T00:00:00+08:00")), (), silent)
+    quiet = config_of(files, tmp_path, source.format("2026-11-06T00:00:00+08:00"))
+    assert len(read_sample(quiet, (), silent)) == 12
 
 
 def test_nobody_left_is_no_sample(tmp_path: Path) -> None:

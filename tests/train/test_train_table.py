@@ -12,6 +12,7 @@ from pyarrow import csv, parquet
 from decision_service.core.errors import InvalidInput, PolicyRejected
 from decision_service.scorecard_files import load_scorecards
 from decision_service.train import NothingToLearn, Trained, train
+from decision_service.train.champion import find_champion
 from decision_service.train.config import read_train_config
 
 HEAD = "scorecard: cards\nversion: 1.0.0\n"
@@ -65,6 +66,35 @@ def test_a_table_makes_a_scorecard_that_says_it_is_of_a_table(trained: Trained) 
     assert card.manifest.inputs_from == "table"
     assert str(card.manifest.target) == "label default within 30 days"
     assert card.names == ("late", "used")
+
+
+@pytest.mark.parametrize(
+    ("model", "late", "said"),
+    [
+        ("{trees: 20, leaves: 5}", 1.0, "gives all judged rows the same PD"),
+        ("{kind: woe}", 1e300, "late has values beyond 3.4e38, which cannot be binned"),
+    ],
+)
+def test_numbers_that_tell_nothing_or_cannot_be_told_make_no_scorecard(
+    tmp_path: Path, model: str, late: float, said: str
+) -> None:
+    """A constant feature has nothing to learn from, a huge one no bins; both are said, and nothing is written."""
+    rest = f"model: {model}\nfeatures:\n  - {{name: late, reason: RC31, monotone: 1}}\n"
+    values = np.full(ROWS, 1.0)
+    values[::7] = late
+    with pytest.raises(NothingToLearn, match=said):
+        train(prepared(tmp_path, rest=rest, late=pa.array(values)), tmp_path / "models", silent)
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_directory_that_holds_no_version_has_no_champion(tmp_path: Path) -> None:
+    """The first training beside its training file has nothing to be compared with, and no more to say of it."""
+    config = read_train_config(prepared(tmp_path))
+    (tmp_path / "models" / "cards").mkdir(parents=True)
+    (tmp_path / "models" / "cards" / "train.yaml").write_text("")
+    said: list[str] = []
+    assert find_champion(config, tmp_path / "models", None, said.append) is None
+    assert said == []
 
 
 def test_the_split_is_taken_at_its_word(trained: Trained) -> None:
@@ -121,7 +151,7 @@ def test_a_training_file_names_one_source(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "cell", "message"),
-    [("default", 2, "row 1: 2 is not an outcome is 0 or 1"), ("late", "often", "'often' is not a finite number")],
+    [("default", 2, "row 1: 2: expected 0 or 1"), ("late", "often", "'often': expected a finite number")],
 )
 def test_a_cell_of_another_kind_is_named_with_its_row(tmp_path: Path, name: str, cell: object, message: str) -> None:
     """Nothing is guessed of a table."""

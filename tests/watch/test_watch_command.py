@@ -195,6 +195,17 @@ def test_watch_of_an_empty_store_says_so(valkey: str, models: Path, capsys: pyte
     assert capsys.readouterr().out.startswith("no decision with a score from ")
 
 
+def test_watch_of_a_name_that_nobody_was_scored_by_is_an_error(
+    valkey: str, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt name or directory must not look like a scorecard that is well."""
+    assert main(["models", "watch", "behavior", "--redis-url", valkey, "--models", str(models)]) == 6
+    assert "no decision between the two instants has a score of 'behavior'" in capsys.readouterr().err
+    assert main(["models", "watch", "--data-dir", str(tmp_path / "nowhere")]) == 2
+    assert "there is no store in" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
 @pytest.mark.parametrize(("options", "said"), [
     (("--since", "yesterday"), "since: 'yesterday' is neither a date such as"),
     (("--since", "2026-02-02", "--until", "2026-02-01"), "since: must lie before --until"),

@@ -4,7 +4,7 @@ on, and did it come true?
 Reads the decision log of a store, also of a running service, and the logs of the customers in it; progress goes to
 standard error. `--publish` keeps the figures for the gauges of `/metrics`. Exit status 0 if all is well or there is
 nothing to look at, 1 if there is a reason to rebuild a scorecard, 2 for wrong settings or a report that cannot be
-drawn, 3 if the store failed, 5 for wrong options.
+drawn, 3 if the store failed, 5 for wrong options, 6 if no decision has a score of the scorecard that was named.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from decision_service.cli.watch_options import (
     target_in,
     write_report,
 )
+from decision_service.core.errors import NotFound
 from decision_service.core.zone import zone_named
 from decision_service.settings import Settings
 from decision_service.store import Store
@@ -74,6 +75,8 @@ async def _watch(
         scorecard, _, version = args.scorecard.partition("/")
         async for page in log.pages_with_outcomes(span, args.scene, span.until_ms, progress_of(settings.partitions)):
             records.take(page, scorecard, version)
+        if args.scorecard and not records.by_part:
+            raise NotFound(f"no decision between the two instants has a score of {args.scorecard!r}")
         found = [
             watched(record, manifests.target(part.card), zone, span.until_ms)
             for part, record in sorted(records.by_part.items())

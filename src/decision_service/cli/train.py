@@ -115,12 +115,13 @@ def _against_champion(found: Comparison | None) -> list[str]:
 
 
 def _text(trained: Trained) -> str:
-    metrics = trained.metrics
+    metrics, card = trained.metrics, trained.scorecard
     grades = "  ".join(f"{grade} {share:.1%}" for grade, share in trained.grade_shares.items())
     return "\n".join(
         (
             f"{trained.directory}{'' if trained.changed else ' (unchanged)'}",
-            f"  {trained.fitted.about}, {len(trained.scorecard.names)} features",
+            f"  {trained.fitted.about}"
+            + (f", {len(card.names)} features" if card.manifest.model_kind != "woe" else ""),
             f"  out of time: AUC {metrics['oot_auc']:.3f}  KS {metrics['oot_ks']:.3f}  "
             f"bad rate {metrics['oot_bad_rate']:.2%}  mean PD {metrics['oot_pd_mean']:.2%}  "
             f"calibration error {metrics['oot_calibration_error']:.2%}",

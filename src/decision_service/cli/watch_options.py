@@ -46,6 +46,8 @@ def settings_in(args: argparse.Namespace) -> Settings:
     settings = load_settings(redis_url=args.redis_url, data_dir=args.data_dir, models=args.models)
     if settings.store_url == "memory://":
         raise SettingInvalid("DECISION_SERVICE_REDIS_URL", "a store in memory holds no decisions")
+    if settings.store_url is None and not settings.data_dir.is_dir():
+        raise SettingInvalid("DECISION_SERVICE_DATA_DIR", f"there is no store in {settings.data_dir}: see --data-dir")
     if args.out is not None and args.out.suffix not in (".html", ".md"):
         raise InvalidInput("out", f"{args.out} must end in .html or .md")
     return settings

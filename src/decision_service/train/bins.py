@@ -29,6 +29,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from decision_service.train.fitted import NothingToLearn
 from decision_service.train.model_design import WoeDesign
 
 Floats = npt.NDArray[np.float64]
@@ -85,6 +86,8 @@ def _cuts(name: str, values: Floats, bad: Labels, monotone: int, design: WoeDesi
     known = np.unique(values[there])
     if len(known) < 2 or len(np.unique(bad[there])) < 2:
         return ()
+    if np.abs(known).max() > np.finfo(np.float32).max:
+        raise NothingToLearn(f"{name} has values beyond 3.4e38, which cannot be binned")
     binning = _optbinning().OptimalBinning(
         name=name, dtype="numerical", prebinning_method="cart", solver="cp", monotonic_trend=_TRENDS[monotone],
         min_prebin_size=design.bin_share_min, max_n_bins=design.bins_max, min_bin_size=design.bin_share_min,

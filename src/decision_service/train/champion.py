@@ -19,7 +19,7 @@ from decision_service.core.errors import ScorecardRejected
 from decision_service.core.scorecards.distribution import cuts_of
 from decision_service.core.scorecards.drift import counts_of, drift
 from decision_service.core.scorecards.scorecard import Scorecard
-from decision_service.scorecard_files import active_version, load_scorecard
+from decision_service.scorecard_files import active_version, load_scorecard, versions
 from decision_service.train.config import TrainConfig
 from decision_service.train.evaluate import Quality, quality
 from decision_service.train.fitted import NothingToLearn
@@ -77,7 +77,7 @@ def find_champion(
         return load_scorecard(given)
     directory = models_dir / config.scorecard
     try:
-        active = active_version(directory) if directory.is_dir() and any(directory.iterdir()) else None
+        active = active_version(directory) if directory.is_dir() and versions(directory) else None
         if active is None or active.name == config.version:
             return None
         return load_scorecard(active)

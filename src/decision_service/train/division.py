@@ -5,8 +5,10 @@
     out of time  one half of customers   calibrate the margin
                  the other half          the figures in the manifest
 
-Customers, never rows, are divided, so that no one is on both sides of a question. A table that says itself which rows
-are for what (`Sample.given`) is taken at its word.
+Customers, never rows, are divided: nobody who trains says when to stop, nobody who calibrates judges. Across the border
+of time they are not: who was trained on is calibrated with or judged later, as in production, and the outcome windows
+of the last rows in time reach beyond the border. The model card tells the AUC of those whom training never had. A table
+that says itself which rows are for what (`Sample.given`) is taken at its word.
 """
 
 from __future__ import annotations

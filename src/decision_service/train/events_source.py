@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from decision_service.build.table import compiled
 from decision_service.core.features.plans import compile_plans
+from decision_service.core.limits import DAY_MS
 from decision_service.core.rules.attributes import lay_out
 from decision_service.core.source import Findings
 from decision_service.core.zone import zone_named
@@ -21,6 +24,9 @@ from decision_service.train.portfolio_files import write_portfolio
 from decision_service.train.recorded import read_recorded
 from decision_service.train.sample import Sample
 from decision_service.train.sources import EventsSource, PortfolioSource, TableSource
+
+SILENT_SHARE: Final = 0.1  # of the performance window, between the newest event and `until`
+SILENT_D_LEAST: Final = 2.0  # days that are never too many
 
 
 def read_observations(config: TrainConfig, others: tuple[str, ...], say: Callable[[str], None]) -> Sample:
@@ -57,6 +63,7 @@ def _sample(
     assert not isinstance(source, TableSource)
     until_ms = source.until_ms
     recorded = read_recorded(files.events, files.facilities, until_ms, say)
+    _check_end(recorded.upto_ms, until_ms, design.target.performance_d)
     observed = observe(recorded, until_ms, design)
     for why, count in observed.waterfall:
         say(f"{count:>+11,}  {why}" if count < 0 else f"{count:>11,}  {why}")
@@ -71,6 +78,17 @@ def _sample(
         definitions_of(config),
         {name: features[answered, len(config.names) + i] for i, name in enumerate(others)},
     )  # fmt: skip
+
+
+def _check_end(upto_ms: int, until_ms: int, performance_d: int) -> None:
+    """Raise NothingToLearn if events end so long before `until` that outcomes nobody knows would count as good."""
+    silent_d = (until_ms - upto_ms) / DAY_MS
+    if silent_d > max(SILENT_D_LEAST, SILENT_SHARE * performance_d):
+        newest = datetime.fromtimestamp(upto_ms / 1_000, UTC).isoformat(timespec="seconds")
+        raise NothingToLearn(
+            f"the newest event is of {newest}, {silent_d:.0f} days before `until`: what became of customers after it "
+            "is not known, and they would count as good; `until` must say where the events end"
+        )
 
 
 def definitions_of(config: TrainConfig) -> str:

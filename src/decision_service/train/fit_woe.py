@@ -1,10 +1,9 @@
 """A WOE points scorecard: bins of every feature, those that tell good from bad, a logistic regression on their WOE.
 
-Features whose information value is below `iv_min` are left out; above 0.5 a feature is likely to know the outcome
-already, and that is said. Of those that stay every coefficient must be below 0 (WOE is of good over bad): a feature
-with another sign is explained by the others and would turn its own bins upside down, so the worst of them leaves and
-the rest are fitted again, until none has one. The regression has no penalty, and its numbers are rounded before
-anything is computed from them, so the bytes are the same on every run.
+Features whose information value is below `iv_min` are left out. Of those that stay every coefficient must be below 0
+(WOE is of good over bad): a feature with another sign is explained by the others and would turn its own bins upside
+down, so the worst of them leaves and the rest are fitted again, until none has one. The regression has no penalty, and
+its numbers are rounded before anything is computed from them, so the bytes are the same on every run.
 
 A share of the training values is blanked at random, as for LightGBM: a bin of null without rows would know nothing.
 Calibration is on rows that the model has not seen, by Platt, under which points add up.
@@ -30,7 +29,6 @@ from decision_service.train.fitted import Fitted, NothingToLearn
 from decision_service.train.model_design import WoeDesign
 from decision_service.train.sample import Sample
 
-IV_SUSPECT: Final = 0.5  # above it a feature may know the outcome already
 _DECIMALS: Final = 6  # of coefficients, far below what the data can tell
 
 Floats = npt.NDArray[np.float64]
@@ -70,9 +68,6 @@ def fit_woe(sample: Sample, config: TrainConfig, division: Division, say: Callab
 def _telling(bins: Mapping[str, Bins], iv_min: float, say: Callable[[str], None]) -> list[str]:
     """The features with enough information value, in order."""
     telling = [name for name, one in bins.items() if one.iv >= iv_min]
-    for name, one in bins.items():
-        if one.iv > IV_SUSPECT:
-            say(f"warning: {name} has IV {one.iv:.2f}, above {IV_SUSPECT:g}: does it know the outcome already?")
     dropped = [f"{name} {one.iv:.3f}" for name, one in bins.items() if one.iv < iv_min]
     say(f"{len(telling)} of {len(bins)} features have IV {iv_min:g} or more" + _listed("; left out: ", dropped))
     if not telling:

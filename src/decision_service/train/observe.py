@@ -36,6 +36,7 @@ OBSERVATION: Final = np.dtype(
 )  # fmt: skip
 _DRAWDOWN, _REPAYMENT, _OVERDUE, _LABEL = (KINDS[name] for name in ("drawdown", "repayment", "overdue", "label"))
 _BOOKED: Final = EVENT_STATUSES["booked"]
+_VOID: Final = (EVENT_STATUSES["failed"], EVENT_STATUSES["cancelled"])
 
 
 class Timeline:
@@ -187,11 +188,14 @@ def _inactive(recorded: Recorded, days: int) -> Any:
 class _Outcomes:
     """What events say became of customers, facilities or loans.
 
-    An overdue notice or a label that names no facility speaks of all facilities of its customer.
+    An overdue notice or a label that names no facility speaks of all facilities of its customer. One that failed or was
+    cancelled says nothing.
     """
 
     def __init__(self, recorded: Recorded, design: SampleDesign) -> None:
-        self._recorded, self._design = recorded, design
+        events = recorded.events
+        self._events = events[~np.isin(events["status"], _VOID)]
+        self._design = design
         self._window_ms = design.target.performance_d * DAY_MS
 
     def bad(self, found: Records) -> Mask:
@@ -201,7 +205,7 @@ class _Outcomes:
 
     def late(self, found: Records, days: int) -> Mask:
         """Whether each has an overdue notice of so many days within the performance window."""
-        events = self._recorded.events
+        events = self._events
         return self._any(found, events[(events["kind"] == _OVERDUE) & (events["value"] >= days)], False)
 
     def labelled_before(self, found: Records) -> Mask:
@@ -209,7 +213,7 @@ class _Outcomes:
         return self._labelled(found, True)
 
     def _labelled(self, found: Records, before: bool) -> Mask:
-        events, label = self._recorded.events, self._design.target.label
+        events, label = self._events, self._design.target.label
         wanted = (events["kind"] == _LABEL) & (events["code"] == code_key(label or ""))
         return self._any(found, events[wanted], before)
 

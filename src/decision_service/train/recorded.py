@@ -49,7 +49,7 @@ TOLD: Final = np.dtype(
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """The files as far as sample design needs them. `events` are by customer and time; `facility` NOBODY is an event
-    that names none. `from_ms` is the first instant of any event."""
+    that names none. `from_ms` and `upto_ms` are the first and the last instant of any event."""
 
     customers: tuple[str, ...]
     facilities: tuple[str, ...]
@@ -58,6 +58,7 @@ class Recorded:
     snapshots: Records  # by facility and when they were recorded
     events: Records
     from_ms: int
+    upto_ms: int
     left_out: dict[str, int]
 
 
@@ -80,7 +81,7 @@ def read_recorded(events: Path, facilities: Path, until_ms: int, say: Callable[[
         tuple(reading.customers), tuple(reading.facilities), tuple(reading.currencies),
         np.array(list(reading.owner.values()), np.int64),
         snapshots[np.lexsort((snapshots["as_of_ms"], snapshots["recorded_at_ms"], snapshots["facility"]))],
-        told[np.lexsort((told["row"], told["at_ms"], told["customer"]))], reading.from_ms,
+        told[np.lexsort((told["row"], told["at_ms"], told["customer"]))], reading.from_ms, reading.upto_ms,
         {name: count for name, count in reading.left_out.items() if count},
     )  # fmt: skip
 
@@ -97,6 +98,7 @@ class _Reading:
         self.snapshots: list[tuple[int, ...]] = []
         self.events = 0
         self.from_ms: int | None = None
+        self.upto_ms = 0
         self.left_out = {"events": 0, "facilities": 0}
 
     def read_snapshots(self, file: TableFile) -> None:
@@ -119,8 +121,10 @@ class _Reading:
             self.events += len(rows)
             self.left_out["events"] += len(batch.bad)
             if len(rows):
-                first = int(rows.records["occurred_at_ms"].min())
+                at_ms = rows.records["occurred_at_ms"]
+                first = int(at_ms.min())
                 self.from_ms = first if self.from_ms is None else min(first, self.from_ms)
+                self.upto_ms = max(self.upto_ms, int(at_ms.max()))
             yield self._told(rows)
 
     def _told(self, rows: EventRows) -> Records:

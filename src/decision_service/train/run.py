@@ -69,6 +69,8 @@ def train(
     config, sample = _kept(config, sample, fitted.names)
     check_promises(config, fitted, sample.rows[division.train])
     pds, points = _scores(config, fitted)
+    if np.ptp(pds[division.judge]) == 0.0:
+        raise NothingToLearn("the model gives all judged rows the same PD")
     comparison = None if champion is None else compare(config, sample, division.judge, pds, points, champion)
     _require_better(against, rival, comparison)
     metrics = _metrics(sample, division, pds, points)

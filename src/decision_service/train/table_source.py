@@ -56,7 +56,7 @@ def _read_batch(file: TableFile, source: TableSource, names: Sequence[str], batc
     for i, name in enumerate(names):
         rows[:, i] = _numbers(file, batch, given, name)
     labels = _numbers(file, batch, given, source.label)
-    _refuse(~np.isin(labels, (0.0, 1.0)), file, batch, given, source.label, "an outcome is 0 or 1")
+    _refuse(~np.isin(labels, (0.0, 1.0)), file, batch, given, source.label, "0 or 1")
     at_ms, present, sure = cells.instants(given.get(source.at or ""), source.at or "", n)
     if source.at:
         _refuse(~(present & sure), file, batch, given, source.at, "an instant with offset such as 2026-11-01T00:00:00Z")
@@ -80,7 +80,7 @@ def _refuse(wrong: Mask, file: TableFile, batch: Any, given: dict[str, Any], nam
     if wrong.any():
         i = int(wrong.argmax())
         shown = given[name][i].as_py()
-        raise InvalidInput(name, f"{file.path.name}, row {int(batch.rows[i])}: {shown!r} is not {expected}")
+        raise InvalidInput(name, f"{file.path.name}, row {int(batch.rows[i])}: {shown!r}: expected {expected}")
 
 
 def _texts(given: dict[str, Any], name: str | None, n: int) -> Column:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from decision_service.report import Block, Cell, Facts, Section, Table, Text, percent, plots
 from decision_service.train.card.subject import Part, Subject
 from decision_service.train.sample_design import SampleDesign
+from decision_service.watch.quality import quality
 
 _TRAINING = (
     ("observed_from", "first observation"),
@@ -24,7 +25,10 @@ serves decisions, and the outcome is read from the performance window behind it.
 _READY = (
     "Rows were ready: their features, their outcomes and what was known when are those of the table, not computed here."
 )
-_DIVIDED = "Customers, not rows, are divided into the parts, so that nobody helps to judge a model that has seen them."
+_DIVIDED = (
+    "Customers, not rows, are divided: whoever trains the model does not say when to stop, and whoever calibrates it "
+    "does not judge it. Who was trained on is judged too, at a later time, as in production."
+)
 _AS_GIVEN = "Which rows are for what is as the table, or the split that was asked for, says."
 
 
@@ -36,11 +40,28 @@ def design(subject: Subject) -> Section:
     facts += [("target", str(subject.card.manifest.target or "not said"))]
     facts += _design_facts(config.sample) if config.sample is not None else []
     facts += [(title, said[key]) for key, title in _TRAINING if key in said]
-    texts = (_READY if config.sample is None else _OBSERVED, _AS_GIVEN if sample.given is not None else _DIVIDED)
+    divided = _AS_GIVEN if sample.given is not None else _DIVIDED
+    texts = (_READY if config.sample is None else _OBSERVED, " ".join((divided, *_known_to_training(subject))))
     blocks: list[Block] = [Facts(tuple(facts)), Text("\n\n".join(texts))]
     if sample.waterfall:
         blocks.append(_waterfall(sample.waterfall))
     return Section("Population and sample design", tuple(blocks))
+
+
+def _known_to_training(subject: Subject) -> Iterator[str]:
+    """How many of the judged rows are of customers that training had, and whether they are judged more kindly."""
+    customer, judged = subject.trained.sample.customer, subject.judged
+    known = np.isin(customer[judged.mask], customer[subject.fitted.mask])
+    if not known.any():
+        return
+    yield f"Of the judged rows {int(known.sum()):,} of {len(known):,} are of customers that training had."
+    sides = [quality(judged.pds[mask], judged.bad[mask] == 1) if mask.any() else None for mask in (known, ~known)]
+    seen, unseen = sides
+    if seen is not None and unseen is not None and not np.isnan([seen.auc, unseen.auc]).any():
+        yield (
+            f"AUC is {seen.auc:.3f} on them and {unseen.auc:.3f} (standard error {unseen.auc_error:.3f}) on the "
+            "others: a much higher one on them would mean that the model remembers people."
+        )
 
 
 def _design_facts(design: SampleDesign) -> list[tuple[str, Cell]]:
@@ -49,7 +70,7 @@ def _design_facts(design: SampleDesign) -> list[tuple[str, Cell]]:
         ("observation points", every if design.grain == "customer" else "every booked drawdown, at the asking"),
         ("history window", f"all that was recorded before, {design.history_min_d} d at least"),
         ("performance window", f"{design.target.performance_d} d"),
-        ("bad is what the", f"{design.bad_of} does"),
+        ("whose outcome it is", f"the {design.bad_of}'s"),
         ("statuses", ", ".join(design.statuses)),
         ("days past due at the observation", f"{design.days_past_due_max} at most"),
         ("days on book", f"{design.days_on_book_min} at least"),
