@@ -123,9 +123,9 @@ class Afterwards:
             async with asyncio.timeout(TAKE_S):
                 await take(batch)
         except (Exception, asyncio.CancelledError) as error:
+            self._meters.count_afterwards(name, "failed", len(batch))
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise  # the worker stops; otherwise something that the consumer waited for was cancelled
-            self._meters.count_afterwards(name, "failed", len(batch))
             kind = (name, type(error).__name__)
             if kind not in self._told:
                 self._told.add(kind)

@@ -250,7 +250,7 @@ def test_the_end_of_a_worker_empties_the_queue(run: Run, tmp_path: Path) -> None
 
 
 def test_the_end_of_a_worker_waits_for_a_hanging_consumer_no_longer_than_allowed(run: Run, tmp_path: Path) -> None:
-    """What is left after CLOSE_S is dropped and counted."""
+    """What is left after CLOSE_S is dropped and counted, as is what the consumer had in hand."""
 
     async def test(queue: Afterwards, meters: Meters, done: Done) -> None:
         queue.register("drift", hangs)
@@ -260,5 +260,6 @@ def test_the_end_of_a_worker_waits_for_a_hanging_consumer_no_longer_than_allowed
         async with asyncio.timeout(module.CLOSE_S + 5):
             await queue.close()
         assert "afterwards_dropped_total 7.0" in page(meters)
+        assert f'afterwards_total{{consumer="drift",result="failed"}} {BATCH_MAX}.0' in page(meters)
 
     with_queue(run, tmp_path, test)
