@@ -212,6 +212,17 @@ def test_the_same_run_gives_the_same_card(compared: Trained, card: Report) -> No
     assert card_report(compared) == card
 
 
+def test_a_card_tells_how_many_of_the_judged_training_knew(card: Report, trained: Trained) -> None:
+    """Customers of the training rows come back later; the AUC of the others stands beside theirs."""
+    sample, judge = trained.sample, trained.division.judge
+    known = np.isin(sample.customer[judge], sample.customer[trained.division.train])
+    bad, pds = sample.bad[judge], trained.pds[judge]
+    seen, unseen = (roc_auc_score(bad[mask], pds[mask]) for mask in (known, ~known))
+    page = to_markdown(card, "figures")
+    assert f"Of the judged rows {known.sum()} of {len(known)} are of customers that training had." in page
+    assert f"AUC is {seen:.3f} on them and {unseen:.3f} (standard error " in page
+
+
 def test_what_a_card_says_in_short_is_what_the_manifest_says(card: Report, trained: Trained) -> None:
     """AUC, KS and the model are those of the metrics written beside the model."""
     facts = next(block for block in card.sections[0].blocks if isinstance(block, Facts))
