@@ -16,6 +16,7 @@ from decision_service.core.scorecards.drift import (
     drift,
     null_shift,
 )
+from decision_service.watch.card_drift import InputDrift
 
 TENTHS = (0.1,) * 10
 
@@ -132,3 +133,13 @@ def test_a_null_rate_shift_is_a_difference_of_shares() -> None:
     """30 of 100 null where training had 5 %: 25 points; no rows, no figure."""
     assert null_shift(0.05, 30, 100) == pytest.approx(0.25)
     assert math.isnan(null_shift(0.05, 0, 0))
+
+
+def test_one_null_among_four_is_no_alarm_and_a_hundred_among_four_hundred_are() -> None:
+    """A page must not mark what its findings pass over: the shift has to be large, and beyond chance."""
+    for known, nulls, alert in ((3, 1, False), (300, 100, True), (370, 30, False)):
+        shift = null_shift(0.01, nulls, known + nulls)
+        one = InputDrift(
+            "f", (), (1.0,), (known,), drift((1.0,), (known,), 1_000), nulls / (known + nulls), 0.01, shift, nulls
+        )  # fmt: skip
+        assert one.null_alert is alert

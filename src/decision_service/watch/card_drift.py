@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from decision_service.core.scorecards.drift import NULL_SHIFT_MAX, Drift, drift, null_shift
 from decision_service.core.scorecards.manifest import Manifest
 from decision_service.watch.tally import NULLS, PD_UNITS, Bins, Counts, Tally
+
+_Z_ONE_PERCENT: Final = 2.5758293035489004
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,16 @@ class InputDrift:
     null_rate: float  # NaN if nothing was counted
     null_rate_trained: float
     null_shift: float  # NaN if nothing was counted
+    nulls: int
 
     @property
     def null_alert(self) -> bool:
-        """Whether nulls became more or fewer by more than NULL_SHIFT_MAX."""
-        return abs(self.null_shift) > NULL_SHIFT_MAX
+        """Whether nulls became more or fewer by more than NULL_SHIFT_MAX, and by more than would be so in a hundredth
+        of the samples of this size, or fewer, at the null rate of training."""
+        n = sum(self.counts) + self.nulls
+        pooled = (self.null_rate + self.null_rate_trained) / 2
+        chance = _Z_ONE_PERCENT * math.sqrt(pooled * (1 - pooled) / n) if n else math.inf
+        return abs(self.null_shift) > max(NULL_SHIFT_MAX, chance)
 
     @property
     def psi_over_critical(self) -> float:
@@ -73,5 +81,6 @@ def _input_drift(
     known_rows = round(manifest.score_rows * (1.0 - null_rate))
     found = drift(shares, counts if shares else (), known_rows)
     return InputDrift(
-        name, cuts, shares, counts, found, nulls / n if n else math.nan, null_rate, null_shift(null_rate, nulls, n)
+        name, cuts, shares, counts, found, nulls / n if n else math.nan, null_rate, null_shift(null_rate, nulls, n),
+        nulls,
     )  # fmt: skip

@@ -107,7 +107,11 @@ def _drift_blocks(one: Watched, found: CardDrift) -> Iterator[Block]:
 
 def _feature(one: InputDrift) -> tuple[Cell, ...]:
     drift = one.drift
-    shift = f"{one.null_shift:+.1%}{' (alert)' if one.null_alert else ''}" if not math.isnan(one.null_shift) else None
+    shift = (
+        f"{100 * one.null_shift:+.1f} pp{' (alert)' if one.null_alert else ''}"
+        if not math.isnan(one.null_shift)
+        else None
+    )
     return (
         one.name, drift.verdict + (" (few rows)" if drift.thin and drift.n else ""), drift.psi, drift.critical, drift.n,
         drift.bins, _percent(one.null_rate), _percent(one.null_rate_trained), shift,

@@ -31,7 +31,7 @@ import numpy as np
 from decision_service.core.limits import DAY_MS
 from decision_service.core.scorecards.manifest import Manifest, Target
 from decision_service.core.zone import Zone
-from decision_service.watch.card_drift import CardDrift, InputDrift, card_drift
+from decision_service.watch.card_drift import CardDrift, card_drift
 from decision_service.watch.manifests import CardName
 from decision_service.watch.outcomes import Outcome
 from decision_service.watch.quality import Interval, Quality, quality, share
@@ -44,7 +44,6 @@ AGE_MAX_D: Final = 365
 REFUSED_MAX: Final = 0.10
 _P_MIN: Final = 0.01
 _ECE_MAX: Final = 0.01
-_Z_ONE_PERCENT: Final = 2.5758293035489004
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -183,7 +182,7 @@ def _drift_findings(found: CardDrift) -> Iterator[Finding]:
     elif score.verdict == "shifted":
         yield Finding("alert", "psi_shifted", f"the points shifted: {told}")
     for one in (found.score, *found.features):
-        if one.null_alert and _null_shift_beyond_chance(one, found.n):
+        if one.null_alert:
             yield Finding(
                 "trigger", "null_shift",
                 f"`{one.name}` is null in {one.null_rate:.1%} of decisions, in training in {one.null_rate_trained:.1%}",
@@ -192,12 +191,6 @@ def _drift_findings(found: CardDrift) -> Iterator[Finding]:
         if one.drift.verdict == "moved":
             told = f"PSI {one.drift.psi:.3f}; chance alone makes {one.drift.critical:.3f}"
             yield Finding("alert", "feature_psi", f"`{one.name}` moved: {told}")
-
-
-def _null_shift_beyond_chance(one: InputDrift, n: int) -> bool:
-    """Whether a null rate of training would be this far off in a hundredth of the samples of this size, or fewer."""
-    pooled = (one.null_rate + one.null_rate_trained) / 2
-    return abs(one.null_shift) > _Z_ONE_PERCENT * math.sqrt(pooled * (1 - pooled) / n)
 
 
 def _refused_findings(n: int, refused: dict[str, int]) -> Iterator[Finding]:
