@@ -170,6 +170,15 @@ def test_the_sample_is_kept_for_a_notebook(root: Path, capsys: pytest.CaptureFix
     assert set(rows.column_names) >= {"late", "used", "margin", "points", "grade", "observed_at"}
 
 
+def test_a_champion_of_another_target_is_warned_of(root: Path) -> None:
+    """Both are judged by the new one's outcome, which the old one never promised to predict."""
+    path = newer(root, "8.0.0")
+    path.write_text(path.read_text().replace("performance_d: 30", "performance_d: 60"))
+    trained = train(path, root / "other", silent, Against(root / "models" / "cards" / "1.0.0"))
+    said = "the champion 1.0.0 predicts label default within 30 days, and is compared by label default within 60 days"
+    assert said in trained.warnings
+
+
 def test_grades_out_of_order_are_warned_of(root: Path) -> None:
     """Bad rates that fall where grades get worse are told, from the training file's own grades."""
     path = newer(root, "7.0.0")

@@ -81,7 +81,7 @@ def train(
     card = load_scorecard(directory)
     grades = _grades(card, points[division.judge])
     rates = _bad_rates(card, grades, sample.bad[division.judge])
-    warnings = (*_suspects(told), *_disorder(rates))
+    warnings = (*_suspects(told), *_disorder(rates), *_other_target(config, rival))
     for warning in warnings:
         say(f"warning: {warning}")
     return Trained(
@@ -115,6 +115,12 @@ def _suspects(told: tuple[Characteristic, ...]) -> Iterator[str]:
     for each in told:
         if each.suspect:
             yield f"{each.name} has IV {each.iv:.2f}, above {IV_SUSPECT:g}: does it know the outcome already?"
+
+
+def _other_target(config: TrainConfig, rival: Scorecard | None) -> Iterator[str]:
+    theirs = None if rival is None else rival.manifest.target
+    if rival is not None and theirs is not None and theirs != config.target:
+        yield f"the champion {rival.version} predicts {theirs}, and is compared by {config.target or 'another outcome'}"
 
 
 def _disorder(rates: Mapping[str, float]) -> Iterator[str]:
