@@ -33,9 +33,9 @@ from decision_service.bootstrap import linker_of, retention_of, wall_clock_ms
 from decision_service.core.policy import Policy
 from decision_service.policies.active_policy import ActivePolicy
 from decision_service.policies.loading import load_policy
+from decision_service.scorecards.shadows import ShadowScoring
 from decision_service.service import DecisionService
 from decision_service.settings import Settings
-from decision_service.shadows import ShadowScoring
 from decision_service.store.embedded import EmbeddedServer
 from decision_service.store.open import open_store
 from decision_service.telemetry import Meters

@@ -19,7 +19,7 @@ import httpx
 
 from decision_service.core.limits import DAY_MS
 from decision_service.policies.loading import load_policy
-from decision_service.scorecard_files import load_scorecards
+from decision_service.scorecards.files import load_scorecards
 from decision_service.warm import warm
 from valkey_server import free_port
 

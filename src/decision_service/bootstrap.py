@@ -20,9 +20,9 @@ from decision_service.linker import Linker
 from decision_service.policies.active_policy import ActivePolicy
 from decision_service.policies.signatures import signature_rule
 from decision_service.recording import Retention
+from decision_service.scorecards.shadows import ShadowScoring
 from decision_service.service import DecisionService
 from decision_service.settings import Settings
-from decision_service.shadows import ShadowScoring
 from decision_service.store import Store
 from decision_service.store.open import open_store
 from decision_service.telemetry import Meters

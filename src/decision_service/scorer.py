@@ -1,4 +1,4 @@
-"""LightGBM itself, by its C API: on trial (`scorecard_trial`), for a training's golden rows, as the oracle of tests.
+"""LightGBM itself, by its C API: on trial (`scorecards.trial`), for a training's golden rows, as the oracle of tests.
 
 What serves is `core.scorecards.tree_scorer`, which walks the same trees faster and trusts nothing; this is what its
 margins equal bit for bit and its contributions to 1e-9.

@@ -46,7 +46,7 @@ from decision_service.decision_records import change_records, drawdown_record, l
 from decision_service.linker import Linker
 from decision_service.policies.active_policy import ActivePolicy
 from decision_service.recording import Retention
-from decision_service.shadows import ShadowScores, shadow_scores
+from decision_service.scorecards.shadows import ShadowScores, shadow_scores
 from decision_service.snapshots import refuse_facility
 from decision_service.store import Commit, Store
 from decision_service.store.keys import decision_id_of, partition_of_decision

@@ -27,7 +27,7 @@ import orjson
 from decision_service.core.request import DRAWDOWN_SCENE
 from decision_service.core.scorecards.scorecard import Row, Scorecard
 from decision_service.decision_log import Frame
-from decision_service.shadows import ShadowScores
+from decision_service.scorecards.shadows import ShadowScores
 
 BLOCKS: Final = {"matrix": "matrices", "table": "tables", "tree": "trees"}  # by their sort in a description
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)

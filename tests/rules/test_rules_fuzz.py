@@ -20,7 +20,7 @@ from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.source import Diagnostic, Findings
 from decision_service.core.zone import zone_named
 from decision_service.policies.files import read_text
-from decision_service.scorecard_files import load_scorecards
+from decision_service.scorecards.files import load_scorecards
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("golden")

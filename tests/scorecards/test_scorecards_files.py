@@ -17,8 +17,8 @@ from scorecard_maker import NAMES, PLATT, Trained, manifest_text, write_scorecar
 from decision_service.core.errors import ScorecardRejected
 from decision_service.core.scorecards.manifest import GoldenRow
 from decision_service.core.scorecards.scaling import Scaling
-from decision_service.scorecard_files import active_version, load_scorecard, load_scorecards
-from decision_service.trial_process import trial
+from decision_service.scorecards.files import active_version, load_scorecard, load_scorecards
+from decision_service.scorecards.trial_process import trial
 
 CUTS = (0.0005, 0.05, 0.30, 0.60, 0.90, 0.97, 0.99, 0.999, 0.9999)
 
@@ -307,7 +307,7 @@ def test_every_scorecard_of_a_directory_loads_by_name(version_directory: Path) -
 def test_the_trial_leaves_no_file_and_loads_little(version_directory: Path) -> None:
     """The trial process imports neither the lightgbm package nor the YAML reader."""
     code = (
-        "import sys, decision_service.scorecard_trial;"
+        "import sys, decision_service.scorecards.trial;"
         "sys.exit(any(m in sys.modules for m in ('lightgbm', 'yaml', 'numba', 'pydantic')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -32,7 +32,7 @@ from decision_service.core.request import DecisionRequest
 from decision_service.core.scorecards.model_numbers import numbers_digest
 from decision_service.core.scorecards.tree_scorer import TreeScorer
 from decision_service.core.state import CustomerState
-from decision_service.scorecard_files import load_scorecard
+from decision_service.scorecards.files import load_scorecard
 from decision_service.store.memory import MemoryStore
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from decision_service.core.errors import ScorecardRejected
 from decision_service.core.scorecards.contributions import gauss_legendre
 from decision_service.core.scorecards.tree_scorer import TreeScorer
 from decision_service.core.scorecards.trees import DEPTH_MAX, UnsupportedTrees
-from decision_service.scorecard_files import load_scorecard
+from decision_service.scorecards.files import load_scorecard
 from decision_service.scorer import LightGbmScorer
 
 SHIPPED = Path(__file__).parents[2] / "models" / "behaviour"

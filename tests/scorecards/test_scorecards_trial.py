@@ -13,10 +13,10 @@ from scorecard_maker import Trained
 
 from decision_service.core.errors import ScorecardRejected
 from decision_service.core.scorecards.manifest import GoldenRow
-from decision_service.trial_process import ENVIRONMENT, trial
+from decision_service.scorecards.trial_process import ENVIRONMENT, trial
 
 ROWS = (GoldenRow((0.5,), 0.0, 0.5, 500), GoldenRow((1.5,), 0.0, 0.5, 500))
-CONFINED = "from decision_service.scorecard_trial import confine; confine(); "
+CONFINED = "from decision_service.scorecards.trial import confine; confine(); "
 
 
 def outcome(code: str, timeout_s: float = 20.0, model: bytes = b"tree") -> str:

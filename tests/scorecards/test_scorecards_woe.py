@@ -19,7 +19,7 @@ from woe_maker import MODEL, NAMES, PLATT, ROWS, good_model, manifest_of, margin
 from decision_service.core.errors import ScorecardRejected
 from decision_service.core.scorecards.scaling import Scaling
 from decision_service.core.scorecards.woe import WoeFeature, WoeScorer, bin_points
-from decision_service.scorecard_files import load_scorecard
+from decision_service.scorecards.files import load_scorecard
 
 EDGES = st.sampled_from([math.nan, 0.3, 0.8, 1.0, 6.0, -0.0, 5e-324, 1.7e308, -1.7e308, math.nextafter(0.3, 0.0)])
 VALUES = st.one_of(EDGES, st.floats(-10.0, 20.0))

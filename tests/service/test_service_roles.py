@@ -19,7 +19,7 @@ from decision_service.core.errors import PolicyRejected
 from decision_service.core.scorecards.roles import share_of
 from decision_service.explanation import explained
 from decision_service.rule_explanation import explanation_lines, rules_explained
-from decision_service.shadows import ShadowScoring
+from decision_service.scorecards.shadows import ShadowScoring
 from decision_service.store.keys import partition_of
 
 IN = next(f"c-{i}" for i in range(99) if share_of("behaviour", f"c-{i}") < 0.3)  # scored by the challenger

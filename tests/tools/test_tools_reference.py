@@ -20,7 +20,7 @@ from decision_service.core.source import Document, Findings
 from decision_service.core.zone import zone_named
 from decision_service.layout.layout import laid_out
 from decision_service.policies.files import read_directory, read_text
-from decision_service.scorecard_files import load_scorecards
+from decision_service.scorecards.files import load_scorecards
 from decision_service.settings import load_settings
 from service_process import ROOT
 

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from browser import CHROMIUM, browsing
 from decision_service.report import Facts, Figure, Report, Table, Text, to_html, to_markdown
-from decision_service.scorecard_files import load_scorecard
+from decision_service.scorecards.files import load_scorecard
 from decision_service.train import Trained
 from decision_service.train.card import card_report, write_card
 from decision_service.train.card.data import data

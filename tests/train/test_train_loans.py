@@ -23,7 +23,7 @@ from decision_service.policies.loading import load_policy
 from decision_service.portfolio import CustomerHistory, generate
 from decision_service.portfolio.history import api_facility
 from decision_service.portfolio.loans import LABELS, loan_arrears, loan_labels
-from decision_service.scorecard_files import scorecard_directories
+from decision_service.scorecards.files import scorecard_directories
 from decision_service.settings import load_settings
 from decision_service.telemetry import Meters
 from decision_service.train import Trained, train

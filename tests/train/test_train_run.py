@@ -15,7 +15,7 @@ import pytest
 from decision_service.cli import models as models_command
 from decision_service.cli import train as train_command
 from decision_service.core.errors import PolicyRejected
-from decision_service.scorecard_files import load_scorecards
+from decision_service.scorecards.files import load_scorecards
 from decision_service.train import Trained, train
 from decision_service.train.config import read_train_config
 from decision_service.train.events_source import definitions_of

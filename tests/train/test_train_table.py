@@ -10,7 +10,7 @@ import pytest
 from pyarrow import csv, parquet
 
 from decision_service.core.errors import InvalidInput, PolicyRejected
-from decision_service.scorecard_files import load_scorecards
+from decision_service.scorecards.files import load_scorecards
 from decision_service.train import NothingToLearn, Trained, train
 from decision_service.train.champion import find_champion
 from decision_service.train.config import read_train_config

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from decision_service.api.examples import DECISIONS, FACILITY
-from decision_service.scorecard_files import load_scorecard
+from decision_service.scorecards.files import load_scorecard
 from decision_service.train import Trained
 from service_process import ServiceProcess
 

@@ -16,8 +16,8 @@ from decision_service.core.limits import DAY_MS, PARTITIONS
 from decision_service.linker import Linker
 from decision_service.policies.active_policy import ActivePolicy
 from decision_service.recording import Retention
+from decision_service.scorecards.shadows import ShadowScoring
 from decision_service.service import DecisionService
-from decision_service.shadows import ShadowScoring
 from decision_service.store import Store
 from decision_service.telemetry import Meters
 from decision_service.watch.counting import DriftCounting

@@ -13,7 +13,7 @@ from watched_service import Serving, asked, population, send
 
 from decision_service.core.limits import DAY_MS, PARTITIONS
 from decision_service.core.zone import zone_named
-from decision_service.scorecard_files import load_scorecard
+from decision_service.scorecards.files import load_scorecard
 from decision_service.store import Store
 from decision_service.store.open import open_store
 from decision_service.watch.decisions import Decided, DecisionLog, Span

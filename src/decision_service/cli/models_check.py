@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from decision_service.core.errors import ScorecardRejected
-from decision_service.scorecard_files import (
+from decision_service.scorecards.files import (
     ACTIVE_FILE,
     active_version,
     load_scorecard,

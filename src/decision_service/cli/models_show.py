@@ -23,7 +23,7 @@ from decision_service.core.scorecards.scaling import Platt
 from decision_service.core.scorecards.scorecard import Scorecard
 from decision_service.core.scorecards.woe import WoeBin, WoeFeature, WoeScorer
 from decision_service.core.source import nearest_name
-from decision_service.scorecard_files import (
+from decision_service.scorecards.files import (
     MANIFEST_FILE,
     active_version,
     load_scorecard,

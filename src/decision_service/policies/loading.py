@@ -18,7 +18,7 @@ from decision_service.core.zone import zone_named
 from decision_service.interpreter import beside_the_loop
 from decision_service.policies.files import SIGNATURES_FILE, read_directory, read_text
 from decision_service.policies.names import takes_name
-from decision_service.scorecard_files import load_cast
+from decision_service.scorecards.files import load_cast
 
 
 def load_policy(rules: Path, models: Path, time_zone: str, reservation_timeout_ms: int) -> tuple[Policy, Findings]:

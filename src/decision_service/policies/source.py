@@ -28,7 +28,7 @@ from decision_service.policies.bundle import Content, content_of, used
 from decision_service.policies.files import SIGNATURES_FILE, read_all, read_documents, read_text
 from decision_service.policies.loading import roles_in
 from decision_service.policies.signatures import NOBODY_ASKED, SignatureRule
-from decision_service.scorecard_files import known_versions, load_cast, load_versions
+from decision_service.scorecards.files import known_versions, load_cast, load_versions
 
 APART_S: Final = 0.02  # between two readings
 REST_S: Final = 2.0  # how long somebody who asks for a reload waits for the files to come to rest

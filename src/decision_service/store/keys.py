@@ -10,7 +10,7 @@ brace) and cannot move a key.
     ds:{p0042}:m:<customer_id>                hash    "v" version · "f:<facility_id>" · "a:<attribute name>"
     ds:{p0042}:l:<customer_id>                string  the packed event log (`core/event.py`), header first
     ds:{p0042}:d:<decision_id>                string  the decision frame; no expiry before the archive has it
-    ds:{p0042}:s:<decision_id>                string  what shadow scorecards scored (`shadows.py`), after the decision
+    ds:{p0042}:s:<decision_id>                string  what shadows scored (`scorecards/shadows.py`)
 
     per partition
     ds:{p0042}:out                            stream  outbox; never capped, trimmed only by the archive

@@ -19,7 +19,7 @@ from decision_service.core.errors import ScorecardRejected
 from decision_service.core.scorecards.distribution import cuts_of
 from decision_service.core.scorecards.drift import counts_of, drift
 from decision_service.core.scorecards.scorecard import Scorecard
-from decision_service.scorecard_files import active_version, load_scorecard, versions
+from decision_service.scorecards.files import active_version, load_scorecard, versions
 from decision_service.train.config import TrainConfig
 from decision_service.train.evaluate import Quality, quality
 from decision_service.train.fitted import NothingToLearn

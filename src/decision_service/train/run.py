@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from decision_service.core.scorecards.scorecard import Scorecard
-from decision_service.scorecard_files import load_scorecard
+from decision_service.scorecards.files import load_scorecard
 from decision_service.train.champion import Comparison, compare, find_champion, scored
 from decision_service.train.characteristics import IV_SUSPECT, Characteristic, characteristics
 from decision_service.train.config import TrainConfig, read_train_config

@@ -20,7 +20,7 @@ from decision_service.core.scorecards.drift import counts_of
 from decision_service.core.scorecards.manifest import ModelKind
 from decision_service.core.scorecards.model_numbers import numbers_digest
 from decision_service.core.scorecards.scaling import Calibration, Platt
-from decision_service.scorecard_files import MANIFEST_FILE
+from decision_service.scorecards.files import MANIFEST_FILE
 from decision_service.train.config import TrainConfig
 from decision_service.train.division import Division
 from decision_service.train.fitted import Fitted

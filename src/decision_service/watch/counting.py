@@ -33,7 +33,7 @@ from decision_service.core.limits import DAY_MS
 from decision_service.core.policy import Policy
 from decision_service.core.request import DRAWDOWN_SCENE
 from decision_service.core.scorecards.scorecard import Scorecard
-from decision_service.shadows import ShadowScores
+from decision_service.scorecards.shadows import ShadowScores
 from decision_service.store import Store
 from decision_service.telemetry import Meters
 from decision_service.watch.said import CHALLENGER, SHADOW, said_by

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from decision_service.core.errors import ScorecardRejected
 from decision_service.core.scorecards.manifest import Manifest, Target
-from decision_service.scorecard_files import manifest_in
+from decision_service.scorecards.files import manifest_in
 from decision_service.watch.outcomes import TARGET_DEFAULT
 from decision_service.watch.tally import Bins
 

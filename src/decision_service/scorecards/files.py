@@ -20,7 +20,7 @@ permuted features load and lie. So the order of the checks matters, each keeping
      nothing on trust (`core/scorecards/trees.py`), and which must score the golden rows as LightGBM did on trial, and
      as fast.
 
-Steps 4 and 5 are `model_formats`. A WOE points scorecard is tried by the same rows and bounds, but in this process: our
+Steps 4 and 5 are `formats`. A WOE points scorecard is tried by the same rows and bounds, but in this process: our
 own reader, bounded in size and depth, made it, and no native code runs on its numbers, so there is no crash to survive
 and half a second less to wait for.
 """
@@ -56,10 +56,10 @@ from decision_service.core.scorecards.tree_scorer import TreeScorer
 from decision_service.core.scorecards.trees import UnsupportedTrees
 from decision_service.core.scorecards.woe import WoeModel, WoeScorer
 from decision_service.core.source import Findings
-from decision_service.model_formats import check_lightgbm, check_woe
 from decision_service.policies.files import read_text
-from decision_service.scorecard_trial import call_us, tried
-from decision_service.trial_process import inputs_of, trial
+from decision_service.scorecards.formats import check_lightgbm, check_woe
+from decision_service.scorecards.trial import call_us, tried
+from decision_service.scorecards.trial_process import inputs_of, trial
 
 MANIFEST_FILE: Final = "manifest.yaml"
 ACTIVE_FILE: Final = "active"

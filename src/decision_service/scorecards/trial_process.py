@@ -1,6 +1,6 @@
 """The process of a trial load, seen from the service: what goes in, what may come out, and how it ends.
 
-`scorecard_trial` runs in it and is not trusted: it gives a model's bytes to a native library that crashes, hangs or
+`trial` runs in it and is not trusted: it gives a model's bytes to a native library that crashes, hangs or
 worse on what it does not expect. So here is bounded whatever it could do to the service:
 
   * it crashes, or is killed by its own limits of CPU and memory: a message;
@@ -34,7 +34,7 @@ ANSWER_BYTES_MAX: Final = 262_144  # a thousand margins are 25,000
 SAID_BYTES_MAX: Final = 4_096
 ENVIRONMENT: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-_COMMAND: Final = (sys.executable, "-P", "-B", "-m", "decision_service.scorecard_trial")
+_COMMAND: Final = (sys.executable, "-P", "-B", "-m", "decision_service.scorecards.trial")
 _PIECE: Final = 65_536
 _POLL_S: Final = 0.001
 

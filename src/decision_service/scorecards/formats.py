@@ -1,4 +1,4 @@
-"""The formats a model may have on disk, told apart and checked before one loads: steps 4 and 5 of `scorecard_files`.
+"""The formats a model may have on disk, told apart and checked before one loads: steps 4 and 5 of `files`.
 
 A manifest says which one its model is (`model.kind`), and a file of the other kind is refused by name: a model that was
 swapped is a mistake worth naming, while everything else (a pickle, PMML, a torn file) is just no model.

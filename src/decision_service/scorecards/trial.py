@@ -1,6 +1,6 @@
-"""The trial load of a model, in a process of its own: `python -m decision_service.scorecard_trial`.
+"""The trial load of a model, in a process of its own: `python -m decision_service.scorecards.trial`.
 
-LightGBM parses a broken model by crashing, and a crash here is a message there (`scorecard_files`). Bytes
+LightGBM parses a broken model by crashing, and a crash here is a message there (`files`). Bytes
 come in on standard input, so that what was tried is exactly what is loaded afterwards:
 
     stdin    one line of JSON {"n_features": n, "rows": [[number or null, ...], ...]}, then the model's bytes
