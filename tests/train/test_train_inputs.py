@@ -16,7 +16,7 @@ from test_train_sample import DAY0, UNTIL, by_hand, day, draw, silent, told
 
 from decision_service.api.examples import DECISIONS, FACILITY
 from decision_service.core.limits import DAY_MS
-from decision_service.scorecard_files import load_scorecard
+from decision_service.scorecards.files import load_scorecard
 from decision_service.train import Trained, train
 from decision_service.train.config import read_train_config
 from decision_service.train.run import read_sample
