@@ -1,18 +1,18 @@
 """Afterwards: what is done about a decision once its answer has left.
 
-    commit ──▶ put ──▶ answer written          put: one append; nothing if nobody is registered
-                └─ queue, at most QUEUE_MAX
-                     └─ every ROUND_S ──▶ batches of BATCH_MAX ──▶ every registered consumer at once
+    commit ──▶ put ──▶ answer written          put: one append a consumer; nothing if nobody is registered
+                └─ a queue a consumer, at most QUEUE_MAX
+                     └─ every ROUND_S ──▶ batches of BATCH_MAX ──▶ the consumer
 
 Shadow scorecards and drift counts live here: work that nobody waits for, about decisions that are already told. So
 
   * nothing here runs before the answer is written. `put` only appends, and from the commit's reply to the write of the
     answer the event loop runs nothing else; the consumers' turn comes ROUND_S later;
-  * a consumer that raises, hangs or is slow touches no answer and no other consumer: each has its own task and TAKE_S
-    for a batch; a failure is counted, and logged once for each kind of error;
-  * what can grow is bounded: a decision that finds the queue full is not handed on, and counted. A `Done` is some
-    5 kB, so a full queue is 20 MB;
-  * at the end of a worker the queue is emptied for up to CLOSE_S; what is left then, and what a worker that is killed
+  * a consumer that raises, hangs or is slow touches no answer and no other consumer: each has its own queue and task,
+    and TAKE_S for a batch; a failure is counted, and logged once for each kind of error;
+  * what can grow is bounded: a decision that finds a queue full is not handed on there, and counted. A `Done` is some
+    5 kB, and the same one in every queue, so full queues are 20 MB, or as much again for each that lags behind;
+  * at the end of a worker the queues are emptied for up to CLOSE_S; what is left then, and what a worker that is killed
     had in its queue, is lost. The decision log has every decision all the same.
 
 Consumers run in the event loop, not in a thread. A thread that computes in Python takes the interpreter from the loop
@@ -54,61 +54,83 @@ Take = Callable[[Sequence[Done]], Awaitable[None]]
 
 
 class Afterwards:
-    """One worker's queue of decisions that were made. `register` consumers, then `start`; `close` with the worker."""
+    """One worker's decisions that were made. `register` consumers, then `start`; `close` with the worker."""
 
     def __init__(self, meters: Meters) -> None:
         self._meters = meters
-        self._consumers: dict[str, Take] = {}
-        self._queue: deque[Done] = deque()
-        self._filled = asyncio.Event()
-        self._closing = False
-        self._task: asyncio.Task[None] | None = None
-        self._told: set[tuple[str, str]] = set()  # consumer and kind of error that the log has had
+        self._queues: dict[str, _Queue] = {}
 
     def register(self, name: str, take: Take) -> None:
         """Give every batch to `take` from now on. `name` is one of `telemetry.meters.CONSUMERS`, each once."""
-        if name in self._consumers:
+        if name in self._queues:
             raise ValueError(f"{name!r} is registered already")
-        self._consumers[name] = take
+        self._queues[name] = _Queue(name, take, self._meters, self._tell)
 
     def put(self, done: Done) -> None:
         """Hand on a decision that was committed. Waits for nothing and raises nothing."""
-        if not self._consumers:
-            return
-        waiting = len(self._queue)
-        if waiting >= QUEUE_MAX:
-            self._meters.count_afterwards_dropped(1)
-            return
-        self._queue.append(done)
-        if not waiting:
-            self._filled.set()
+        for queue in self._queues.values():
+            queue.put(done)
 
     def start(self) -> None:
         """Begin to hand on."""
-        self._task = asyncio.create_task(self._work())
+        for queue in self._queues.values():
+            queue.task = asyncio.create_task(queue.work())
 
     async def close(self) -> None:
-        """Stop; what is in the queue is handed on if the consumers are quick about it, and otherwise dropped."""
-        self._closing = True
-        self._filled.set()
-        if self._task is not None:
-            await asyncio.wait((self._task,), timeout=CLOSE_S)
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        self._consumers = {}
-        if self._queue:
-            self._meters.count_afterwards_dropped(len(self._queue))
-            LOG.warning("%d decisions were not looked at afterwards: the worker stops", len(self._queue))
-            self._queue.clear()
+        """Stop; what is in the queues is handed on if the consumers are quick about it, and otherwise dropped."""
+        queues, self._queues = list(self._queues.values()), {}
+        await asyncio.gather(*(queue.close() for queue in queues))
 
     async def flush(self) -> None:
-        """Hand on everything in the queue."""
-        while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_MAX))]
-            self._meters.set_afterwards_waiting(len(self._queue))
-            await asyncio.gather(*(self._give(name, take, batch) for name, take in self._consumers.items()))
+        """Hand on everything in the queues."""
+        await asyncio.gather(*(queue.flush() for queue in self._queues.values()))
 
-    async def _work(self) -> None:
+    def _tell(self) -> None:
+        self._meters.set_afterwards_waiting(sum(len(queue.waiting) for queue in self._queues.values()))
+
+
+class _Queue:
+    """What one consumer has still to be given."""
+
+    def __init__(self, name: str, take: Take, meters: Meters, tell: Callable[[], None]) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.waiting: deque[Done] = deque()
+        self._tell = tell
+        self._name = name
+        self._take = take
+        self._meters = meters
+        self._filled = asyncio.Event()
+        self._closing = False
+        self._told: set[str] = set()  # kinds of error that the log has had
+
+    def put(self, done: Done) -> None:
+        waiting = len(self.waiting)
+        if waiting >= QUEUE_MAX:
+            self._meters.count_afterwards(self._name, "dropped", 1)
+            return
+        self.waiting.append(done)
+        if not waiting:
+            self._filled.set()
+
+    async def close(self) -> None:
+        self._closing = True
+        self._filled.set()
+        if self.task is not None:
+            await asyncio.wait((self.task,), timeout=CLOSE_S)
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        if self.waiting:
+            self._meters.count_afterwards(self._name, "dropped", len(self.waiting))
+            LOG.warning("%s did not look at %d decisions: the worker stops", self._name, len(self.waiting))
+            self.waiting.clear()
+
+    async def flush(self) -> None:
+        while self.waiting:
+            batch = [self.waiting.popleft() for _ in range(min(len(self.waiting), BATCH_MAX))]
+            self._tell()
+            await self._give(batch)
+
+    async def work(self) -> None:
         while True:
             await self._filled.wait()
             if not self._closing:
@@ -118,17 +140,17 @@ class Afterwards:
             if self._closing:
                 return
 
-    async def _give(self, name: str, take: Take, batch: Sequence[Done]) -> None:
+    async def _give(self, batch: Sequence[Done]) -> None:
         try:
             async with asyncio.timeout(TAKE_S):
-                await take(batch)
+                await self._take(batch)
         except (Exception, asyncio.CancelledError) as error:
-            self._meters.count_afterwards(name, "failed", len(batch))
+            self._meters.count_afterwards(self._name, "failed", len(batch))
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise  # the worker stops; otherwise something that the consumer waited for was cancelled
-            kind = (name, type(error).__name__)
+            kind = type(error).__name__
             if kind not in self._told:
                 self._told.add(kind)
-                LOG.error("%s failed after decisions were made; told once for %s", *kind, exc_info=error)
+                LOG.error("%s failed after decisions were made; told once for %s", self._name, kind, exc_info=error)
         else:
-            self._meters.count_afterwards(name, "taken", len(batch))
+            self._meters.count_afterwards(self._name, "taken", len(batch))

@@ -166,7 +166,7 @@ def test_an_overflow_drops_the_newest_and_counts_it(run: Run, tmp_path: Path) ->
             queue.put(done._replace(scene=str(i)))
         await queue.flush()
         assert [int(done.scene) for batch in kept.batches for done in batch] == list(range(QUEUE_MAX))
-        assert "afterwards_dropped_total 5.0" in page(meters)
+        assert 'afterwards_total{consumer="drift",result="dropped"} 5.0' in page(meters)
         assert f'afterwards_total{{consumer="drift",result="taken"}} {QUEUE_MAX}.0' in page(meters)
 
     with_queue(run, tmp_path, test)
@@ -214,6 +214,26 @@ def test_a_consumer_whose_work_is_cancelled_does_not_end_the_handing_on(run: Run
     with_queue(run, tmp_path, test)
 
 
+def test_a_consumer_that_hangs_keeps_nothing_from_another(run: Run, tmp_path: Path) -> None:
+    """The other one gets every batch while the first is still waited for."""
+
+    async def test(queue: Afterwards, meters: Meters, done: Done) -> None:
+        kept = Kept()
+        queue.register("shadows", hangs)
+        queue.register("drift", kept.take)
+        queue.start()
+        for i in range(2 * BATCH_MAX):
+            queue.put(done._replace(scene=str(i)))
+        async with asyncio.timeout(module.TAKE_S / 2):
+            while len(kept.ids) < 2 * BATCH_MAX:
+                await kept.came.wait()
+                kept.came.clear()
+        assert f'afterwards_total{{consumer="drift",result="taken"}} {2 * BATCH_MAX}.0' in page(meters)
+        assert 'afterwards_total{consumer="shadows",result="failed"} 0.0' in page(meters)
+
+    with_queue(run, tmp_path, test)
+
+
 def test_answers_come_while_a_consumer_fails_or_hangs(run: Run) -> None:
     """Decisions are made and answered as if there were no consumers."""
 
@@ -227,7 +247,7 @@ def test_answers_come_while_a_consumer_fails_or_hangs(run: Run) -> None:
         await asyncio.sleep(2 * module.ROUND_S)
         answers.append(await decide(service, ask("last", 1_00)))
         assert {answer.outcome for answer in answers} == {"approve"}
-        queue._task.cancel()  # type: ignore[union-attr]  # not to wait for the one that hangs
+        queue._queues["shadows"].task.cancel()  # type: ignore[union-attr]  # not to wait for the one that hangs
 
     run(test)
 
@@ -244,7 +264,7 @@ def test_the_end_of_a_worker_empties_the_queue(run: Run, tmp_path: Path) -> None
         await queue.close()
         assert len(kept.ids) == BATCH_MAX + 1
         queue.put(done)
-        assert "afterwards_dropped_total 0.0" in page(meters)
+        assert 'afterwards_total{consumer="drift",result="dropped"} 0.0' in page(meters)
 
     with_queue(run, tmp_path, test)
 
@@ -259,7 +279,7 @@ def test_the_end_of_a_worker_waits_for_a_hanging_consumer_no_longer_than_allowed
             queue.put(done)
         async with asyncio.timeout(module.CLOSE_S + 5):
             await queue.close()
-        assert "afterwards_dropped_total 7.0" in page(meters)
+        assert 'afterwards_total{consumer="drift",result="dropped"} 7.0' in page(meters)
         assert f'afterwards_total{{consumer="drift",result="failed"}} {BATCH_MAX}.0' in page(meters)
 
     with_queue(run, tmp_path, test)

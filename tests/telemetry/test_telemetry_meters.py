@@ -77,7 +77,7 @@ def test_what_is_counted_is_shown(tmp_path: Path) -> None:
     meters.set_links_waiting(3, 2.5)
     meters.count_afterwards("drift", "taken", 64)
     meters.count_afterwards("shadows", "failed", 3)
-    meters.count_afterwards_dropped(2)
+    meters.count_afterwards("drift", "dropped", 2)
     meters.set_afterwards_waiting(9)
     meters.count_request("POST /v1/decisions", 422)
     meters.set_policy("9f2c", "2026.11.1")
@@ -100,7 +100,8 @@ def test_what_is_counted_is_shown(tmp_path: Path) -> None:
     assert (counted(meters, "links_waiting"), counted(meters, "link_lag_seconds")) == (3, 2.5)
     assert counted(meters, "afterwards_total", consumer="drift", result="taken") == 64
     assert counted(meters, "afterwards_total", consumer="shadows", result="failed") == 3
-    assert (counted(meters, "afterwards_dropped_total"), counted(meters, "afterwards_waiting")) == (2, 9)
+    assert counted(meters, "afterwards_total", consumer="drift", result="dropped") == 2
+    assert counted(meters, "afterwards_waiting") == 9
     assert counted(meters, "http_requests_total", method="POST", route="/v1/decisions", status="422") == 1
     assert counted(meters, "policy_info", id="9f2c", label="2026.11.1") == 1
     meters.close()

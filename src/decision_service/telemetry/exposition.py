@@ -75,19 +75,13 @@ class MeterCollector(Collector):
             self._cell(totals, "link_lag"),
         )
         yield self._labelled(
-            totals, "afterwards", "Decisions that a consumer has dealt with after the answer", ("consumer", "result"),
+            totals, "afterwards", "What became of decisions after the answer", ("consumer", "result"),
             list(product(CONSUMERS, TAKEN)),
         )  # fmt: skip
         yield _single(
-            CounterMetricFamily,
-            "afterwards_dropped",
-            "Decisions that no consumer saw after the answer, for want of room or time",
-            self._cell(totals, "afterwards_dropped"),
-        )
-        yield _single(
             GaugeMetricFamily,
             "afterwards_waiting",
-            "Decisions that wait for the consumers",
+            "Decisions that wait for a consumer, for each consumer",
             self._cell(totals, "afterwards_waiting"),
         )
         yield self._named(totals, "reloads", "Policy reloads", "result", "policy_reloads")

@@ -30,7 +30,7 @@ as a whole: `unreadable` ones stay where they are; `left` are those for which th
 whoever sweeps their partition finds them."""
 OTHER: Final = "other"
 CONSUMERS: Final = ("shadows", "drift")  # of decisions that are made (`afterwards.py`)
-TAKEN: Final = ("taken", "failed")
+TAKEN: Final = ("taken", "failed", "dropped")  # dropped: never given to the consumer, for want of room or time
 RULES_WRONG_MAX: Final = 64  # rules counted by name that go wrong at run time; the rest together
 STATUSES: Final = (
     200, 201, 204, 304, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 421, 422, 429, 431, 500, 503, 0,
@@ -89,7 +89,6 @@ class Meters:
             "links": list(LINK_RESULTS),
             "links_missed": list(LINK_GRAINS),
             "afterwards": [" ".join(labels) for labels in product(CONSUMERS, TAKEN)],
-            "afterwards_dropped": [""],
             "reloads": ["failed", "ok"],
             "rollbacks": [""],
             "rate_limited": [""],
@@ -146,13 +145,9 @@ class Meters:
         self._cells[self.start["link_lag"]] = oldest_s
 
     def count_afterwards(self, consumer: str, result: str, number: int) -> None:
-        """So many decisions that one of CONSUMERS has dealt with (TAKEN)."""
+        """So many decisions, by what became of them at one of CONSUMERS (TAKEN)."""
         at = CONSUMERS.index(consumer) * len(TAKEN) + TAKEN.index(result)
         self._cells[self.start["afterwards"] + at] += number
-
-    def count_afterwards_dropped(self, number: int) -> None:
-        """So many decisions that no consumer saw, for want of room or time."""
-        self._cells[self.start["afterwards_dropped"]] += number
 
     def set_afterwards_waiting(self, number: int) -> None:
         """How many decisions wait for the consumers."""
