@@ -1,9 +1,11 @@
 """What two shadow scorecards cost an answer: latency and CPU of decisions with them beside the same decisions without.
 
-    python benchmarks/shadows.py [--decisions 2000] [--rounds 5] [--callers 8] [--json]
+    python benchmarks/shadows.py [--decisions 2000] [--rounds 5] [--callers 8 | --rate 800] [--json]
 
-One process runs the service (shipped policy and scorecard, no HTTP) on an embedded server (fsync always), CALLERS
-decisions always under way on CUSTOMERS customers. Latency is that of the answer, over all rounds; CPU is the user and
+One process runs the service (shipped policy and scorecard, no HTTP) on an embedded server (fsync always): CALLERS
+decisions always under way on CUSTOMERS customers, or with --rate so many begun a second whatever becomes of them, and
+timed from when they were due. The first shows what shadows cost a worker at its limit, the second what they cost an
+answer on one that has time to spare. Latency is that of the answer, over all rounds; CPU is the user and
 system time of the process per decision, shadows scored and recorded included. Rounds of the ways alternate, so that a
 busy machine slows all of them; without HTTP the shares of the shadows are larger than a caller would see.
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import shutil
 import statistics
@@ -88,22 +91,32 @@ def _copy(shipped: Path, version: str, old: str, renamed: dict[str, str]) -> Non
 
 
 async def round_of(
-    service: DecisionService, after: Afterwards, first: int, decisions: int, callers: int
+    service: DecisionService, after: Afterwards, first: int, args: argparse.Namespace
 ) -> tuple[list[float], float]:
     """Latencies in ms of some decisions, and the CPU of the process per decision in us, shadows recorded."""
-    numbers = iter(range(first, first + decisions))
+    numbers = iter(range(first, first + args.decisions))
     latencies: list[float] = []
+
+    async def one(number: int, due: float) -> None:
+        await service.decide(request("none", number, wall_clock_ms()), BUDGET_MS, due)
+        latencies.append((time.perf_counter() - due) * 1e3)
 
     async def caller() -> None:
         for number in numbers:
-            began = time.perf_counter()
-            await service.decide(request("none", number, wall_clock_ms()), BUDGET_MS, began)
-            latencies.append((time.perf_counter() - began) * 1e3)
+            await one(number, time.perf_counter())
+
+    async def paced() -> None:
+        begin = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for number in numbers:
+                due = begin + (number - first) / args.rate
+                await asyncio.sleep(max(due - time.perf_counter(), 0.0))
+                group.create_task(one(number, due))
 
     began = time.process_time()
-    await asyncio.gather(*(caller() for _ in range(callers)))
+    await (paced() if args.rate else asyncio.gather(*(caller() for _ in range(args.callers))))
     await after.flush()
-    return latencies, (time.process_time() - began) / decisions * 1e6
+    return latencies, (time.process_time() - began) / args.decisions * 1e6
 
 
 async def measure(url: str, args: argparse.Namespace, folder: Path, say: Callable[[str], None]) -> Found:
@@ -126,11 +139,13 @@ async def measure(url: str, args: argparse.Namespace, folder: Path, say: Callabl
         store, active, meters, settings.partitions, retention_of(settings), linker, BUDGET_MS, wall_clock_ms, after
     )
     found: Found = {way: {"ms": [], "cpu_us": []} for way in ways}
+    gc.collect()
+    gc.freeze()  # as a worker does once it is ready
     number = 0
     for round_ in range(args.rounds + 1):
         for way in [*ways][:: 1 if round_ % 2 else -1]:
             active.policy = ways[way]
-            latencies, cpu_us = await round_of(service, after, number, args.decisions, args.callers)
+            latencies, cpu_us = await round_of(service, after, number, args)
             number += args.decisions
             if round_:  # the first warms caches
                 found[way]["ms"] += latencies
@@ -161,7 +176,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--decisions", type=int, default=2_000, help="of each round and way")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--callers", type=int, default=8)
+    parser.add_argument("--callers", type=int, default=8, help="decisions under way")
+    parser.add_argument("--rate", type=float, default=0.0, help="decisions begun a second, instead of --callers")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     assert 16 * args.callers < CUSTOMERS, "customers would queue up behind each other"

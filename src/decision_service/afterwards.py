@@ -34,7 +34,7 @@ from decision_service.core.policy import Policy
 from decision_service.telemetry import Meters
 
 LOG = logging.getLogger("decision_service.afterwards")
-ROUND_S: Final = 0.02  # decisions of this time are handed on together
+ROUND_S: Final = 0.25  # decisions of this time are handed on together: cold caches are paid for once a batch
 BATCH_MAX: Final = 64  # decisions handed on at once
 QUEUE_MAX: Final = 4_096  # decisions in memory; further ones are dropped
 TAKE_S: Final = 5.0  # for one batch
