@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 from pyarrow import compute, parquet
+from training_files import write_config
 
-from conftest import write_config
 from decision_service.cases.in_memory import InMemory
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.event import DRAWDOWN

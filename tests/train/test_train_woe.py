@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training_files import CONFIG, write_woe_config
 
-from conftest import CONFIG, write_woe_config
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.scorecards.woe import WoeFeature, WoeModel, WoeScorer
 from decision_service.report import Table
