@@ -71,6 +71,9 @@ def test_a_newer_manifest_says_what_it_predicts_of_whom_and_from_how_many_rows(t
     assert labelled is not None
     assert labelled.inputs_from == "table"
     assert str(labelled.target) == "label fraud within 30 days"
+    of_whom, _ = read(text.replace("training:", "target: {bad_dpd: 30, performance_d: 90, of: customer}\ntraining:"))
+    assert of_whom is not None
+    assert of_whom.target == Target(performance_d=90, bad_dpd=30, of="customer")
 
 
 @pytest.mark.parametrize(

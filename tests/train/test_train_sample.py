@@ -293,3 +293,10 @@ def test_calibration_error_is_the_mean_gap_of_groups() -> None:
     bad = np.tile(np.array([1, 0, 0, 0], np.int8), 250)
     assert calibration_error(np.full(1_000, 0.25), bad) == pytest.approx(0.0)
     assert calibration_error(np.full(1_000, 0.50), bad) == pytest.approx(0.25)
+
+
+def test_a_target_says_whose_outcome_it_is_where_the_grain_does_not(files: Path, tmp_path: Path) -> None:
+    """`models watch` reads it from the manifest."""
+    assert config_of(files, tmp_path).target == Target(60, bad_dpd=15)
+    of_line = SAMPLE.replace("{", "{bad_of: facility, ")
+    assert config_of(files, tmp_path, sample=of_line).target == Target(60, bad_dpd=15, of="facility")

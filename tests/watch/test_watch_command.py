@@ -18,7 +18,7 @@ from watched_service import Asked, asked, population
 
 from decision_service.api.instants import format_instant
 from decision_service.cli import main
-from decision_service.core.event import BOOKED, CANCELLED, EMPTY_LOG, KINDS, Event, code_key
+from decision_service.core.event import BOOKED, CANCELLED, EMPTY_LOG, KINDS, Event, code_key, drawdown_key
 from decision_service.core.limits import DAY_MS, PARTITIONS
 from decision_service.core.scorecards.manifest import Target
 from decision_service.decision_log import answer_in
@@ -225,3 +225,23 @@ def test_watch_an_empty_log_is_that_of_a_good_customer() -> None:
     known = outcomes_in(EMPTY_LOG, Target(90, 30), by_loan=False)
     assert known.of("d" * 36, NOW_MS, NOW_MS + 90 * DAY_MS) is Outcome.GOOD
     assert known.of("d" * 36, NOW_MS, NOW_MS + 90 * DAY_MS - 1) is Outcome.IMMATURE
+
+
+def test_watch_a_loan_is_told_by_the_events_that_name_it() -> None:
+    """Arrears that name another drawdown, or none, are not the decision's; of the customer all of them count."""
+    decision = "d001" + f"{7:032x}"
+    at_ms = NOW_MS + DAY_MS
+
+    def bad(key: int, names: int) -> bytes:
+        return Event(
+            key=key, kind=KINDS["overdue"], status=BOOKED, occurred_at_ms=at_ms, value=45.0, settles=names
+        ).pack()
+
+    def outcome(by_loan: bool, *records: bytes) -> Outcome:
+        known = outcomes_in(EMPTY_LOG + b"".join(records), Target(90, 30), by_loan)
+        return known.of(decision, NOW_MS, NOW_MS + 90 * DAY_MS)
+
+    mine, another, nobodys = bad(1, drawdown_key(decision)), bad(2, 99), bad(3, 0)
+    assert outcome(True, another, nobodys) is Outcome.GOOD
+    assert outcome(True, another, nobodys, mine) is Outcome.BAD
+    assert outcome(False, nobodys) is Outcome.BAD

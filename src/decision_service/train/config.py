@@ -19,7 +19,7 @@ All errors of a file are reported at once, names that the catalogue or the table
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from decision_service.build.table import TableSpec, compiled
@@ -88,7 +88,8 @@ class TrainConfig:
     def target(self) -> Target | None:
         """What the PD is the probability of, where that is said."""
         if self.sample is not None:
-            return self.sample.target
+            of = None if self.sample.bad_of == self.sample.grain else self.sample.bad_of
+            return replace(self.sample.target, of=of)
         assert isinstance(self.source, TableSource)
         days = self.source.performance_d
         return None if days is None else Target(days, label=self.source.label)

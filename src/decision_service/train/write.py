@@ -84,7 +84,8 @@ def _about(config: TrainConfig) -> Iterable[str]:
     target = config.target
     if target is not None:
         what = f"label: {_quoted(target.label or '')}" if target.bad_dpd is None else f"bad_dpd: {target.bad_dpd}"
-        yield f"target: {{{what}, performance_d: {target.performance_d}}}\n"
+        of = "" if target.of is None else f", of: {target.of}"
+        yield f"target: {{{what}, performance_d: {target.performance_d}{of}}}\n"
 
 
 def _calibration(calibration: Calibration) -> str:

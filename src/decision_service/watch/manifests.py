@@ -57,9 +57,9 @@ class Manifests:
         return self._target or TARGET_DEFAULT
 
     def by_loan(self, card: CardName) -> bool:
-        """Whether a version speaks of each loan, not of the customer."""
+        """Whether a version speaks of each loan, not of the customer (or of a line, which is not told apart here)."""
         manifest = self.manifest(card)
-        return manifest is not None and manifest.grain == "loan"
+        return manifest is not None and (self.target(card).of or manifest.grain) == "loan"
 
     def _read(self, card: CardName) -> Bins | None:
         directory = self._models / card.scorecard / card.version

@@ -7,8 +7,8 @@ the end of the window:
     overdue   kind `overdue`, value (days past due) at least `bad_dpd`
     label     kind `label`, category the label's name
 
-A failed or cancelled event never counts. A scorecard about loans is told by the events that name the decision's loan,
-and by those that name none.
+A failed or cancelled event never counts. Of a loan only the events tell that name the decision's drawdown, as in
+training; arrears of the line that name none are nobody's.
 
     bad        such an event is there; known as soon as it is, so a bad outcome is final before the window ends
     good       the window is over, none is there, and the log still reaches back to the decision
@@ -73,8 +73,7 @@ class CustomerOutcomes:
         first, last = np.searchsorted(self.at_ms, [asked_at_ms, min(ends_ms, until_ms)], side="right")
         bad = last > first
         if bad and self.by_loan:
-            named = self.loan[first:last]
-            bad = bool(np.any((named == 0) | (named == drawdown_key(decision_id))))
+            bad = bool(np.any(self.loan[first:last] == drawdown_key(decision_id)))
         if ends_ms > until_ms:
             return Outcome.EARLY_BAD if bad else Outcome.IMMATURE
         if bad:

@@ -8,7 +8,8 @@
                                                 # `numbers`: digest of the numbers in its trees (`model_numbers`)
     grain: customer                             # or loan: what one row is about
     inputs: catalogue                           # or table: columns of a file, which no policy has
-    target: {bad_dpd: 30, performance_d: 90}    # or {label: fraud, performance_d: 90}
+    target: {bad_dpd: 30, performance_d: 90}    # or {label: fraud, performance_d: 90}; of: whose outcome it is, where
+                                                # that is not the grain: customer, facility or loan
     features:                                   # in the model's order
       - {name: utl_now, reason: RC30, monotone: 1, nulls: allowed, null_rate: 0.02, deciles: [9 numbers],
          shares: [a number for each bin]}
@@ -50,6 +51,7 @@ Grain = Literal["customer", "loan"]
 InputsFrom = Literal["catalogue", "table"]
 MODEL_KINDS: Final[tuple[ModelKind, ...]] = ("lightgbm", "woe")
 GRAINS: Final[tuple[Grain, ...]] = ("customer", "loan")
+OUTCOMES_OF: Final = ("customer", "facility", "loan")
 INPUTS_FROM: Final[tuple[InputsFrom, ...]] = ("catalogue", "table")
 DAYS_MAX: Final = 3_650
 FEATURES_OF_A_SCORECARD_MAX: Final = 2_000
@@ -72,11 +74,13 @@ class ScorecardFeature:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the PD is the probability of, within so many days: `bad_dpd` days past due, or a label of a name."""
+    """What the PD is the probability of, within so many days: `bad_dpd` days past due, or a label of a name; `of` whom,
+    where that is not what the scorecard's grain says."""
 
     performance_d: int
     bad_dpd: int | None = None
     label: str | None = None
+    of: str | None = None  # one of OUTCOMES_OF
 
     def __str__(self) -> str:
         what = f"label {self.label}" if self.bad_dpd is None else f"{self.bad_dpd} or more days past due"
@@ -206,6 +210,7 @@ def _target(top: Section) -> Target | None:
         performance_d=section.whole("performance_d", low=1, high=DAYS_MAX),
         bad_dpd=None if labelled else section.whole("bad_dpd", low=1, high=DAYS_MAX),
         label=section.text("label") if labelled else None,
+        of=section.choice("of", OUTCOMES_OF) if section.has("of") else None,
     )
     section.finish()
     return target
