@@ -182,7 +182,7 @@ def test_the_first_version_of_a_name_in_a_bundle_is_the_champion() -> None:
         ("behaviour: '2'", "2:15+1 `scorecards.behaviour` must be a mapping | champion, challenger, shadows | "),
         (
             "behaviour: {shadows: '2'}",
-            "2:25+1 scorecards.behaviour.shadows must be a list of versions | `shadows: [2026.12.2]` | ",
+            "2:25+1 scorecards.behaviour.shadows must be a list of versions | `shadows: [2027.1.2]` | ",
         ),
         (
             "behaviour: {shadows: ['../2']}",
