@@ -10,8 +10,8 @@ Shadow scorecards and drift counts live here: work that nobody waits for, about 
     answer the event loop runs nothing else; the consumers' turn comes ROUND_S later;
   * a consumer that raises, hangs or is slow touches no answer and no other consumer: each has its own queue and task,
     and TAKE_S for a batch; a failure is counted, and logged once for each kind of error;
-  * what can grow is bounded: a decision that finds a queue full is not handed on there, and counted. A `Done` is some
-    5 kB, and the same one in every queue, so full queues are 20 MB, or as much again for each that lags behind;
+  * what can grow is bounded: a decision that finds a queue full is not handed on there, and counted. The same
+    `Done` stands in every queue;
   * at the end of a worker the queues are emptied for up to CLOSE_S; what is left then, and what a worker that is killed
     had in its queue, is lost. The decision log has every decision all the same.
 

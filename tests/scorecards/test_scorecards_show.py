@@ -17,12 +17,12 @@ def test_a_points_scorecard_is_shown_bin_by_bin(tmp_path: Path, capsys: pytest.C
     assert main(["models", "show", str(directory)]) == 0
     shown = capsys.readouterr().out
     for line in (
-        "feature      bin           points  WOE     share  bad rate",
-        "utl_now      below 0.3     217     0.900   50.0%  1.00%",
-        "             0.3 to 0.8    199     0.200   30.0%  2.00%",
-        "             0.8 and more  169     -1.000  15.0%  6.67%",
-        "             null          192     -0.100  5.0%   2.00%",
-        "mob_months   below 6       188     -0.400  40.0%  3.00%",
+        "feature      bin               points  WOE     share  bad rate",
+        "utl_now      below 0.3         217     0.900   50.0%  1.00%",
+        "             0.3 to below 0.8  199     0.200   30.0%  2.00%",
+        "             0.8 and more      169     -1.000  15.0%  6.67%",
+        "             null              192     -0.100  5.0%   2.00%",
+        "mob_months   below 6           188     -0.400  40.0%  3.00%",
     ):
         assert f"\n  {line}\n" in shown
     for name in ("classic", "classic/1"):

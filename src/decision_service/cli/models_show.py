@@ -21,7 +21,7 @@ from decision_service.core.reasons import TEXTS
 from decision_service.core.scorecards.manifest import Manifest, ScorecardFeature
 from decision_service.core.scorecards.scaling import Platt
 from decision_service.core.scorecards.scorecard import Scorecard
-from decision_service.core.scorecards.woe import WoeBin, WoeFeature, WoeScorer
+from decision_service.core.scorecards.woe import WoeBin, WoeFeature, WoeScorer, bin_text
 from decision_service.core.source import nearest_name
 from decision_service.scorecards.files import (
     MANIFEST_FILE,
@@ -178,10 +178,8 @@ def _points_table(told: dict[str, Any]) -> Iterator[Sequence[str]]:
 def _interval(one: dict[str, Any]) -> str:
     if one["null"]:
         return "null"
-    low, high = one["from"], one["below"]
-    if low is None:
-        return "any" if high is None else f"below {high:g}"
-    return f"{low:g} and more" if high is None else f"{low:g} to {high:g}"
+    low, below = one["from"], one["below"]
+    return bin_text(-math.inf if low is None else low, math.inf if below is None else below)
 
 
 def _feature_table(told: dict[str, Any]) -> Iterator[Sequence[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, product
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -38,6 +39,27 @@ def render(meters: Meters) -> bytes:
     return generate_latest(registry)
 
 
+_ALONE: Final = {  # groups of one cell each: the family, its name and what it means
+    "links_waiting": (GaugeMetricFamily, "links_waiting", "Commits whose links are not yet in the entity logs"),
+    "link_lag": (
+        GaugeMetricFamily, "link_lag_seconds", "Age of the oldest commit whose links are not yet in the entity logs",
+    ),
+    "afterwards_waiting": (
+        GaugeMetricFamily, "afterwards_waiting", "Decisions that wait for a consumer, for each consumer",
+    ),
+    "rollbacks": (
+        CounterMetricFamily, "policy_rollbacks", "Policies that the fleet was led back from because of their scores",
+    ),
+    "rate_limited": (CounterMetricFamily, "rate_limited", "Requests refused with 429"),
+    "in_flight": (GaugeMetricFamily, "requests_in_flight", "Requests being worked on"),
+    "policy_skew": (GaugeMetricFamily, "policy_skew", "Policies beyond one that the workers of all hosts run"),
+    "policy_problems": (
+        GaugeMetricFamily, "policy_problems",
+        "Workers of this host that cannot take the newest policy, of the disk or of the fleet",
+    ),
+}  # fmt: skip
+
+
 class MeterCollector(Collector):
     """Turns cells into metric families; label values that never occurred are left out of the large families."""
 
@@ -62,66 +84,17 @@ class MeterCollector(Collector):
             totals, "links_missed", "Entity logs that a decision wanted and did not get in time", ("grain",),
             [(grain,) for grain in LINK_GRAINS],
         )  # fmt: skip
-        yield _single(
-            GaugeMetricFamily,
-            "links_waiting",
-            "Commits whose links are not yet in the entity logs",
-            self._cell(totals, "links_waiting"),
-        )
-        yield _single(
-            GaugeMetricFamily,
-            "link_lag_seconds",
-            "Age of the oldest commit whose links are not yet in the entity logs",
-            self._cell(totals, "link_lag"),
-        )
         yield self._labelled(
             totals, "afterwards", "What became of decisions after the answer", ("consumer", "result"),
             list(product(CONSUMERS, TAKEN)),
         )  # fmt: skip
-        yield _single(
-            GaugeMetricFamily,
-            "afterwards_waiting",
-            "Decisions that wait for a consumer, for each consumer",
-            self._cell(totals, "afterwards_waiting"),
-        )
         yield self._named(totals, "reloads", "Policy reloads", "result", "policy_reloads")
-        yield _single(
-            CounterMetricFamily,
-            "policy_rollbacks",
-            "Policies that the fleet was led back from because of their scores",
-            self._cell(totals, "rollbacks"),
-        )
         yield self._requests(totals)
         yield self._stages(totals)
-        yield _single(
-            CounterMetricFamily,
-            "rate_limited",
-            "Requests refused with 429",
-            self._cell(totals, "rate_limited"),
-        )
-        yield _single(
-            GaugeMetricFamily,
-            "requests_in_flight",
-            "Requests being worked on",
-            self._cell(totals, "in_flight"),
-        )
+        for group, (family, name, text) in _ALONE.items():
+            yield _single(family, name, text, self._cell(totals, group))
         yield _single(GaugeMetricFamily, "workers", "Living workers of this host", totals.workers)
-        yield _single(
-            GaugeMetricFamily,
-            "policy_skew",
-            "Policies beyond one that the workers of all hosts run",
-            self._cell(totals, "policy_skew"),
-        )
-        yield _single(
-            GaugeMetricFamily,
-            "policy_problems",
-            "Workers of this host that cannot take the newest policy, of the disk or of the fleet",
-            self._cell(totals, "policy_problems"),
-        )
-        policies = GaugeMetricFamily(PREFIX + "policy_info", "Policies in force", labels=("id", "label"))
-        for policy in totals.policies:
-            policies.add_metric(policy, 1.0)
-        yield policies
+        yield _policies(totals)
         for told in self._meters.also_told:
             yield from told()
 
@@ -177,6 +150,13 @@ class MeterCollector(Collector):
             counts, total = self._meters.histogram(totals, i)
             family.add_metric((stage,), list(zip(bounds, accumulate(counts), strict=True)), total)
         return family
+
+
+def _policies(totals: Totals) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(PREFIX + "policy_info", "Policies in force", labels=("id", "label"))
+    for policy in totals.policies:
+        family.add_metric(policy, 1.0)
+    return family
 
 
 def _single(

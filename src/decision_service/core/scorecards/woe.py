@@ -87,6 +87,13 @@ class WoeModel:
     features: tuple[WoeFeature, ...]
 
 
+def bin_text(low: float, below: float) -> str:
+    """The values of a bin for people: from `low` on, up to but without `below`; infinite where there is no bound."""
+    if math.isinf(low):
+        return "all" if math.isinf(below) else f"below {below:g}"
+    return f"{low:g} and more" if math.isinf(below) else f"{low:g} to below {below:g}"
+
+
 def bin_points(
     woe: float, coefficient: float, intercept: float, features: int, platt: Platt, scaling: Scaling
 ) -> float:

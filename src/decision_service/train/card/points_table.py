@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import chain
 
-from decision_service.core.scorecards.woe import WoeBin, WoeFeature, WoeScorer
+from decision_service.core.scorecards.woe import WoeBin, WoeFeature, WoeScorer, bin_text
 from decision_service.report import Cell, Section, Table, Text, percent
 from decision_service.train.card.subject import Subject
 
@@ -24,7 +24,7 @@ def points_table(subject: Subject) -> Section:
 
 def _lines(feature: WoeFeature) -> list[tuple[Cell, ...]]:
     lows = (-math.inf, *(one.below for one in feature.bins))
-    named = [(_values(low, one.below), one) for low, one in zip(lows, feature.bins, strict=False)]
+    named = [(bin_text(low, one.below), one) for low, one in zip(lows, feature.bins, strict=False)]
     named += [] if feature.missing is None else [("null", feature.missing)]
     return [(f"`{feature.name}`", text, *_cells(one, feature.rows)) for text, one in named]
 
@@ -38,9 +38,3 @@ def _cells(one: WoeBin, rows: int) -> tuple[Cell, ...]:
         one.bads,
         percent(one.bad_rate, 2),
     )
-
-
-def _values(low: float, below: float) -> str:
-    if math.isinf(low):
-        return "all" if math.isinf(below) else f"below {below:g}"
-    return f"{low:g} and more" if math.isinf(below) else f"{low:g} to below {below:g}"
