@@ -20,8 +20,8 @@ DEV := .venv/.dev-installed
 run: $(RUN)  ## install and start the demo: a generated portfolio, a few drawdowns explained, /docs left open
 	.venv/bin/decision-service demo
 
-test: $(DEV)  ## the fast tests
-	.venv/bin/python -m pytest -m "not slow"
+test: $(DEV)  ## the fast tests, on two processes
+	.venv/bin/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-all: $(DEV)  ## every test, the slow ones too
 	.venv/bin/python -m pytest

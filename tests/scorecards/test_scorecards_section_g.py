@@ -13,6 +13,8 @@ import random
 import re
 import resource
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +180,9 @@ def test_reloads_leave_nothing_behind(tmp_path: Path, small_model: Trained, warm
                     assert worker.scorecards["behaviour"].version == version
                     assert drawn(worker, i, small_model.rows[i]).scores["behaviour"].version == version
 
+            threads = threading.Barrier(4)  # all of the pool: it starts a thread whenever none happens to be idle
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads.parties))
+            await asyncio.gather(*(asyncio.to_thread(threads.wait) for _ in range(threads.parties)))
             await reload(warm)
             held, before = _held(), _resident_kb()
             await reload(reloads)

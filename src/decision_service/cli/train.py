@@ -2,7 +2,7 @@
 
 The summary goes to standard output, progress to standard error. Exit status 0 if the scorecard is in place and loads,
 1 if the sample cannot make one or it does not beat the champion it has to beat (then nothing is written), 2 if the
-training file or the feature catalogue is wrong.
+training file or the feature catalogue is wrong, or the extra `train` is not installed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from decision_service.core.errors import PolicyRejected, ScorecardRejected
-from decision_service.train import NothingToLearn, Trained, train
+from decision_service.train import NothingToLearn, Trained, TrainExtraMissing, train
 from decision_service.train.card import write_card
 from decision_service.train.champion import Comparison
 from decision_service.train.keep import check_kept, keep_sample
@@ -56,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
         trained = train(args.config, args.models, say, _against(args))
     except PolicyRejected as error:
         print(error.message, file=sys.stderr)
+        return WRONG
+    except TrainExtraMissing as error:
+        print(error, file=sys.stderr)
         return WRONG
     except (NothingToLearn, ScorecardRejected) as error:
         print(f"no scorecard: {error}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Training a behaviour scorecard: from raw events to a model directory that the service loads.
 
+    extra        what must be installed, asked for before anything is computed
     config       what a training file says (models/<scorecard>/train.yaml)
     sample       observation points, exclusions, labels, and features by the very plan that serves
     definitions  a digest of what the features mean
@@ -17,8 +18,9 @@ the clock in what is written. LightGBM's Python package, scikit-learn and optbin
 """
 
 from decision_service.train.champion import Champion
+from decision_service.train.extra import TrainExtraMissing
 from decision_service.train.fitted import NothingToLearn
 from decision_service.train.run import train
 from decision_service.train.trained import Trained
 
-__all__ = ["Champion", "NothingToLearn", "Trained", "train"]
+__all__ = ["Champion", "NothingToLearn", "TrainExtraMissing", "Trained", "train"]

@@ -18,6 +18,7 @@ from decision_service.train.config import TrainConfig, read_train_config
 from decision_service.train.division import Division, divide
 from decision_service.train.evaluate import quality
 from decision_service.train.events_source import read_observations
+from decision_service.train.extra import need_libraries
 from decision_service.train.fit import fit
 from decision_service.train.fit_woe import fit_woe
 from decision_service.train.fitted import Fitted, NothingToLearn
@@ -53,9 +54,10 @@ def train(
 
     `models_dir` None means: the directory above the training file's. `say` is told about progress. The finished
     directory is loaded back through every check before this returns. Raises PolicyRejected, InvalidInput,
-    NothingToLearn, ScorecardRejected.
+    NothingToLearn, ScorecardRejected, TrainExtraMissing.
     """
     config = read_train_config(config_path)
+    need_libraries("woe" if isinstance(config.model, WoeDesign) else "lightgbm")
     models_dir, against = models_dir or config_path.parent.parent, against or Against()
     rival = None if against.nothing else find_champion(config, models_dir, against.directory, say)
     sample = read_sample(config, () if rival is None else rival.names, say)
