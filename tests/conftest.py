@@ -8,6 +8,7 @@ store           an empty `RedisStore` on `valkey`
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pytest
 from decision_service.store import Store
 from decision_service.store.open import open_store
 from valkey_server import ValkeyServer
+
+sys.path.insert(0, str(Path(__file__).parent / "faults"))  # its proxy, for every folder of tests
 
 
 @pytest.fixture(scope="session")
