@@ -4,6 +4,8 @@ valkey          URL of a running server with the settings we want, empty; shared
 valkey_server   the same as an object (`client()` looks inside)
 valkey_private  a server of the test's own, to kill, freeze and restart
 store           an empty `RedisStore` on `valkey`
+
+Tests carry the faults they show (`tests/faults`), and `--fault-report PATH` writes what a run says of them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,22 @@ from decision_service.store.open import open_store
 from valkey_server import ValkeyServer
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))  # its proxy, for every folder of tests
+import fault_report
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--fault-report PATH`."""
+    fault_report.add_option(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Report on faults if that is asked for."""
+    fault_report.configure(config)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Each test knows which faults it shows."""
+    fault_report.note_faults(item)
 
 
 @pytest.fixture(scope="session")
