@@ -46,6 +46,7 @@ def assert_problem(answer: httpx.Response, status: int, field: str | None = None
         assert problem["field"] == field, problem
 
 
+@pytest.mark.fault("D13", "D16", "D18")
 @pytest.mark.parametrize("line", LINES, ids=[f"{line[1]}-{line[2][:24]!r}" for line in LINES])
 def test_a_bad_value_is_refused_by_name(line: list[str], tmp_path: Path) -> None:
     """Every line of the corpus is refused with its status and field, and the service hears nothing of it."""
@@ -223,6 +224,7 @@ def test_a_facility_in_another_currency_than_the_draw_is_refused(tmp_path: Path)
     assert_problem(answer, 422, "currency")
 
 
+@pytest.mark.fault("D13")
 @pytest.mark.parametrize(
     ("change", "field"),
     [

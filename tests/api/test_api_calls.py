@@ -41,6 +41,7 @@ def fingerprint(body: str | dict[str, Any]) -> bytes:
     return parse_decision(text, CLOCK)[0].fingerprint
 
 
+@pytest.mark.fault("D01")
 def test_a_decision_is_answered_and_its_repeat_says_so(tmp_path: Path) -> None:
     """The first answer has no Idempotency-Replayed header, the second has the same bytes and the header."""
 
@@ -57,6 +58,7 @@ def test_a_decision_is_answered_and_its_repeat_says_so(tmp_path: Path) -> None:
     assert second.headers["idempotency-replayed"] == "true"
 
 
+@pytest.mark.fault("D04")
 @pytest.mark.parametrize(
     "same",
     [
@@ -80,6 +82,7 @@ def test_the_same_content_has_one_fingerprint(same: dict[str, Any]) -> None:
     assert fingerprint(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode()) == fingerprint(DRAWDOWN)
 
 
+@pytest.mark.fault("D04")
 def test_an_address_has_one_form() -> None:
     """An address written in another way is the same content; another address is not; without one nothing changed since
     requests could name one."""
@@ -88,6 +91,7 @@ def test_an_address_has_one_form() -> None:
     assert fingerprint({**DRAWDOWN, "ip": None}).hex() == "f13bf1e235dac0a0f4c87c01dd2ac19a"
 
 
+@pytest.mark.fault("D03")
 @pytest.mark.parametrize(
     "other",
     [
@@ -122,6 +126,7 @@ def test_other_content_has_another_fingerprint(other: dict[str, Any]) -> None:
     assert fingerprint({**DRAWDOWN, **other}) != fingerprint(DRAWDOWN)
 
 
+@pytest.mark.fault("D03")
 def test_other_content_under_one_request_id_is_refused(tmp_path: Path) -> None:
     """422 idempotency-key-reuse, and only the first was decided."""
 
@@ -136,6 +141,7 @@ def test_other_content_under_one_request_id_is_refused(tmp_path: Path) -> None:
     assert answer.json()["type"].endswith(":idempotency-key-reuse")
 
 
+@pytest.mark.fault("D18")
 @pytest.mark.parametrize(
     ("written", "minor"),
     [
@@ -157,6 +163,7 @@ def test_money_is_exact_however_it_is_written(written: str, minor: int) -> None:
     assert parse_decision(body, CLOCK)[0].amount_minor == minor
 
 
+@pytest.mark.fault("D18")
 @pytest.mark.parametrize(("currency", "amount", "minor"), [("JPY", 5, 5), ("KWD", "1.005", 1_005), ("USD", 1.05, 105)])
 def test_a_currency_has_its_own_decimals(currency: str, amount: Any, minor: int) -> None:
     """Minor units follow ISO 4217."""
@@ -472,6 +479,7 @@ def test_every_example_of_the_document_is_accepted(tmp_path: Path) -> None:
     play(tmp_path, go)
 
 
+@pytest.mark.fault("D04")
 def test_a_decimal_reaches_the_service_as_the_caller_wrote_it() -> None:
     """The body is kept byte for byte for the trace."""
     body = orjson.dumps(DRAWDOWN).replace(b"4990.0", b"4990.00")

@@ -190,6 +190,7 @@ def test_a_hangup_reloads_the_policy_everywhere(workers: int, tmp_path: Path, ru
         assert service.worker_pids() == before
 
 
+@pytest.mark.fault("F01")
 def test_a_broken_policy_is_refused_with_diagnostics_and_changes_nothing(
     tmp_path: Path, rules: Path, models: Path
 ) -> None:

@@ -34,6 +34,7 @@ def built(tmp_path: Path, lived: Lived, spec: TableSpec, keeping: Keeping, links
     )  # fmt: skip
 
 
+@pytest.mark.fault("G12")
 @pytest.mark.parametrize(
     ("seed", "steps", "events_max", "links_max"), [(1, 220, 4_096, 1_024), (2, 320, 24, 16)], ids=["whole", "trimmed"]
 )

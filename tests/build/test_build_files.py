@@ -100,6 +100,7 @@ def test_rows_come_in_the_order_asked_with_their_own_columns(rules: Path, tmp_pa
     ]  # fmt: skip
 
 
+@pytest.mark.fault("D10")
 def test_a_question_sees_what_was_recorded_and_had_occurred(rules: Path, tmp_path: Path) -> None:
     """Neither an event that was recorded later counts nor one that occurs later; the same millisecond counts."""
     late = bought("c-1", "late", T_MS - 5 * DAY_MS, recorded_at=format_instant(T_MS + 1))
@@ -121,6 +122,7 @@ def test_an_events_own_decision_sees_what_was_recorded_before_it(rules: Path, tm
     ]  # fmt: skip
 
 
+@pytest.mark.fault("D11")
 def test_events_count_once(rules: Path, tmp_path: Path) -> None:
     """An event that comes again with equal content is repeated, with other content refused; another customer may use
     the same id, and then a question must say whose event it means."""

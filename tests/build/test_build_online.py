@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data" / "card_transactions.parquet"
 
 
+@pytest.mark.fault("G12")
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_file(), reason="the card payments are not beside the repository (../shared/data)")
 def test_replayed_payments_have_the_features_that_files_give() -> None:

@@ -116,6 +116,7 @@ def test_income_of_nothing_is_a_surge_and_no_number(policy: Policy) -> None:
     assert value(policy, "amt_over_income", state_of(income_monthly=(0.0, 0))) is None
 
 
+@pytest.mark.fault("G13")
 @pytest.mark.parametrize(("attributes", "ok", "age_s"), [
     ({}, 0, None),
     ({"ext_inq_cnt_30d": (1.0, 1_500)}, 1, 1.5),

@@ -85,6 +85,7 @@ def test_an_approved_drawdown_reserves_until_the_time_out() -> None:
     assert position(approved, t_ms=2_000 + TIMEOUT_MS).reserved_minor == 0
 
 
+@pytest.mark.fault("D10")
 def test_a_back_dated_decision_sees_reservations_made_later() -> None:
     """A limit is not lent twice by dating the second request before the first."""
     assert position(draw(1, APPROVED, 4_000, 100_00), t_ms=3_000).available_minor == 700_00
@@ -97,6 +98,7 @@ def test_a_drawdown_we_decided_reserves_from_the_decision() -> None:
     assert position(dated_back, t_ms=2_000 + TIMEOUT_MS).reserved_minor == 0
 
 
+@pytest.mark.fault("D08")
 @pytest.mark.parametrize("status", [FAILED, CANCELLED])
 def test_an_undone_drawdown_neither_reserves_nor_owes(status: int) -> None:
     """A drawdown that failed or was cancelled leaves nothing behind."""
@@ -104,6 +106,7 @@ def test_an_undone_drawdown_neither_reserves_nor_owes(status: int) -> None:
     assert position(draw(1, APPROVED, 2_000, 100_00), undone) == position()
 
 
+@pytest.mark.fault("D09")
 def test_a_booking_is_counted_once_whether_before_or_after_the_snapshot() -> None:
     """What the snapshot already holds is not added again."""
     booked = Event(2, DRAWDOWN, BOOKED, 2_500, facility=KEY, settles=1)
@@ -118,6 +121,7 @@ def test_a_reversal_after_the_snapshot_takes_back_what_the_snapshot_holds() -> N
     assert position(*events).outstanding_minor == 150_00
 
 
+@pytest.mark.fault("D09")
 def test_settlements_count_by_their_instant_and_not_by_their_arrival() -> None:
     """Two settlements of one drawdown mean the same in either order of arrival, and however often they come."""
     approved = draw(1, APPROVED, 2_000, 100_00)
@@ -126,6 +130,7 @@ def test_settlements_count_by_their_instant_and_not_by_their_arrival() -> None:
     assert position(approved, booked, failed) == position(approved, failed, booked) == position()
 
 
+@pytest.mark.fault("D09")
 def test_a_settlement_recorded_before_its_drawdown_counts() -> None:
     """In what order the two became known changes nothing, near or far apart."""
     approved = draw(1, APPROVED, 2_000, 100_00)
@@ -142,6 +147,7 @@ def test_a_held_drawdown_is_no_exposure_until_somebody_books_it() -> None:
     assert position(held, Event(2, DRAWDOWN, BOOKED, 2_500, facility=KEY, settles=1)).outstanding_minor == 300_00
 
 
+@pytest.mark.fault("D09")
 def test_a_booking_confirmed_again_after_the_snapshot_is_not_added_again() -> None:
     """A drawdown that the snapshot holds stays counted once however often its booking is reported later."""
     events = (draw(1, BOOKED, 500, 50_00), Event(2, DRAWDOWN, BOOKED, 2_000, facility=KEY, settles=1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from decision_service.core.event import (
     APPROVED,
     BOOKED,
@@ -45,6 +47,7 @@ def apply(
     return batch, CustomerState(state.version + 1, log)
 
 
+@pytest.mark.fault("D11")
 def test_an_event_counts_once_however_often_it_is_sent() -> None:
     """The second sending of an event, in the same call or a later one, is a duplicate and appends nothing."""
     first, state = apply(CustomerState(), posted(0, "e-1"), posted(1, "e-1"))
@@ -54,6 +57,7 @@ def test_an_event_counts_once_however_often_it_is_sent() -> None:
     assert after is state
 
 
+@pytest.mark.fault("D03")
 def test_an_event_id_cannot_name_two_events() -> None:
     """The same id with another amount is rejected, and names the field."""
     _, state = apply(CustomerState(), posted(0, "e-1"))
@@ -61,6 +65,7 @@ def test_an_event_id_cannot_name_two_events() -> None:
     assert batch.outcomes[0] == EventOutcome("rejected", "event_id", "already used for an event with other content")
 
 
+@pytest.mark.fault("D11")
 def test_events_of_a_lost_attempt_come_back_as_accepted() -> None:
     """A batch planned again after its first commit turned out to have happened tells its events as accepted."""
     batch = EventBatch("c-1", [posted(0, "e-1")], KEEP_ALL, lambda: b"id")
@@ -87,6 +92,7 @@ def test_a_settlement_takes_facility_and_amount_from_its_drawdown() -> None:
     assert (booked.amount_minor, booked.facility, booked.settles) == (9_00, facility_key("f-1"), 77)
 
 
+@pytest.mark.fault("D09")
 def test_a_settlement_before_its_drawdown_is_rejected() -> None:
     """A booking dated an hour before the draw is a mistake; one a clock's difference before it counts from the draw."""
     drawdown = Event(77, DRAWDOWN, APPROVED, HOUR_MS, amount_minor=9_00, facility=facility_key("f-1"))

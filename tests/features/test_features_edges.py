@@ -27,6 +27,7 @@ def case_of(*events: Event, **more: object) -> Case:
     return case
 
 
+@pytest.mark.fault("D15")
 @pytest.mark.parametrize(("label", "width"), _WINDOWS.items())
 def test_windows_exclude_their_far_edge(label: str, width: int) -> None:
     """An event exactly W old is out; one millisecond younger is in."""
@@ -34,11 +35,13 @@ def test_windows_exclude_their_far_edge(label: str, width: int) -> None:
     assert computed(case_of(draw(T - width + 1)))[f"vol_ok_cnt_{label}"] == 1
 
 
+@pytest.mark.fault("D12")
 def test_same_millisecond_is_inside_and_the_future_is_not() -> None:
     """An event of the same millisecond recorded earlier counts; one dated later does not."""
     assert computed(case_of(draw(T), draw(T + 1)))["vol_ok_cnt_10m"] == 1
 
 
+@pytest.mark.fault("D12")
 def test_two_requests_in_one_second_count_twice() -> None:
     """A sliding window is not keyed by the second."""
     got = computed(case_of(draw(T - 5, key=1), draw(T - 5, key=2), draw(T - 900, key=3)))
@@ -46,6 +49,7 @@ def test_two_requests_in_one_second_count_twice() -> None:
     assert got["vel_burst10"] == 4
 
 
+@pytest.mark.fault("D15")
 def test_bucket_edges_belong_to_the_older_bucket() -> None:
     """An event exactly 30 days old is in bucket 1, not in bucket 0."""
     got = computed(case_of(draw(T - 30 * D), draw(T - 30 * D + 1)))
@@ -136,6 +140,7 @@ def test_impossible_journey_needs_two_good_fixes() -> None:
     assert computed(case_of(far))["geo_impossible"] is None
 
 
+@pytest.mark.fault("D15")
 def test_local_hours_follow_daylight_saving() -> None:
     """07:30 UTC is 02:30 in New York in winter (odd) and 03:30 in summer (odd); 06:30 is 01:30 and 02:30."""
     winter, summer = 1_768_462_200_000, 1_784_100_600_000  # 2026-01-15 07:30Z and 2026-07-15 07:30Z

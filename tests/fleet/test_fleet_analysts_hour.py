@@ -198,6 +198,7 @@ async def test_fleet_an_analysts_hour(rate: int, customers: int, tmp_path: Path)
     assert len(load.policies) == 2
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.slow
 async def test_fleet_two_hosts_follow_one_store(tmp_path: Path, valkey: str) -> None:
     """Two services with rules folders of their own: an edit on one is in force on the other, whose files are old; that

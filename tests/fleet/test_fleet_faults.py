@@ -65,6 +65,7 @@ def write_version(models: Path, version: str, model: Trained) -> None:
     (models / "behaviour" / version / "manifest.yaml").write_text(manifest)
 
 
+@pytest.mark.fault("F13", "G15")
 async def test_fleet_a_worker_without_the_scorecard_keeps_its_policy_until_it_comes(
     tmp_path: Path, model: Trained
 ) -> None:
@@ -100,6 +101,7 @@ async def test_fleet_another_model_under_the_same_version_is_not_taken(tmp_path:
         other.compile(mean)
 
 
+@pytest.mark.fault("F14")
 async def test_fleet_a_damaged_bundle_is_taken_by_nobody(tmp_path: Path) -> None:
     """The digest of the content is checked before anything of it is compiled; the next number is taken again."""
     store = AwayStore()
@@ -114,6 +116,7 @@ async def test_fleet_a_damaged_bundle_is_taken_by_nobody(tmp_path: Path) -> None
         assert b.problem == ""
 
 
+@pytest.mark.fault("F14")
 def test_fleet_a_bundle_must_be_what_its_head_says() -> None:
     """Another content, a bomb, and a name that leads out are refused before they are compiled."""
     good = Content({"drawdown.yaml": RULES}, ())
@@ -154,6 +157,7 @@ async def test_fleet_a_start_without_a_store_publishes_later_unless_it_was_left_
             assert (a.label, b.label, list(await a.published())) == ("two", "two", [2, 1])
 
 
+@pytest.mark.fault("F13")
 async def test_fleet_a_worker_whose_watch_died_follows_through_the_store(tmp_path: Path) -> None:
     """F13: two workers of one host; the one that no longer sees its disk runs the edit nonetheless."""
     store = MemoryStore(partitions=16)
@@ -163,6 +167,7 @@ async def test_fleet_a_worker_whose_watch_died_follows_through_the_store(tmp_pat
         await until(lambda: seeing.label == blind.label == "two" and seeing.bundle == blind.bundle == 2)
 
 
+@pytest.mark.fault("F15")
 async def test_fleet_a_disk_that_is_gone_changes_nothing_and_is_told(tmp_path: Path) -> None:
     """F15: the rules are removed, empty, and back: the last good policy stays, the problem is told, and goes."""
     store = MemoryStore(partitions=16)
@@ -182,6 +187,7 @@ async def test_fleet_a_disk_that_is_gone_changes_nothing_and_is_told(tmp_path: P
         await until(lambda: a.label == "two")
 
 
+@pytest.mark.fault("F02")
 async def test_fleet_a_half_written_file_is_never_in_force(tmp_path: Path) -> None:
     """F02: a save in three steps with pauses longer than the watch's patience, each part of which compiles: only the
     whole is taken, and nobody is told of a problem."""
@@ -209,6 +215,7 @@ async def test_fleet_a_half_written_file_is_never_in_force(tmp_path: Path) -> No
         assert [rule.id for rule in a.current.scenes["drawdown"].rule_set.rules][-2:] == ["r1", "r2"]
 
 
+@pytest.mark.fault("F02")
 def test_fleet_files_that_somebody_writes_are_not_read(tmp_path: Path) -> None:
     """A file open for writing anywhere is not at rest; somebody who asks is told which one after a while."""
     host(tmp_path / "a")
@@ -221,6 +228,7 @@ def test_fleet_files_that_somebody_writes_are_not_read(tmp_path: Path) -> None:
     assert source.read().files["drawdown.yaml"] == RULES
 
 
+@pytest.mark.fault("F11")
 async def test_fleet_a_storm_of_touches_compiles_nothing(tmp_path: Path) -> None:
     """F11: a thousand touches a second for three seconds, and asking to reload all the while, compile nothing; an edit
     that comes in the middle of it is compiled once."""
@@ -241,6 +249,7 @@ async def test_fleet_a_storm_of_touches_compiles_nothing(tmp_path: Path) -> None
         assert a.compiles == before + 1
 
 
+@pytest.mark.fault("F11")
 async def test_fleet_a_storm_of_edits_compiles_one_at_a_time(tmp_path: Path) -> None:
     """Twenty edits in a row are at most one compile running and one waiting; the last edit is in force."""
     store = MemoryStore(partitions=16)

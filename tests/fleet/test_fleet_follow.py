@@ -16,6 +16,7 @@ from decision_service.store.memory import MemoryStore
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.fault("F13")
 async def test_fleet_an_edit_on_one_host_is_in_force_on_the_other(tmp_path: Path, store: Store) -> None:
     """Over a real server: the other host's files are old and stay so; both run the edit under one number and id."""
     async with running(host(tmp_path / "a"), store) as a, running(host(tmp_path / "b"), store) as b:
@@ -28,6 +29,7 @@ async def test_fleet_an_edit_on_one_host_is_in_force_on_the_other(tmp_path: Path
         assert statuses["a"] == ("two", 2, "")
 
 
+@pytest.mark.fault("F14")
 async def test_fleet_a_restart_with_an_old_disk_takes_the_fleets_policy(tmp_path: Path) -> None:
     """What was published before and left behind is not published again by a start; only a new content is."""
     store = MemoryStore(partitions=16)
@@ -132,6 +134,7 @@ async def test_fleet_a_broken_disk_does_not_stop_a_start_where_a_policy_is_publi
             pass
 
 
+@pytest.mark.fault("F16")
 async def test_fleet_published_files_are_checked_by_name(tmp_path: Path) -> None:
     """F16: no name leads out of the rules directory."""
     store = MemoryStore(partitions=16)

@@ -42,6 +42,7 @@ def told(error: PolicyRejected) -> list[str]:
     return [diagnostic.message for diagnostic in error.diagnostics]
 
 
+@pytest.mark.fault("F10")
 def test_fleet_a_policy_that_blocks_everybody_is_refused_with_both_shares(run: Run) -> None:  # noqa: F811
     """The answer shows the shares before and after and the rule that did it; forced, it is taken."""
 
@@ -60,6 +61,7 @@ def test_fleet_a_policy_that_blocks_everybody_is_refused_with_both_shares(run: R
     run(test)
 
 
+@pytest.mark.fault("F10")
 def test_fleet_everybody_approved_is_refused_though_the_share_moves_little(run: Run) -> None:  # noqa: F811
     """From a mixture to all or nobody is never a small change; a moderate one is taken and its effect told."""
 
@@ -89,6 +91,7 @@ def test_fleet_too_few_decisions_refuse_nothing(run: Run) -> None:  # noqa: F811
     run(test)
 
 
+@pytest.mark.fault("F10")
 def test_fleet_the_guard_judges_files_on_disk_and_a_forced_reload_takes_them(
     run: Run,  # noqa: F811
     rules: Path,  # noqa: F811

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from conftest_service import LINE, RULES, Run, Started, ask, clock, rules, run  # noqa: F401
 
 from decision_service.core.errors import VersionMoved
@@ -35,6 +36,7 @@ class Barrier(MemoryStore):
         return await super().commit(commit, timeout_s)
 
 
+@pytest.mark.fault("F12")
 def test_fleet_a_request_keeps_its_policy_over_its_rounds(run: Run, rules: Path) -> None:  # noqa: F811
     """F12: the policy is replaced while the first round commits; the second round decides by the one the request began
     with: answer, trace and verdicts name that policy, which approves; the next request is blocked by the new one."""

@@ -87,6 +87,7 @@ BAD = {
 }
 
 
+@pytest.mark.fault("F14")
 @pytest.mark.parametrize("case", BAD)
 def test_fleet_too_few_signatures_are_refused_in_words(case: str, rule: SignatureRule) -> None:
     """Each way of not being signed by two known people has its text; base64 in it is shortened, for keys are new."""
@@ -100,6 +101,7 @@ def test_fleet_too_few_signatures_are_refused_in_words(case: str, rule: Signatur
     assert text + "\n" == (GOLDEN / f"signatures_{case}.txt").read_text()
 
 
+@pytest.mark.fault("F14")
 @pytest.mark.parametrize(
     "files",
     [
@@ -186,6 +188,7 @@ async def test_fleet_a_signed_edit_is_everywhere_and_an_unsigned_one_nowhere(
         assert b.content.signatures == content_on(tmp_path / "a").signatures
 
 
+@pytest.mark.fault("F14")
 async def test_fleet_an_older_policy_needs_a_higher_serial(tmp_path: Path, rule: SignatureRule) -> None:
     """Good signatures do not bring it back: not by a restore, not published, not from a disk, forced or not."""
     store = MemoryStore(partitions=16)
@@ -211,6 +214,7 @@ async def test_fleet_an_older_policy_needs_a_higher_serial(tmp_path: Path, rule:
             await a.publish(again, "ann")
 
 
+@pytest.mark.fault("F14")
 async def test_fleet_what_is_put_into_the_store_past_the_service_is_refused(
     tmp_path: Path, rule: SignatureRule
 ) -> None:

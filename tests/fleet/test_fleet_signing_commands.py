@@ -119,6 +119,7 @@ def test_fleet_serial_is_a_whole_number(tmp_path: Path, capsys: pytest.CaptureFi
         assert "policy.yaml:3:9: error: `serial` must be a whole number" in capsys.readouterr().out
 
 
+@pytest.mark.fault("F14")
 @pytest.mark.slow
 def test_fleet_a_policy_signed_by_two_is_live_and_others_are_not(
     tmp_path: Path, signers: Path, capsys: pytest.CaptureFixture[str]

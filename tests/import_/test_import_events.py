@@ -114,6 +114,7 @@ async def test_a_settlement_before_its_drawdown_is_refused_every_time(tmp_path: 
     assert len((await store.read("c-1", None, T)).log) == 128
 
 
+@pytest.mark.fault("D11")
 async def test_a_second_run_changes_nothing(tmp_path: Path) -> None:
     """Even without what was kept of the first, all rows are duplicates and no version moves."""
     rows = without_decisions(history(np.random.default_rng(3), 1_500, 5))

@@ -69,6 +69,7 @@ def test_every_mistake_of_an_attributes_file_is_reported() -> None:
     assert [d.place.line for d in findings.errors] == [2, 3, 4, 5, 6]
 
 
+@pytest.mark.fault("D15")
 def test_dates_start_at_midnight_of_the_business_time_zone() -> None:
     """2026-01-01 in Shanghai starts eight hours before it does in UTC; an instant with offset is what it says."""
     text = (

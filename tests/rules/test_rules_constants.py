@@ -120,6 +120,7 @@ def test_what_is_wrong_in_the_shared_file_is_said_there(text: str, line: int, me
     assert ("constants.yaml", line, message) in messages(findings.errors)
 
 
+@pytest.mark.fault("F09")
 def test_the_number_of_constants_is_capped() -> None:
     """A file holds CONSTANTS_MAX at most."""
     findings = Findings()

@@ -127,6 +127,7 @@ TWO_RULES = """rules:
 """
 
 
+@pytest.mark.fault("F08")
 def test_a_rule_that_goes_wrong_takes_its_on_null_and_the_others_run() -> None:
     """A value of a type no rule expects makes its rule a verdict 5 with a hold, and nothing else suffers."""
     rules = compiled(TWO_RULES)
@@ -156,6 +157,7 @@ DATED = """constants:
 """
 
 
+@pytest.mark.fault("F17")
 @pytest.mark.parametrize(
     ("t_ms", "verdict"),
     [

@@ -39,6 +39,7 @@ def said(rules: Path, files: dict[str, str]) -> list[tuple[str, str]]:
     return [(finding.place.file, finding.message) for finding in findings]
 
 
+@pytest.mark.fault("F16")
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
@@ -73,6 +74,7 @@ def test_a_candidate_replaces_the_file_of_its_name(rules: Path) -> None:
     ]
 
 
+@pytest.mark.fault("F16")
 @pytest.mark.parametrize("kind", ["outside", "itself", "nowhere", "pipe", "directory"])
 def test_only_regular_files_inside_the_directory_are_opened(rules: Path, kind: str) -> None:
     """Links that lead out, to themselves or nowhere, and pipes, are errors at once; nothing waits or raises."""

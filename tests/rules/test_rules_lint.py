@@ -109,6 +109,7 @@ def test_a_condition_that_may_be_meant_is_not(text: str) -> None:
     assert warnings_of(text) == []
 
 
+@pytest.mark.fault("F09")
 def test_a_condition_of_too_many_cases_is_left_alone() -> None:
     """Work is bounded: 2 to the power of 7 cases are over the cap."""
     text = " and ".join(f"(x > {i} or y > {i})" for i in range(7))

@@ -59,6 +59,7 @@ def values(**given: object) -> list[object]:
     return numbers
 
 
+@pytest.mark.fault("F08")
 @pytest.mark.parametrize(
     "poison", [Raising, lambda: "text", object, lambda: [1.0]], ids=["raises", "text", "object", "list"]
 )
@@ -101,6 +102,7 @@ def columns_of(numbers: list[object], count: int) -> Columns:
     return Columns(count, [np.full(count, value) for value in filled], texts, {})  # type: ignore[arg-type]
 
 
+@pytest.mark.fault("F08")
 def test_what_has_no_value_is_unknown_and_never_raises_in_either_back_end() -> None:
     """A division by zero, an overflow and a root of a negative number are null: the rule takes its on_null, alone and
     in a column alike."""
@@ -112,6 +114,7 @@ def test_what_has_no_value_is_unknown_and_never_raises_in_either_back_end() -> N
     assert judged.verdicts[:, 1].tolist() == UNDEFINED_VERDICTS
 
 
+@pytest.mark.fault("F08")
 @pytest.mark.parametrize("extreme", [math.inf, -math.inf, 1e308, -1e308, 5e-324, -0.0, math.nan, 2.0**63])
 def test_no_number_whatsoever_goes_wrong_in_either_back_end(extreme: float) -> None:
     """Infinities, the largest and the smallest doubles: both back ends give the same verdict and none is WENT_WRONG."""
@@ -148,6 +151,7 @@ def many(rules: int) -> str:
     return f"{HEAD}rules:\n{lines}"
 
 
+@pytest.mark.fault("F09")
 @pytest.mark.parametrize(
     ("text", "golden"),
     [

@@ -19,6 +19,7 @@ def problems(text: str | bytes) -> list[tuple[int, int, str]]:
     return [(d.place.line, d.place.column, d.message) for d in findings.errors]
 
 
+@pytest.mark.fault("F05")
 @pytest.mark.parametrize(
     "text", ["no", "off", "012", "1:30", "1_000", "1e3", "2026-01-01", "~", "null", "0x1F", ".inf"]
 )
@@ -42,6 +43,7 @@ def test_quoting_is_remembered_and_places_point_at_the_text() -> None:
     assert [(i.place.line, i.place.column) for i in second] == [(2, 5), (2, 11)]
 
 
+@pytest.mark.fault("F01")
 @pytest.mark.parametrize(
     ("text", "finding"),
     [
@@ -75,12 +77,14 @@ def test_what_is_not_a_plain_mapping_is_refused_at_its_place(text: str | bytes, 
     assert problems(text)[0] == finding
 
 
+@pytest.mark.fault("F06")
 def test_a_billion_laughs_is_refused_before_anything_is_expanded() -> None:
     """Anchors are errors where they stand, and aliases are never followed."""
     lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 30)]
     assert len(problems("\n".join(lines))) == 30 + 2 * 29
 
 
+@pytest.mark.fault("F06")
 def test_size_and_nodes_are_capped() -> None:
     """A file over the byte cap is refused unparsed; one over the node cap while parsing."""
     assert "bytes" in problems(b"#" * (POLICY_FILE_BYTES_MAX + 1))[0][2]
@@ -117,6 +121,7 @@ def test_a_directory_is_read_by_relative_name(tmp_path: Path) -> None:
     assert findings.errors == []
 
 
+@pytest.mark.fault("F16")
 def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
     """A symbolic link inside is followed, one to the outside is an error."""
     rules = tmp_path / "rules"
@@ -130,6 +135,7 @@ def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
     assert [d.place.file for d in findings.errors] == ["outside.yaml"]
 
 
+@pytest.mark.fault("F15")
 def test_a_missing_file_and_a_missing_directory_are_findings(tmp_path: Path) -> None:
     """Neither raises; the finding names the file as shown to people."""
     findings = Findings()

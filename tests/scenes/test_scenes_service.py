@@ -173,6 +173,7 @@ def test_a_raise_whose_answer_is_gone_is_not_given_again(run: Run) -> None:
     run(test, ForgetsDecisions(partitions=16))
 
 
+@pytest.mark.fault("F08")
 def test_a_rule_that_goes_wrong_is_counted_by_name_and_the_others_run(run: Run, rules: Any) -> None:
     """Here for want of a list that can be searched: it takes its `on_null`, and the decision is made all the same."""
     listed = (

@@ -48,6 +48,7 @@ def test_a_good_scorecard_loads_and_scores(version_directory: Path, small_model:
         assert score.grade == card.manifest.grades.of(Scaling().points(pd))
 
 
+@pytest.mark.fault("G01")
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_truncated_model_is_refused_by_its_checksum(version_directory: Path, cut: float) -> None:
     """G01: the bytes of a torn file never reach LightGBM."""
@@ -68,6 +69,7 @@ def test_a_truncated_model_with_a_fitting_checksum_is_refused(
     assert "truncated" in rejected(version_directory) or "text format" in rejected(version_directory)
 
 
+@pytest.mark.fault("G03")
 def test_a_crash_while_loading_is_a_message(small_model: Trained) -> None:
     """G03: bytes that kill LightGBM kill only the trial process."""
     torn = small_model.text[: int(len(small_model.text) * 0.6)]
@@ -86,6 +88,7 @@ def test_gutted_trees_with_a_fitting_checksum_are_refused(version_directory: Pat
     assert "trial load" in rejected(version_directory) or "LightGBM refused" in rejected(version_directory)
 
 
+@pytest.mark.fault("G02")
 def test_one_digit_changed_is_refused_by_its_checksum(version_directory: Path) -> None:
     """G02: a flipped digit in a leaf loads and lies, so it must not get that far."""
     edit(version_directory / "model.txt", r"^leaf_value=(-?0\.)\d", r"leaf_value=\g<1>9")
@@ -126,6 +129,7 @@ def test_a_missing_feature_is_refused(tmp_path: Path, small_model: Trained) -> N
     assert "has 5 features, the manifest 4" in rejected(write_scorecard(tmp_path, small_model, text))
 
 
+@pytest.mark.fault("G05")
 @pytest.mark.parametrize("bad", [np.inf, -np.inf])
 def test_an_infinite_input_is_not_scored(version_directory: Path, small_model: Trained, bad: float) -> None:
     """G05: an infinity gives no score and names the feature."""
@@ -145,6 +149,7 @@ def test_a_huge_input_is_scored_within_the_scale(version_directory: Path) -> Non
         assert 300 <= score.points <= 850
 
 
+@pytest.mark.fault("G06")
 def test_an_all_null_row_is_not_scored(version_directory: Path) -> None:
     """G06: knowing nothing gives no score, not the model's favourite leaf."""
     score = load_scorecard(version_directory).score(np.full(5, np.nan))
@@ -176,6 +181,7 @@ class Payload:
         return os.mkdir, (self.path,)
 
 
+@pytest.mark.fault("G10")
 def test_a_smuggled_pickle_is_refused_and_never_run(
     version_directory: Path, tmp_path: Path, reseal: Callable[[], None]
 ) -> None:
@@ -211,6 +217,7 @@ def test_a_scorecard_without_calibration_is_refused(version_directory: Path) -> 
     assert "manifest lacks 'calibration'" in rejected(version_directory)
 
 
+@pytest.mark.fault("G11")
 def test_a_calibration_that_does_not_fit_the_golden_rows_is_refused(version_directory: Path) -> None:
     """G11: another model's calibration is caught by the golden rows."""
     edit(version_directory / "manifest.yaml", r"a: 0\.9", "a: 0.8")
@@ -223,6 +230,7 @@ def test_a_calibration_that_turns_the_order_around_is_refused(version_directory:
     assert "calibration.a must be greater than 0" in rejected(version_directory)
 
 
+@pytest.mark.fault("G08")
 def test_a_slow_model_is_refused(version_directory: Path) -> None:
     """G08: the golden rows are timed, and a limit below what they take refuses the model."""
     with pytest.raises(ScorecardRejected, match="us a score;"):
@@ -271,6 +279,7 @@ def test_a_pipe_in_place_of_the_model_does_not_hang(version_directory: Path) -> 
     assert "not a regular file" in rejected(version_directory)
 
 
+@pytest.mark.fault("F16")
 def test_a_model_outside_its_directory_is_refused(version_directory: Path) -> None:
     """The manifest cannot point elsewhere."""
     edit(version_directory / "manifest.yaml", r"file: model\.txt", "file: ../../secrets")

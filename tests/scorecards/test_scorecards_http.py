@@ -99,11 +99,13 @@ def compare(service: ServiceProcess, model: Trained, number: int) -> None:
     assert scored > 0.9 * number
 
 
+@pytest.mark.fault("G05")
 def test_five_hundred_scores_over_http_equal_the_notebooks(service: ServiceProcess, small_model: Trained) -> None:
     """PD to 1e-9 and points to rounding, with nulls, exact thresholds and extreme values; all null has no score."""
     compare(service, small_model, 500)
 
 
+@pytest.mark.fault("G12")
 @pytest.mark.slow
 def test_ten_thousand_scores_over_http_equal_the_notebooks(service: ServiceProcess, small_model: Trained) -> None:
     """The same of 10,000 rows."""
@@ -189,6 +191,7 @@ def flood(service: ServiceProcess, models: Path, model: Trained, trap: Path, kin
     assert not trap.exists()
 
 
+@pytest.mark.fault("G02")
 def test_corrupted_models_are_refused_while_traffic_flows(
     service: ServiceProcess, models: Path, small_model: Trained, tmp_path: Path
 ) -> None:
@@ -199,6 +202,7 @@ def test_corrupted_models_are_refused_while_traffic_flows(
     })  # fmt: skip
 
 
+@pytest.mark.fault("G01")
 @pytest.mark.slow
 def test_every_corrupted_model_is_refused_while_traffic_flows(
     service: ServiceProcess, models: Path, small_model: Trained, tmp_path: Path

@@ -47,6 +47,7 @@ async def refused(worker: Worker, host: Path, model: Trained, spoiled: Spoiled) 
     shutil.rmtree(directory)
 
 
+@pytest.mark.fault("G01", "G03", "G04", "G07", "G08", "G10", "G11")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_spoilt_scorecard_is_refused_and_the_old_one_scores_on(
     host: Path, tmp_path: Path, small_model: Trained, fault: str
@@ -70,6 +71,7 @@ def test_a_spoilt_scorecard_is_refused_and_the_old_one_scores_on(
     assert not trap.exists()
 
 
+@pytest.mark.fault("G04")
 def test_a_scorecard_of_features_that_the_policy_lacks_is_refused(host: Path, small_model: Trained) -> None:
     """G04: it fits its manifest and not the rules; the manifest and the name are told."""
     (host / "rules" / "attributes.yaml").write_text(
@@ -89,6 +91,7 @@ def test_a_scorecard_of_features_that_the_policy_lacks_is_refused(host: Path, sm
     asyncio.run(test())
 
 
+@pytest.mark.fault("G01")
 def test_a_version_that_is_still_being_copied_is_taken_when_it_is_whole(host: Path, small_model: Trained) -> None:
     """G01: half a copy is refused, the other half makes it good."""
 

@@ -28,6 +28,7 @@ def outcome(code: str, timeout_s: float = 20.0, model: bytes = b"tree") -> str:
     return refused.value.message
 
 
+@pytest.mark.fault("G03")
 @pytest.mark.parametrize(("code", "told"), [
     ("import os; os.kill(os.getpid(), 11)", "trial load crashed with SIGSEGV: the model is damaged"),
     ("import os; os.abort()", "trial load crashed with SIGABRT"),
@@ -61,6 +62,7 @@ def test_a_trial_writes_no_file() -> None:
         path.unlink(missing_ok=True)
 
 
+@pytest.mark.fault("G03")
 @pytest.mark.parametrize("hang", ["time.sleep(600)", "[sys.stderr.write('x') for _ in iter(int, 1)]"])
 def test_a_trial_that_hangs_is_killed_with_everything_it_started(tmp_path: Path, hang: str) -> None:
     """Quiet or talking, and a child of its own with it."""
@@ -77,6 +79,7 @@ def test_a_trial_that_hangs_is_killed_with_everything_it_started(tmp_path: Path,
         time.sleep(0.02)
 
 
+@pytest.mark.fault("G10")
 def test_a_trial_is_told_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the service's environment it gets what Python and the library need to be found."""
     monkeypatch.setenv("DECISION_SERVICE_REDIS_URL", "redis://:hunter2@store/0")
@@ -102,6 +105,7 @@ def test_a_model_larger_than_a_pipe_and_not_read_does_not_block(small_model: Tra
     assert answer["margins"] == [1.0, 2.0]
 
 
+@pytest.mark.fault("G09")
 def test_eight_workers_score_with_one_thread_each(small_model: Trained, tmp_path: Path) -> None:
     """G09: in eight processes at once, neither loading nor scoring nor explaining starts a thread: what
     threads there are began when the libraries were loaded, and are not more afterwards. LightGBM on trial has one."""

@@ -64,6 +64,7 @@ def version(worker: Worker) -> str:
     return worker.scorecards["behaviour"].version
 
 
+@pytest.mark.fault("G07")
 def test_a_constant_model_is_refused_before_it_is_in_force(
     host: Path, misplaced: Trained, known_rows: np.ndarray
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_constant_model_is_refused_before_it_is_in_force(
     asyncio.run(test())
 
 
+@pytest.mark.fault("G07")
 def test_scores_far_from_the_training_are_refused_with_psi_and_taken_by_force(
     host: Path, small_model: Trained, known_rows: np.ndarray
 ) -> None:
@@ -140,6 +142,7 @@ def test_what_moves_no_score_is_not_watched(host: Path, known_rows: np.ndarray) 
     asyncio.run(test())
 
 
+@pytest.mark.fault("G07")
 @pytest.mark.parametrize(("kind", "told"), [
     ("constant", "gives all 50 customers the same"), ("drifted", "far from its training: PSI"),
     ("null", "gives no score to 50 of 50 customers (feature inq_cnt_30d is null, which the model never saw)"),
@@ -201,6 +204,7 @@ def _known(model: Trained, of: Trained) -> Trained:
     return Trained(model.text, model.rows, margins)
 
 
+@pytest.mark.fault("G07")
 def test_two_mistakes_in_a_row_end_at_what_was_good(host: Path, small_model: Trained, misplaced: Trained,
                                                     known_rows: np.ndarray) -> None:  # fmt: skip
     """Going back leads to the version before, which was no better and is gone back from too; never in a circle."""

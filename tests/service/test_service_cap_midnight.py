@@ -34,6 +34,7 @@ def rules(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.fault("F17")
 def test_a_cap_and_a_constant_are_what_their_dates_say_at_the_decision_instant(run: Run, clock: Clock) -> None:
     """Until a millisecond before midnight in Shanghai, which is four in the afternoon in UTC, the old cap holds; at
     midnight a price above the new one is reviewed; a day later the price itself has come down."""

@@ -112,6 +112,7 @@ async def judge(url: str, answers: dict[str, bytes | None]) -> None:
             assert told["reserved"] == approved <= LIMIT, "the log and the answers disagree"
 
 
+@pytest.mark.fault("D05")
 def test_four_workers_lend_a_limit_once(start: Callable[..., ServiceProcess], valkey: str) -> None:
     """Two hundred concurrent drawdowns of 100 on a limit of 1,000 through four processes approve exactly ten."""
     service = start(store_url=valkey, workers=4)
@@ -132,6 +133,7 @@ def test_four_workers_lend_a_limit_once(start: Callable[..., ServiceProcess], va
     assert sum(b'"decision":"approve"' in (a or b"") for a in answers) == 10
 
 
+@pytest.mark.fault("D07")
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_worker_loses_and_repeats_nothing(
     start: Callable[..., ServiceProcess], valkey: str, seed: int
@@ -178,6 +180,7 @@ def test_a_killed_embedded_store_is_started_again(start: Callable[..., ServicePr
     assert "started again" in service.log()
 
 
+@pytest.mark.fault("D07")
 def test_everything_killed_at_once_comes_back_as_it_was(start: Callable[..., ServiceProcess]) -> None:
     """kill -9 of the service with its embedded store: the next start on the same directory continues."""
     service = start()

@@ -31,6 +31,7 @@ from decision_service.store import Commit
 from decision_service.store.memory import MemoryStore
 
 
+@pytest.mark.fault("D01")
 def test_a_repeat_gets_the_stored_bytes_and_changes_nothing(run: Run) -> None:
     """The second call with one request_id is answered byte for byte, marked as replayed, and appends no record."""
 
@@ -46,6 +47,7 @@ def test_a_repeat_gets_the_stored_bytes_and_changes_nothing(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.fault("D03")
 def test_a_request_id_cannot_ask_two_questions(run: Run) -> None:
     """Other content under a used request_id is refused and changes nothing."""
 
@@ -59,6 +61,7 @@ def test_a_request_id_cannot_ask_two_questions(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.fault("D02")
 def test_fifty_at_once_with_one_request_id_get_one_decision(run: Run) -> None:
     """Concurrent duplicates are decided once and all get the same bytes."""
 
@@ -71,6 +74,7 @@ def test_fifty_at_once_with_one_request_id_get_one_decision(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.fault("D05")
 def test_a_limit_is_never_lent_twice(run: Run) -> None:
     """Two hundred concurrent drawdowns of 100 on a limit of 1,000 approve exactly ten."""
 
@@ -84,6 +88,7 @@ def test_a_limit_is_never_lent_twice(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.fault("D13")
 def test_a_limit_is_not_lent_twice_by_dating_requests_back(run: Run) -> None:
     """Requests dated weeks apart and long ago reserve from when they were decided: the second finds nothing left."""
 
@@ -97,6 +102,7 @@ def test_a_limit_is_not_lent_twice_by_dating_requests_back(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.fault("D13")
 def test_a_snapshot_dated_ahead_does_not_hide_what_is_booked_next(run: Run, clock: Clock) -> None:
     """A snapshot's as_of is now at the latest, by PUT and in a request."""
 

@@ -45,6 +45,7 @@ def put_back(rules: Path) -> None:
     write_policy(rules)
 
 
+@pytest.mark.fault("F03", "F15")
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
@@ -79,6 +80,7 @@ def test_the_last_good_policy_stays_and_the_problem_is_told(rules: Path, run: Ru
     run(test)
 
 
+@pytest.mark.fault("F15")
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_a_file_that_may_no_longer_be_read_changes_nothing(rules: Path, run: Run) -> None:
     """The permission is lost; the finding names the file."""
