@@ -51,7 +51,7 @@ from decision_service.snapshots import refuse_facility
 from decision_service.store import Commit, Store
 from decision_service.store.keys import decision_id_of, partition_of_decision
 from decision_service.telemetry import Meters
-from decision_service.trace import render_trace
+from decision_service.trace import NO_POLICY, render_trace
 from decision_service.turns import Turns
 
 READ_TIMEOUT_S: Final = 2.0  # of calls that no money waits for
@@ -260,7 +260,8 @@ class DecisionService:
 
     @staticmethod
     def _refuse_other_content(frame: bytes, request: DecisionRequest) -> None:
-        if fingerprint_of(frame) != request.fingerprint:
+        known = fingerprint_of(frame)  # nothing of a decision that `reconcile` put back: its request is not known
+        if known and known != request.fingerprint:
             raise RequestIdReused(f"request_id {request.request_id!r} was already used with other content")
 
     @staticmethod
@@ -296,7 +297,8 @@ class DecisionService:
     async def _explained(self, frame: bytes, shadows: ShadowScores | None) -> bytes:
         """A frame as JSON: the answer's fields and the trace."""
         taken = decode(frame)
-        description = await self._active.description(taken.rest["policy_id"])
+        policy_id = taken.rest["policy_id"]
+        description = await self._active.description(policy_id) if policy_id else NO_POLICY
         trace = await asyncio.to_thread(render_trace, taken, description, self._active.all_scorecards, shadows)
         return orjson.dumps({**orjson.loads(taken.answer), "trace": trace})
 

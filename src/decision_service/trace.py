@@ -31,6 +31,9 @@ from decision_service.scorecards.shadows import ShadowScores
 
 BLOCKS: Final = {"matrix": "matrices", "table": "tables", "tree": "trees"}  # by their sort in a description
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+NO_POLICY: Final = {  # of a decision that was lost and put back by `reconcile`: no rule or value of it is known
+    "id": "", "numbers": (), "strings": (), "features": {}, "rules": (),
+}  # fmt: skip
 VERDICTS: Final = ("silent", "fired", "unknown, skipped", "unknown, fired", "unknown, held", "went wrong")
 
 

@@ -56,14 +56,15 @@ def settings_in(args: argparse.Namespace) -> Settings:
 def span_in(args: argparse.Namespace, settings: Settings) -> Span:
     """The span of decisions. InvalidInput."""
     zone = ZoneInfo(settings.time_zone)
-    until_ms = time.time_ns() // 1_000_000 if args.until is None else _instant("until", args.until, zone)
-    since_ms = until_ms - DAYS_BACK * DAY_MS if args.since is None else _instant("since", args.since, zone)
+    until_ms = time.time_ns() // 1_000_000 if args.until is None else instant_in("until", args.until, zone)
+    since_ms = until_ms - DAYS_BACK * DAY_MS if args.since is None else instant_in("since", args.since, zone)
     if since_ms >= until_ms:
         raise InvalidInput("since", "must lie before --until")
     return Span(since_ms, until_ms)
 
 
-def _instant(field: str, text: str, zone: ZoneInfo) -> int:
+def instant_in(field: str, text: str, zone: ZoneInfo) -> int:
+    """An option that is a date of the zone or an instant, as ms UTC. InvalidInput."""
     try:
         day = date.fromisoformat(text)
         return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1_000)
