@@ -18,6 +18,7 @@ from test_service_trace import SCORED_FEATURES
 
 from decision_service.core.errors import PolicyRejected, ScorecardRejected, StoreUnavailable
 from decision_service.policies.bundle import Content, unpack
+from decision_service.policies.disk_watch import SCAN_S, DiskWatch
 from decision_service.policies.source import NotAtRest, PolicySource
 from decision_service.store.memory import MemoryStore
 
@@ -367,3 +368,20 @@ async def test_fleet_files_and_lists_that_move_at_once_are_both_in_force(tmp_pat
             await edit
             await until(lambda label=label: label in a.current.lists["block"])
             assert a.label == label
+
+
+async def test_fleet_a_watch_that_is_woken_as_it_is_cancelled_ends(tmp_path: Path) -> None:
+    """A worker must stop even if a file changes in the very turn of the event loop in which it stops watching."""
+
+    async def changed() -> bool:
+        return True
+
+    watch = DiskWatch(PolicySource(tmp_path, tmp_path, "UTC", 86_400_000), changed, lambda: None)
+    scan = asyncio.create_task(watch.scan())
+    await asyncio.sleep(0.05)
+    watch._wake.set()
+    await asyncio.sleep(0)  # the event has told its waiter, which has not run yet
+    scan.cancel()
+    ended, _ = await asyncio.wait([scan], timeout=2 * SCAN_S)
+    scan.cancel()
+    assert ended

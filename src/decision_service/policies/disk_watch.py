@@ -51,7 +51,8 @@ class DiskWatch:
         """Look for changes until cancelled."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), SCAN_S)
+                async with asyncio.timeout(SCAN_S):  # wait_for of Python 3.11 loses a cancellation that meets the event
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 await self._look()
