@@ -8,7 +8,9 @@
 
 `TcpProxyProcess` is the same in a process of its own: for load, where a thread would share the test's interpreter.
 `Faults` says what can be done to the bytes. A fault holds from the moment it is set, also for connections that are
-open; bytes are never reordered. Every wait is bounded by the life of the proxy, and leaving the `with` ends all of it.
+open. What a client or server sees is always the beginning of what the other sent, as of any TCP connection: a direction
+that lost bytes is silent for as long as the connection lasts, healed or not. Every wait is bounded by the life of the
+proxy, and leaving the `with` ends all of it.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ class Faults:
     request_delay_ms: float = 0  # each piece of a request so much later
     lose_requests: bool = False  # swallow what comes from the client
     lose_replies: bool = False  # swallow what comes from the server, which has done what it was asked to do
+    lose_requests_of: str = ""  # swallow what a connection sends from the first piece that holds this text on
     lose_replies_of: str = ""  # swallow the replies of a connection from the first request that holds this text on
     cut_at: str = ""  # reset a connection at the first request that holds this text, before it is passed on
     black_hole: bool = False  # half-open: accept, read, and say nothing for ever; no byte passes either way
@@ -54,6 +57,10 @@ class Faults:
     hide_close: bool = False  # the server closes: the client is not told
 
 
+def _names(text: str, data: bytes) -> bool:
+    return bool(text) and text.encode() in data
+
+
 class _Connection:
     """One client, its way to the server, and what of it was passed on under the present faults."""
 
@@ -63,7 +70,8 @@ class _Connection:
         self._to_server: asyncio.StreamWriter | None = None
         self._under: Faults | None = None
         self._passed = 0  # bytes of replies under `_under`
-        self._deaf = False  # a request named in `lose_replies_of` went by under `_under`
+        self._deaf = False  # a reply of this connection was lost: so is whatever comes after it
+        self._mute = False  # a request was
 
     async def run(self) -> None:
         if self._proxy.faults.black_hole:
@@ -80,7 +88,7 @@ class _Connection:
 
     def _renew(self, faults: Faults) -> None:
         if self._under is not faults:
-            self._under, self._passed, self._deaf = faults, 0, False
+            self._under, self._passed = faults, 0
 
     async def _requests(self, writer: asyncio.StreamWriter) -> None:
         """From the client to the server until one of them ends."""
@@ -91,10 +99,13 @@ class _Connection:
                 self._proxy.note_request(data)
                 if faults.request_delay_ms:
                     await asyncio.sleep(faults.request_delay_ms / 1000)
-                if faults.cut_at and faults.cut_at.encode() in data:
+                if _names(faults.cut_at, data):
                     break
-                self._deaf = self._deaf or bool(faults.lose_replies_of and faults.lose_replies_of.encode() in data)
-                if not (faults.lose_requests or faults.black_hole):
+                self._deaf = self._deaf or _names(faults.lose_replies_of, data)
+                self._mute = (
+                    self._mute or faults.lose_requests or faults.black_hole or _names(faults.lose_requests_of, data)
+                )
+                if not self._mute:
                     writer.write(data)
                     await writer.drain()
         self.reset()
@@ -137,7 +148,8 @@ class _Connection:
         """Pass one piece on as the faults say; False if the connection is to be reset."""
         faults = self._proxy.faults
         self._renew(faults)
-        if faults.lose_replies or faults.black_hole or self._deaf:
+        self._deaf = self._deaf or faults.lose_replies or faults.black_hole
+        if self._deaf:
             return True
         cap = faults.reset_after_bytes if faults.reset_after_bytes >= 0 else faults.silent_after_bytes
         whole = len(data)
@@ -150,7 +162,10 @@ class _Connection:
             self._writer.write(piece)
             await self._writer.drain()
             await asyncio.sleep(len(piece) / faults.bytes_per_s if faults.bytes_per_s else 0)
-        return faults.reset_after_bytes < 0 or len(data) == whole
+        if len(data) < whole:
+            self._deaf = True
+            return faults.reset_after_bytes < 0
+        return True
 
     def reset(self) -> None:
         """End both ways; the client sees a reset, not an orderly end."""
@@ -191,7 +206,7 @@ class TcpProxy:
         self.faults = Faults(**faults)
 
     def heal(self) -> None:
-        """No faults from now on. What was lost stays lost; `cut` also, where the client ought to notice."""
+        """No faults from now on. A connection that lost bytes stays silent; `cut` where the client ought to notice."""
         self.faults = Faults()
 
     def cut(self) -> int:

@@ -35,7 +35,6 @@ from decision_service.core.state import CustomerState
 from decision_service.scorecards.files import load_scorecard
 from decision_service.store.memory import MemoryStore
 
-ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("models_check.txt")
 SHOWN = ("cut_0.6_unsealed", "cut_0.6", "digit", "swapped_features", "fewer_features", "constant", "pickle", "fifo",
          "link_out", "path_outside", "no_calibration", "other_calibration", "turned_calibration")  # fmt: skip
