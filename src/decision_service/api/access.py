@@ -3,11 +3,17 @@
 With keys or a key set configured, `Authorization: Bearer <API key or JWT>` says who. Without, only callers on
 this machine are served: the peer must be a loopback address, and the Host header must name one, or a web page
 could talk to the service through its visitor's browser (DNS rebinding).
+
+A principal may be limited to some customers. `check_reach` is what every handler asks that learns which customer a
+call is about; a limited principal's other calls are refused before their handler (`app.run`). Where the caller named
+the customer the answer is 403; where he named something of that customer's, the same 404 as if there were none. Both
+are logged with the principal and the call, never with the customer.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 from functools import lru_cache
 from time import monotonic
 from typing import Final
@@ -17,6 +23,7 @@ from decision_service.api.refusals import Forbidden, Unauthenticated
 from decision_service.api.tokens import TokenKeys
 from decision_service.settings import LOOPBACK_HOSTS, Settings
 
+LOG: Final = logging.getLogger("decision_service.access")
 LOCAL: Final = Principal("local", frozenset(SCOPES))
 _BEARER: Final = b"bearer "
 
@@ -54,6 +61,13 @@ def open_access(settings: Settings) -> Access:
     if settings.jwks is not None:
         tokens = TokenKeys(settings.jwks, settings.jwt_issuer or "", settings.jwt_audience or "")
     return Access(keys, tokens)
+
+
+def check_reach(principal: Principal, customer_id: str, what: str) -> None:
+    """Raise Forbidden if a principal may not reach a customer; `what` he wanted stands in the log."""
+    if not principal.reaches(customer_id):
+        LOG.warning("refused: %s may not reach the customer of this %s", principal.name, what)
+        raise Forbidden("these credentials do not reach this customer")
 
 
 @lru_cache(maxsize=1_024)

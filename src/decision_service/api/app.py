@@ -30,7 +30,7 @@ from decision_service.api.handlers import Desk
 from decision_service.api.keys import Principal
 from decision_service.api.problems import TABLE, internal_problem, problem_of
 from decision_service.api.refusals import ClientGone, Forbidden, MethodNotAllowed, RouteUnknown
-from decision_service.api.routes import DECIDE_PATH, ROUTES, Examples, Route
+from decision_service.api.routes import ABOUT_CUSTOMERS, DECIDE_PATH, ROUTES, Examples, Route
 from decision_service.core.errors import DecisionServiceError
 from decision_service.core.limits import ID_CHARS_MAX
 
@@ -46,6 +46,8 @@ async def run(route: Route, desk: Desk, call: Call) -> Reply:
     try:
         if route.scope is not None and not call.principal.may(route.scope):
             raise Forbidden(f"the scope {route.scope!r} is needed")
+        if call.principal.limited and route.scope is not None and route.tag not in ABOUT_CUSTOMERS:
+            raise Forbidden("these credentials are for calls about certain customers only")
         return await route.handler(desk, call)
     except DecisionServiceError as error:
         return problem_reply(error)

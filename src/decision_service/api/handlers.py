@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
+from decision_service.api.access import check_reach
 from decision_service.api.call import Call, Reply, json_reply, read_body
 from decision_service.api.instants import format_instant, parse_instant
 from decision_service.api.parse import (
@@ -20,8 +23,8 @@ from decision_service.api.parse import (
     parse_policy_files,
     read_events,
 )
-from decision_service.api.refusals import NotReady
-from decision_service.core.errors import InvalidInput, PolicyRejected, ScorecardRejected
+from decision_service.api.refusals import Forbidden, NotReady
+from decision_service.core.errors import InvalidInput, NotFound, PolicyRejected, ScorecardRejected
 from decision_service.core.money import to_major
 from decision_service.core.request import DecisionRequest
 from decision_service.core.source import nearest_name
@@ -89,6 +92,7 @@ async def _question(desk: Desk, call: Call) -> tuple[DecisionRequest, int, float
     body = await read_body(call, desk.settings.decision_body_bytes_max)
     began = perf_counter()
     request, deadline_ms = parse_decision(body, desk.clock())
+    check_reach(call.principal, request.customer_id, "decision")
     _check_idempotency_key(call.headers, request.request_id)
     if request.attributes:
         check_attributes(request.attributes, desk.customers.known_attributes, "attributes.")
@@ -116,7 +120,20 @@ def check_attributes(values: Mapping[str, float | str], known: Mapping[str, Attr
 
 async def get_decision(desk: Desk, call: Call) -> Reply:
     """GET /v1/decisions/{decision_id}."""
-    return Reply(200, await desk.decisions.decision(call.path_id("decision_id")))
+    decision_id = call.path_id("decision_id")
+    body = await desk.decisions.decision(decision_id)
+    if call.principal.limited and not _reaches(call, orjson.loads(body)["customer_id"], "decision"):
+        raise NotFound(f"no decision {decision_id!r}")
+    return Reply(200, body)
+
+
+def _reaches(call: Call, customer_id: str, what: str) -> bool:
+    """Whether the caller may be told of something of a customer's that he asked for by its own id."""
+    try:
+        check_reach(call.principal, customer_id, what)
+    except Forbidden:
+        return False
+    return True
 
 
 async def post_events(desk: Desk, call: Call) -> Reply:
@@ -128,7 +145,10 @@ async def post_events(desk: Desk, call: Call) -> Reply:
         if index % EVENTS_AT_ONCE == EVENTS_AT_ONCE - 1:
             await asyncio.sleep(0)
         try:
-            posted.append(parse_event(value, index, clock))
+            event = parse_event(value, index, clock)
+            if not _reaches(call, event.customer_id, "event"):
+                raise InvalidInput(f"events.{index}.customer_id", "these credentials do not reach this customer")
+            posted.append(event)
         except InvalidInput as error:
             answers[index] |= {"status": "rejected", "field": error.field, "reason": error.message}
     for index, outcome in (await desk.customers.record_events(posted)).items():
@@ -154,12 +174,17 @@ async def put_facility(desk: Desk, call: Call) -> Reply:
     facility_id = call.path_id("facility_id")
     body = await read_body(call, desk.settings.body_bytes_max)
     facility = parse_facility(body, facility_id, desk.clock())
+    check_reach(call.principal, facility.customer_id, "facility")
     return json_reply(facility_json(await desk.customers.put_facility(facility)))
 
 
 async def get_facility(desk: Desk, call: Call) -> Reply:
     """GET /v1/facilities/{facility_id}."""
-    return json_reply(facility_json(await desk.customers.facility(call.path_id("facility_id"))))
+    facility_id = call.path_id("facility_id")
+    view = await desk.customers.facility(facility_id)
+    if not _reaches(call, view.facility.customer_id, "facility"):
+        raise NotFound(f"no facility {facility_id!r}")
+    return json_reply(facility_json(view))
 
 
 def facility_json(view: FacilityView) -> dict[str, Any]:
@@ -199,6 +224,7 @@ def facility_json(view: FacilityView) -> dict[str, Any]:
 async def put_attributes(desk: Desk, call: Call) -> Reply:
     """PUT /v1/customers/{customer_id}/attributes."""
     customer_id = call.path_id("customer_id")
+    check_reach(call.principal, customer_id, "attribute")
     attributes = parse_attributes(await read_body(call, desk.settings.body_bytes_max), desk.clock())
     check_attributes({n: a.value for n, a in attributes.items()}, desk.customers.known_attributes, "")
     await desk.customers.put_attributes(customer_id, attributes)
@@ -208,6 +234,7 @@ async def put_attributes(desk: Desk, call: Call) -> Reply:
 async def get_features(desk: Desk, call: Call) -> Reply:
     """GET /v1/customers/{customer_id}/features."""
     customer_id = call.path_id("customer_id")
+    check_reach(call.principal, customer_id, "feature")
     query = call.query_values("names", "at", *QUESTION_TEXTS)
     names = [name for name in query["names"].split(",") if name] if "names" in query else None
     question = read_question(customer_id, _asked_at(desk, query), query)
@@ -226,10 +253,12 @@ def _asked_at(desk: Desk, query: Mapping[str, str]) -> int | None:
 
 async def get_feature(desk: Desk, call: Call) -> Reply:
     """GET /v1/customers/{customer_id}/features/{name}."""
+    customer_id = call.path_id("customer_id")
+    check_reach(call.principal, customer_id, "feature")
     query = call.query_values("at", "deep", *QUESTION_TEXTS)
     if query.get("deep", "false") not in ("true", "false"):
         raise InvalidInput("deep", "must be true or false")
-    question = read_question(call.path_id("customer_id"), _asked_at(desk, query), query)
+    question = read_question(customer_id, _asked_at(desk, query), query)
     deep = query.get("deep") == "true"
     return json_reply(await desk.customers.features.explained(question, call.path_id("name"), deep=deep))
 

@@ -17,6 +17,7 @@ from decision_service.api.handlers import Desk
 
 Handler = Callable[[Desk, Call], Awaitable[Reply]]
 DECIDE_PATH: Final = "/v1/decisions"
+ABOUT_CUSTOMERS: Final = ("decisions", "customers")  # tags of the calls that are about a customer, each of them
 _ACCESS: Final = (401, 403, 429)
 _BODY: Final = (400, 408, 413, 415, 422)
 _FAILING: Final = (500, 503)
