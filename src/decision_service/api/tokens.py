@@ -194,9 +194,11 @@ def key_set(content: bytes, source: str) -> KeySet:
         if "d" in entry:
             raise SettingInvalid(SETTING, f"the key set at {source} holds a private key")
         key = _key_of(entry, source)
-        if key is not None and key.algorithm_name in ALGORITHMS:
-            if found.setdefault((key.key_id, key.algorithm_name), key) is not key:
-                raise SettingInvalid(SETTING, f"the key set at {source} holds two keys of one kid and algorithm")
+        if key is None or key.algorithm_name not in ALGORITHMS:
+            continue
+        if (key.key_id, key.algorithm_name) in found:
+            raise SettingInvalid(SETTING, f"the key set at {source} holds two keys of one kid and algorithm")
+        found[key.key_id, key.algorithm_name] = key
     if not found:
         raise SettingInvalid(SETTING, f"the key set at {source} holds no asymmetric public key")
     return found

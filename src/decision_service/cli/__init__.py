@@ -32,7 +32,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "models": ("models", "check, show, watch and compare scorecards"),
     "train": ("train", "train a scorecard"),
     "reconcile": ("reconcile", "compare what callers were told with journal and store, and repair"),
-    "keys": ("keys", "make API keys"),
+    "keys": ("keys", "make, list and revoke API keys"),
 }
 """Command to (module below this package, one line)."""
 
