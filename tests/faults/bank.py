@@ -19,6 +19,7 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -160,11 +161,11 @@ class Bank:
         """Tell what became of a drawdown; the status of the event."""
         event = {
             "event_id": event_id, "customer_id": self.customer(customer), "facility_id": self.facility(customer),
-            "kind": "drawdown", "status": status, "occurred_at": "2026-11-20T00:00:00Z", "decision_id": decision_id,
+            "kind": "drawdown", "status": status, "occurred_at": datetime.now(UTC).isoformat(), "decision_id": decision_id,
         }  # fmt: skip
         reply = await self._client.post("/v1/events", json={"events": [event]})
         assert reply.status_code == 200, reply.text
-        told: str = reply.json()["results"][0]["status"]
+        told: str = reply.json()["events"][0]["status"]
         return told
 
     async def position(self, customer: int = 0) -> dict[str, Any]:
