@@ -150,15 +150,15 @@ def event(customer: int, event_id: str, kind: str, status: str) -> dict[str, Any
     }  # fmt: skip
 
 
-async def open_lines(url: str) -> None:
-    """Put every customer's facility."""
+async def open_lines(url: str, name: str = "k", customers: int = CUSTOMERS, limit: int = LIMIT) -> None:
+    """Put the facility `<name>f-<n>` of every customer `<name>-<n>`."""
     now_ms = time.time_ns() // 1_000_000
     async with Client(url) as client:
-        for customer in range(CUSTOMERS):
+        for customer in range(customers):
             line = {
-                "customer_id": f"k-{customer}", "product": "revolving", "currency": "CNY", "limit": LIMIT,
+                "customer_id": f"{name}-{customer}", "product": "revolving", "currency": "CNY", "limit": limit,
                 "outstanding": 0, "as_of": instant(now_ms - 60_000), "apr": 0.18, "status": "active",
                 "granted_at": instant(now_ms - 86_400_000),
             }  # fmt: skip
-            reply = await client.call("PUT", f"/v1/facilities/kf-{customer}", line)
+            reply = await client.call("PUT", f"/v1/facilities/{name}f-{customer}", line)
             assert reply.status < 300, reply.body

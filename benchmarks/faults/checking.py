@@ -5,6 +5,7 @@ outbox, and the service asked again.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -77,12 +78,8 @@ class Check:
             await self._positions()
 
     def _wait_delivered(self) -> None:
-        """Wait until what was answered without the store has been brought to it."""
-        until = time.monotonic() + GIVE_UP_S
-        while (left := pending_in(self._service.metrics())) and time.monotonic() < until:
-            time.sleep(0.1)
-        if left:
-            self._found.odd[f"{left:.0f} static answers are never delivered"] += 1
+        if left := wait_delivered(self._service, GIVE_UP_S):
+            self._found.odd[f"{left} static answers are never delivered"] += 1
 
     def _answers_stand(self, frames: dict[str, bytes]) -> None:
         """Each acknowledged answer is in the store, byte for byte."""
@@ -186,7 +183,8 @@ class Check:
 
 def pending_in(metrics: str) -> float:
     """How many static answers wait to be delivered, by /metrics; 0 where it does not say."""
-    return sum(float(line.split()[1]) for line in metrics.splitlines() if line.startswith("journal_pending"))
+    found = re.search(r"^decision_service_journal_pending (\S+)$", metrics, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 def frames_in(store: Any) -> dict[str, bytes]:
@@ -200,3 +198,11 @@ def frames_in(store: Any) -> dict[str, bytes]:
             for name, frame in zip(some, store.mget(some), strict=True):
                 frames[name[len(prefix) :].decode()] = frame
     return frames
+
+
+def wait_delivered(service: WholeService, timeout_s: float) -> int:
+    """Wait until what was answered without the store has been brought to it; how many are not by then."""
+    until = time.monotonic() + timeout_s
+    while (left := pending_in(service.metrics())) and time.monotonic() < until:
+        time.sleep(0.1)
+    return int(left)

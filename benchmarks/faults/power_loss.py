@@ -13,28 +13,23 @@ Files that are written through mapped memory (the journal's counter, the table o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
-import redis
 from callers import CALLERS, PARTITIONS, Caller, Told, open_lines
 from checking import Check, Found, frames_in, pending_in
 from figures import Figure, Result, parser_of, run, say
 from power_shim import Keep, build, environment, forget_mapped, lose_power
-from whole_service import WholeService, free_port
+from whole_service import PlainStore, WholeService
 
 from decision_service.decision_log import answer_in
-from decision_service.store.embedded import server_binary
 
 KEEPS: Final[tuple[Keep, ...]] = ("nothing", "the first", "some")
 LOAD_S: Final = (0.3, 4.0)  # from the first question to the loss of power
@@ -140,21 +135,8 @@ NOTHING: Final = b"DSF1" + bytes(24)  # a frame of empty sections
 
 def frames_on(data: Path) -> dict[str, bytes]:
     """The decisions that a server finds in a directory that lost its power."""
-    port = free_port()
-    command = [str(server_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(data)]
-    process = subprocess.Popen([*command, "--appendonly", "yes"], stdout=subprocess.DEVNULL)
-    try:
-        with redis.Redis(port=port, socket_timeout=30) as client:
-            until = time.monotonic() + 60
-            while time.monotonic() < until:
-                with contextlib.suppress(redis.ConnectionError):
-                    client.ping()
-                    return frames_in(client)
-                time.sleep(0.02)
-        sys.exit("the store does not start after the loss of power")
-    finally:
-        process.kill()
-        process.wait()
+    with PlainStore(data) as store, store.client() as client:
+        return frames_in(client)
 
 
 def measure(result: Result, args: Any) -> None:

@@ -27,6 +27,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from decision_service.store.embedded import server_binary
+
 READY_S = 300.0  # a first start compiles the kernels
 STOP_S = 30.0
 
@@ -112,7 +114,7 @@ class WholeService:
                 env=os.environ | self._environment, start_new_session=True,
             )  # fmt: skip
         if self._cores is not None:
-            os.sched_setaffinity(self._process.pid, self._cores)
+            os.sched_setaffinity(self._process.pid, self._cores)  # long before it starts a child or a thread
         self.wait_ready()
         until = time.monotonic() + READY_S
         while b"serving on" not in log.read_bytes()[mark:]:
@@ -192,6 +194,71 @@ class WholeService:
         except subprocess.TimeoutExpired:
             self.kill_everything()
             raise
+
+
+class PlainStore:
+    """A Valkey of its own with every write fsynced before it is answered; `start` again continues on the same data."""
+
+    def __init__(self, directory: Path, cores: set[int] | None = None) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._cores = cores
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> PlainStore:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def pid(self) -> int:
+        """The server."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> PlainStore:
+        """Start, and wait until it answers."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "store.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(server_binary()), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+                    "--dir", str(self.directory), "--appendonly", "yes", "--appendfsync", "always",
+                ],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        if self._cores is not None:
+            os.sched_setaffinity(self._process.pid, self._cores)
+        until = time.monotonic() + READY_S
+        with self.client() as client:
+            while time.monotonic() < until and self._process.poll() is None:
+                with contextlib.suppress(redis.ConnectionError):
+                    client.ping()
+                    return self
+                time.sleep(0.02)
+        sys.exit(f"the store does not start: {(self.directory / 'store.log').read_text()[-2_000:]}")
+
+    def client(self) -> redis.Redis:
+        """A plain client that never retries."""
+        return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=30)
+
+    def freeze(self, frozen: bool) -> None:
+        """Let it stand still, or go on."""
+        os.kill(self.pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+
+    def kill(self) -> None:
+        """kill -9; does nothing to one that is gone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(STOP_S)
+
+
+def halves_of_machine() -> tuple[set[int], set[int]] | tuple[None, None]:
+    """Cores for the service, and for everything else; nothing is pinned where there is only one."""
+    cores = sorted(os.sched_getaffinity(0))
+    return (set(cores[:1]), set(cores[1:])) if len(cores) > 1 else (None, None)
 
 
 def free_port() -> int:
