@@ -7,21 +7,17 @@
     fail_over(customer_id)     kill -9 of that server, and wait until another leads (standalone: until it is back)
     heal()                     start what was killed and wait until all replicas are linked
 
-DroppingProxy stands between two servers and loses everything while `dropping`: a network that is partitioned. (A
-frozen process is not: the kernel keeps what was sent to it, and it is all there when it goes on.)
+A partition is a `TcpProxy` that became a black hole, between the first primary of Sentinel and everybody else. (A
+frozen process is none: the kernel keeps what was sent to it, and it is all there when it goes on.)
 """
 
 from __future__ import annotations
 
 import contextlib
-import select
-import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 import redis
@@ -389,61 +385,3 @@ class SlotMove:
     def _setslot(self, node: ValkeyServer, *arguments: object) -> None:
         with node.client() as client:
             client.execute_command("CLUSTER", "SETSLOT", self.slot, *arguments)
-
-
-class DroppingProxy:
-    """Forwards a port to a server; while `dropping` every byte of either way is lost, and nothing is closed."""
-
-    def __init__(self, port: int) -> None:
-        self._upstream = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.dropping = False
-        self._pairs: dict[socket.socket, socket.socket] = {}
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._forward, daemon=True)
-
-    def __enter__(self) -> DroppingProxy:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ending.set()
-        self._thread.join()
-        self._listener.close()
-        for one in self._pairs:
-            one.close()
-
-    def _forward(self) -> None:
-        while not self._ending.is_set():
-            ready, _, _ = select.select([self._listener, *self._pairs], [], [], 0.05)
-            for one in ready:
-                if one is self._listener:
-                    self._accept()
-                elif one in self._pairs:
-                    self._pass_on(one)
-
-    def _accept(self) -> None:
-        near, _ = self._listener.accept()
-        try:
-            far = socket.create_connection(("127.0.0.1", self._upstream), timeout=1.0)
-        except OSError:
-            near.close()
-            return
-        self._pairs |= {near: far, far: near}
-
-    def _pass_on(self, one: socket.socket) -> None:
-        other = self._pairs[one]
-        try:
-            data = one.recv(65_536)
-            if data:
-                if not self.dropping:
-                    other.sendall(data)
-                return
-        except OSError:
-            pass
-        for end in (one, other):
-            del self._pairs[end]
-            end.close()

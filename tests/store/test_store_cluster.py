@@ -85,6 +85,7 @@ async def cluster_store(valkey_cluster: object, anyio_backend: str) -> AsyncIter
         yield store
 
 
+@pytest.mark.fault("C05")
 async def test_cluster_moved_slot_is_followed(cluster_store: Store, move: SlotMove) -> None:
     """After a slot moved the next call finds it, once, with everything in it."""
     await cluster_store.commit(Commit("c-1", 0, record(1)), T)
@@ -96,6 +97,7 @@ async def test_cluster_moved_slot_is_followed(cluster_store: Store, move: SlotMo
     assert (state.version, state.log, state.decision) == (2, EMPTY_LOG + record(1) + record(2), b"f")
 
 
+@pytest.mark.fault("C06")
 async def test_cluster_moving_slot_is_asked_for(cluster_store: Store, move: SlotMove) -> None:
     """While a slot is on its way, keys that have left are asked for where they went."""
     await cluster_store.commit(Commit("c-1", 0, record(1)), T)
@@ -107,6 +109,7 @@ async def test_cluster_moving_slot_is_asked_for(cluster_store: Store, move: Slot
         assert client.execute_command("CLUSTER", "COUNTKEYSINSLOT", SLOT) == 0
 
 
+@pytest.mark.fault("C06")
 async def test_cluster_split_customer_waits(cluster_store: Store, move: SlotMove) -> None:
     """While a customer's keys are half here and half there a call waits, and goes through when they are together."""
     await cluster_store.commit(Commit("c-1", 0, record(1)), T)
@@ -123,6 +126,7 @@ async def test_cluster_split_customer_waits(cluster_store: Store, move: SlotMove
     assert (await cluster_store.read("c-1", None, T)).log == EMPTY_LOG + record(1) + record(2)
 
 
+@pytest.mark.fault("C05", "C06")
 async def test_cluster_resharding_under_load_loses_nothing(cluster_store: Store, move: SlotMove) -> None:
     """Commits go on while their slot moves; each acknowledged one is there exactly once."""
 
@@ -144,6 +148,7 @@ async def test_cluster_resharding_under_load_loses_nothing(cluster_store: Store,
 
 
 @pytest.mark.slow
+@pytest.mark.fault("C09")
 async def test_cluster_dead_node_takes_only_its_customers(cluster_private: object) -> None:
     """With a node down its customers are unavailable, others are served; when it is back all are, with their data."""
     nodes = cluster_private.nodes  # type: ignore[attr-defined]
@@ -171,6 +176,7 @@ async def eventually(store: Store, customer_id: str) -> int:
     raise AssertionError("never came back")
 
 
+@pytest.mark.fault("C05")
 async def test_cluster_store_knows_one_node_and_finds_all(valkey_cluster: object) -> None:
     """Any one node is enough to start from, and a dead address beside it does no harm."""
     port = valkey_cluster.nodes[2].port  # type: ignore[attr-defined]

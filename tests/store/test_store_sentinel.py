@@ -98,6 +98,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
         watched.stop()
 
 
+@pytest.mark.fault("C01")
 def test_sentinel_failover_is_followed(watched: Watched) -> None:
     """When the primary dies the store finds the promoted replica and goes on with what was replicated."""
 
@@ -121,6 +122,7 @@ def test_sentinel_failover_is_followed(watched: Watched) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.fault("B10")
 def test_sentinel_demoted_primary_is_left(watched: Watched) -> None:
     """When the primary is demoted and lives on, the store's commits end up at the new primary by themselves."""
 

@@ -18,8 +18,10 @@ from decision_service.store import Store
 from decision_service.store.open import open_store
 from topology_servers import KINDS, Servers, started
 
-for folder in ("store", "service"):
+for folder in ("store", "service", "reconcile"):
     sys.path.insert(0, str(Path(__file__).parent.parent / folder))
+
+from conftest_service import clock, rules, run  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")

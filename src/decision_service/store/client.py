@@ -16,6 +16,7 @@ sentinels. It never retries, so a command is sent by us or not at all. Once open
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
@@ -120,7 +121,7 @@ async def open_lane(
     """Connect, authenticate and hand the connection to a new lane. StoreUnavailable if that fails in any way."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            connection = await _open_connection(endpoint, await _whereabouts(endpoint, address))
+            connection = await _open_connection(endpoint, address)
     except (RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"cannot connect to the store: {_reason(error)}") from None
     lane = Lane(on_lost, on_elsewhere)
@@ -131,6 +132,12 @@ async def open_lane(
 
 async def _open_connection(endpoint: Endpoint, address: Address) -> Any:
     """An open redis-py connection; nothing stays open if that fails or is given up."""
+    if endpoint.kind == "sentinel":
+        return await _primary_connection(endpoint)
+    return await _connected(endpoint, address)
+
+
+async def _connected(endpoint: Endpoint, address: Address) -> Any:
     connection = _connection(endpoint, address)
     try:
         await connection.connect()
@@ -163,15 +170,45 @@ def _connection(endpoint: Endpoint, address: Address) -> Any:
     return sort(host=host, port=port, socket_keepalive=True, **arguments)
 
 
-async def _whereabouts(endpoint: Endpoint, address: Address) -> Address:
-    """The address to connect to: for Sentinel, where the primary is now."""
-    if endpoint.kind != "sentinel":
-        return address
+async def _primary_connection(endpoint: Endpoint) -> Any:
+    """A connection to the primary that the sentinels name. All are asked at once: what more than half of them say is
+    tried as soon as they said it, anything else once all have answered, by the number of those who say it. So one that
+    is dead costs nothing, and one that is cut off or out of date cannot lead anywhere the others would not."""
+    votes: Counter[Address] = Counter()
+    tried: set[Address] = set()
+    failure: Exception = StoreUnavailable("no sentinel names a primary")
+    asking = [asyncio.create_task(_named_by(endpoint, sentinel)) for sentinel in endpoint.addresses]
+    try:
+        for answer in asyncio.as_completed(asking):
+            try:
+                named = await answer
+                votes[named] += 1
+                if 2 * votes[named] > len(asking) and named not in tried:
+                    tried.add(named)
+                    return await _connected(endpoint, named)
+            except (RedisError, OSError, TimeoutError, StoreUnavailable) as error:
+                failure = error
+        for named, _ in votes.most_common():
+            if named not in tried:
+                try:
+                    return await _connected(endpoint, named)
+                except (RedisError, OSError, TimeoutError, StoreUnavailable) as error:
+                    failure = error
+        raise failure
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def _named_by(endpoint: Endpoint, address: Address) -> Address:
+    """The primary as one sentinel knows it, unless it takes that primary for dead."""
     make: Any = Sentinel  # untyped
     sentinel = make(
-        list(endpoint.addresses),
+        [address],
         sentinel_kwargs={
             "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
             "socket_timeout": CONNECT_TIMEOUT_S / 2,
             "socket_connect_timeout": CONNECT_TIMEOUT_S / 2,
             "username": endpoint.options.get("sentinel_username"),
