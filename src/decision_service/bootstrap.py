@@ -8,14 +8,17 @@ and release everything in reverse order.
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from decision_service.afterwards import Afterwards
 from decision_service.core.limits import DAY_MS, EVENTS_TRIM_SLACK
 from decision_service.customers import Customers
+from decision_service.journal.keeping import Keeping
 from decision_service.linker import Linker
 from decision_service.policies.active_policy import ActivePolicy
 from decision_service.policies.signatures import signature_rule
@@ -29,6 +32,10 @@ from decision_service.telemetry import Meters
 from decision_service.warm import warm
 from decision_service.watch.counting import DriftCounting
 from decision_service.watch.gauges import ScorecardGauges
+
+SWITCH_S: Final = 0.0005
+"""How long the event loop may keep the interpreter from the journal's thread: the default of 5 ms would be added to
+every static answer of a busy worker, several times."""
 
 
 def wall_clock_ms() -> int:
@@ -82,6 +89,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
     afterwards = Afterwards(meters)
     counting = DriftCounting(store, meters)
     afterwards.register("drift", counting.take)
+    keeping: Keeping | None = None
     gauges = ScorecardGauges(store, meters, lambda: active.policy, wall_clock_ms, settings.watch_days)
     meters.also_told.append(gauges.collect)
     try:
@@ -99,9 +107,17 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
             store, active, meters, settings.partitions, retention, linker, settings.links_budget_ms, wall_clock_ms,
             afterwards,
         )  # fmt: skip
+        if settings.static_answers:
+            sys.setswitchinterval(SWITCH_S)
+            keeping = Keeping(settings.data_dir, decisions.keep_journal, wall_clock_ms)
+            meters.also_told.append(keeping.collect)
+            await keeping.start()
         yield Running(decisions, Customers(store, active, retention, linker, wall_clock_ms))
     finally:
         meters.also_told.remove(gauges.collect)
+        if keeping is not None:
+            meters.also_told.remove(keeping.collect)
+            await keeping.close()
         await afterwards.close()
         await gauges.close()
         await counting.close()

@@ -12,6 +12,7 @@ has a key made of the decision's id, so a decision leaves each at most once.
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 from decision_service.core.decision import TIER_RANK, Decision, LimitChange
@@ -52,6 +53,12 @@ def drawdown_record(request: DecisionRequest, decision: Decision, t_ms: int) -> 
         code=code_key(request.purpose) if request.purpose else 0, geo=request.geo,
         decided_at_ms=decision.decided_at_ms,
     ).pack()  # fmt: skip
+
+
+def exposure_record(record: bytes, key: int, amount_minor: int) -> bytes:
+    """A drawdown's record once more, as approved with this amount and under another key: money that was promised
+    though the log's own record of the decision says less. Nothing settles it; it reserves until it times out."""
+    return record[:8] + struct.pack("<Qq", key, amount_minor) + record[24:33] + bytes([APPROVED]) + record[34:]
 
 
 def change_records(decision: Decision, t_ms: int) -> bytes:

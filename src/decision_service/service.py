@@ -5,16 +5,31 @@
 
 No two changes of a customer ever miss each other: not of two requests, two workers or two hosts, for every commit is
 conditional on the version that was read. A commit whose reply was lost is asked for again by id, never decided again.
-An answer that cannot be made by the deadline is an error (503) and not a decision: nothing was, or may have been,
-committed, and asking again with the same request_id finds out.
 
-Instants of the loop's clock in seconds bound the work; instants in ms UTC come from `now_ms`, the clock of decisions.
+There is an answer by the deadline, whatever hangs. While nothing was sent to be committed under this decision id, a
+store that fails or is slow leads to the *static* answer (`core/fallback.py`), durable in the journal of this host
+before it is told, and delivered later. What the journal needs for that is kept free:
+
+    arrived ├── turn, read, decide ──────────────┤ journal ├ deadline
+                           commit ├──── until the deadline ┤      once it is sent, nothing else may be answered
+
+So a commit that is sent has the time up to the deadline; then its outcome is unknown (503), and asking again with the
+same request_id finds out. An answer that can be made in no way is an error (503) and no decision. `journal/__init__.py`
+says who may tell what when several workers decide one request at once.
+
+A request that is cancelled (its caller hung up) leaves nothing half done at any await: a commit is one command, whose
+mark as sent stays if its reply is not waited for; a row of the journal is whole or not there; links of the commit wait
+in the store; the turn is passed on. Asking again gets the answer there is.
+
+Instants of `monotonic` in seconds bound the work (timers run on the loop's clock); instants in ms UTC come from
+`now_ms`, the clock of decisions.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 from typing import Final
@@ -30,10 +45,12 @@ from decision_service.core.errors import (
     DeadlineExceeded,
     Draining,
     InvalidInput,
+    JournalUnavailable,
     NotFound,
     OutcomeUnknown,
     RequestIdReused,
     StoreError,
+    StoreUnavailable,
     VersionMoved,
 )
 from decision_service.core.limits import COMMIT_ATTEMPTS_MAX
@@ -43,11 +60,14 @@ from decision_service.core.request import DRAWDOWN_SCENE, DecisionRequest
 from decision_service.core.state import CustomerState
 from decision_service.decision_log import answer_in, decode, encode, fingerprint_of
 from decision_service.decision_records import change_records, drawdown_record, left_in
+from decision_service.journal import Journal, SentTable
+from decision_service.journal.delivery import Delivery
 from decision_service.linker import Linker
 from decision_service.policies.active_policy import ActivePolicy
 from decision_service.recording import Retention
 from decision_service.scorecards.shadows import ShadowScores, shadow_scores
 from decision_service.snapshots import refuse_facility
+from decision_service.static_answers import StaticAnswers, ToldMeanwhile
 from decision_service.store import Commit, Store
 from decision_service.store.keys import decision_id_of, partition_of_decision
 from decision_service.telemetry import Meters
@@ -56,6 +76,7 @@ from decision_service.turns import Turns
 
 READ_TIMEOUT_S: Final = 2.0  # of calls that no money waits for
 LINKS_GRACE_S: Final = 0.001  # that entity logs may come after the customer, whatever the budget
+ASK_PAUSE_S: Final = (0.002, 0.1)  # first and longest pause between asking what became of a commit
 
 
 class DecisionService:
@@ -64,8 +85,11 @@ class DecisionService:
     def __init__(
         self, store: Store, active: ActivePolicy, meters: Meters, partitions: int, retention: Retention,
         linker: Linker, links_budget_ms: int, now_ms: Callable[[], int], afterwards: Afterwards | None = None,
+        journal: Journal | None = None, sent: SentTable | None = None,
+        monotonic: Callable[[], float] = perf_counter,
     ) -> None:  # fmt: skip
-        """`afterwards` is handed every decision that was committed."""
+        """`afterwards` is handed every decision that was committed. Without `journal` and `sent` there are no static
+        answers. `monotonic` is the clock that deadlines and `arrived` are told by."""
         self.now_ms = now_ms
         self.draining = False
         self._store = store
@@ -77,68 +101,119 @@ class DecisionService:
         self._links_budget_s = links_budget_ms / 1000
         self._afterwards = afterwards or Afterwards(meters)
         self._turns = Turns()
+        self._clock = monotonic
+        self._static: StaticAnswers | None = None
+        if journal is not None and sent is not None:
+            self.keep_journal(journal, sent)
+
+    def keep_journal(self, journal: Journal, sent: SentTable) -> Delivery:
+        """Give static answers from now on; what delivers them."""
+        delivery = Delivery(
+            self._store, journal, sent, self._linker, self._retention, self._meters, self.now_ms
+        )  # fmt: skip
+        self._static = StaticAnswers(journal, sent, delivery, self._active, self._meters, self.now_ms, self._clock)
+        return delivery
 
     async def decide(self, request: DecisionRequest, budget_ms: int, arrived: float) -> Answer:
-        """The one decision on a request. `arrived` is the `perf_counter` instant the call came in.
+        """The one decision on a request. `arrived` is the instant of `monotonic` the call came in.
 
-        InvalidInput, RequestIdReused, DeadlineExceeded, StoreError, Draining.
+        InvalidInput, RequestIdReused, DeadlineExceeded, StoreError, JournalUnavailable, Draining.
         """
         if self.draining:
             raise Draining("shutting down: ask another worker")
         request = self._with_past_snapshot(request)
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + budget_ms / 1000 - (perf_counter() - arrived)
+        deadline = arrived + budget_ms / 1000
         decision_id = decision_id_of(request.customer_id, request.request_id, self._partitions)
+        static = self._static
+        until = deadline
         try:
+            if static is not None:
+                until -= static.needs_s(deadline - self._clock())
+                if static.pending:
+                    answer = static.told_before(request, decision_id)
+                    if answer is not None:
+                        return answer
             if not self._turns.take(request.customer_id):
-                await self._turns.wait(request.customer_id, deadline)
+                await self._turns.wait(request.customer_id, self._loop_time(until))
             try:
-                return await self._decide_in_turn(request, decision_id, arrived, deadline)
+                if static is not None and static.pending:
+                    await static.deliver_rows_of(request.customer_id, until)
+                return await self._decide_in_turn(request, decision_id, arrived, deadline, until)
             finally:
                 self._turns.leave(request.customer_id)
         except OutcomeUnknown as error:
-            return await self._ask_again(request, decision_id, deadline - clock(), error)
-        except StoreError as error:
-            self._meters.count_store_error(error.code)
-            raise
+            return await self._ask_again(request, decision_id, deadline, error)
+        except (StoreError, DeadlineExceeded) as error:
+            if isinstance(error, StoreError):
+                self._meters.count_store_error(error.code)
+            if static is None:
+                raise
+            return await static.answer(request, decision_id, arrived, deadline, error)
+
+    def _loop_time(self, instant: float) -> float:
+        """An instant of `monotonic` on the loop's clock, which timers need."""
+        return asyncio.get_running_loop().time() + instant - self._clock()
 
     async def _decide_in_turn(
-        self, request: DecisionRequest, decision_id: str, arrived: float, deadline: float
+        self, request: DecisionRequest, decision_id: str, arrived: float, deadline: float, until: float
     ) -> Answer:
-        """Read, decide, commit; again while the customer changes in between.
+        """Read, decide, commit; again while the customer changes in between. Nothing is begun after `until`; a commit
+        that is sent is waited for until the deadline.
 
         All rounds use the policy that was in force when the first began: its rules say which entity logs are read, and
         what one policy asked for another must not judge.
         """
-        clock = asyncio.get_running_loop().time
+        clock = self._clock
         policy = self._active.current
         links: Links | None = None
         for _ in range(COMMIT_ATTEMPTS_MAX):
-            began = perf_counter()
-            state = await self._read(request, decision_id, time_left(deadline - clock()), links, policy)
-            links, read_s = state.links, perf_counter() - began
+            began = clock()
+            state = await self._read(request, decision_id, time_left(until - clock()), links, policy)
+            links, read_s = state.links, clock() - began
             if state.decision is not None:
                 return self._replay(state.decision, request, decision_id)
             self._refuse_spent(request, state, decision_id)
-            await self._own_facility(request, state, policy, deadline - clock())
+            await self._own_facility(request, state, policy, until - clock())
             decision, frame, stages_s = self._evaluate(request, state, decision_id, arrived, policy)
             commit = self._commit(request, state, decision, frame)
-            began = perf_counter()
+            time_left(until - clock())
+            began = clock()
             try:
-                await self._store.commit(commit, time_left(deadline - clock()))
+                await self._send(commit, request, decision_id, deadline)
             except VersionMoved:
                 continue
+            except ToldMeanwhile as told:
+                return told.answer
             self._linker.take(commit)
             self._active.keep(request, state, decision)
             assert decision.trace is not None
             self._afterwards.put(Done(decision, decision.scene, decision.trace.numbers, policy))
             for reason in decision.reasons:
                 self._meters.count_reason(reason.code)
-            stages_s = (read_s, *stages_s[:-1], perf_counter() - began, stages_s[-1])
+            stages_s = (read_s, *stages_s[:-1], clock() - began, stages_s[-1])
             return Answer(
                 answer_in(frame), False, decision_id, decision.decision, decision.rung, decision.scene, stages_s
             )
         raise DeadlineExceeded("this customer is being changed by too many callers at once")
+
+    async def _send(self, commit: Commit, request: DecisionRequest, decision_id: str, deadline: float) -> None:
+        """Commit, having marked the id as sent; the mark goes if the store says that nothing was written.
+
+        VersionMoved, StoreUnavailable, OutcomeUnknown; ToldMeanwhile.
+        """
+        static = self._static
+        if static is None:
+            await self._store.commit(commit, time_left(deadline - self._clock()))
+            return
+        mine = static.sent.mark(decision_id)
+        try:
+            if static.pending:
+                static.refuse_told_meanwhile(request, decision_id, mine)
+            await self._store.commit(commit, time_left(deadline - self._clock()))
+        except (VersionMoved, StoreUnavailable, DeadlineExceeded, JournalUnavailable):  # nothing was written
+            if mine:
+                static.sent.unmark(decision_id)
+            raise
 
     async def _read(
         self, request: DecisionRequest, decision_id: str, left_s: float, links: Links | None, policy: Policy
@@ -152,7 +227,7 @@ class DecisionService:
         if not names:
             state = await self._store.read(request.customer_id, decision_id, left_s)
             return state if links is None else state.with_links(links)
-        clock = asyncio.get_running_loop().time
+        clock = self._clock
         until = clock() + self._links_budget_s
         reads = self._store.read_links(names, left_s / 2)
         try:
@@ -187,6 +262,9 @@ class DecisionService:
         """A stored decision with its full trace. NotFound."""
         if partition_of_decision(decision_id) is None:
             raise NotFound(f"no decision {decision_id!r}")
+        journalled = None if self._static is None else self._static.frame(decision_id)
+        if journalled is not None:
+            return await self._explained(journalled, None)
         frame, shadows = await asyncio.gather(
             self._store.read_decision(decision_id, READ_TIMEOUT_S), self._shadows(decision_id)
         )
@@ -210,10 +288,9 @@ class DecisionService:
         self, request: DecisionRequest, state: CustomerState, decision_id: str, arrived: float, policy: Policy
     ) -> tuple[Decision, bytes, tuple[float, ...]]:
         """The pure decision, the frame that records it, and the seconds of features, score, rules, serialise."""
-        marks = [perf_counter()]
-        decision = decide(
-            request, state, policy, self.now_ms(), decision_id, lambda _stage: marks.append(perf_counter())
-        )
+        clock = self._clock
+        marks = [clock()]
+        decision = decide(request, state, policy, self.now_ms(), decision_id, lambda _stage: marks.append(clock()))
         began, _, features, score, rules = marks
         assert decision.trace is not None
         for part in policy.scenes[decision.scene].went_wrong(decision.trace):
@@ -226,7 +303,7 @@ class DecisionService:
             "rules": round((rules - score) * 1e6),
         }
         frame = encode(decision, decision.trace, request, answer, stages_us)
-        return decision, frame, (features - began, score - features, rules - score, perf_counter() - rules)
+        return decision, frame, (features - began, score - features, rules - score, clock() - rules)
 
     def _commit(self, request: DecisionRequest, state: CustomerState, decision: Decision, frame: bytes) -> Commit:
         """The one atomic change that a decision is: log records, facility snapshot, frame, outbox entry, links.
@@ -254,6 +331,8 @@ class DecisionService:
     def _replay(self, frame: bytes, request: DecisionRequest, decision_id: str) -> Answer:
         """The stored answer, byte for byte. RequestIdReused if the content is another."""
         self._refuse_other_content(frame, request)
+        if self._static is not None:
+            self._static.sent.mark(decision_id)  # the store has an answer: no other may be made up
         answer = answer_in(frame)
         head = orjson.loads(answer)
         return Answer(answer, True, decision_id, head["decision"], head["rung"], head.get("scene", DRAWDOWN_SCENE))
@@ -279,19 +358,27 @@ class DecisionService:
             return
         policy.scenes[request.scene]
         refuse_facility(request.facility_id, state.facilities)
-        owner = await self._store.claim_facility(request.facility_id, request.customer_id, time_left(left_s))
+        try:
+            owner = await self._store.claim_facility(request.facility_id, request.customer_id, time_left(left_s))
+        except OutcomeUnknown as error:  # a claim may be made again, and is no decision
+            raise StoreUnavailable(error.message) from None
         if owner != request.customer_id:
             raise InvalidInput("facility_id", "belongs to another customer")
 
     async def _ask_again(
-        self, request: DecisionRequest, decision_id: str, left_s: float, lost: OutcomeUnknown
+        self, request: DecisionRequest, decision_id: str, deadline: float, lost: OutcomeUnknown
     ) -> Answer:
-        """After a lost reply: the stored answer if the commit happened; else the outcome stays unknown."""
+        """After a lost reply: the stored answer if the commit turns out to have happened before the deadline; else the
+        outcome stays unknown, for the commit may still be on its way."""
         self._meters.count_store_error(lost.code)
-        if left_s > 0:
-            frame = await self._store.read_decision(decision_id, left_s)
-            if frame is not None:
-                return self._replay(frame, request, decision_id)
+        pause_s, longest_s = ASK_PAUSE_S
+        while (left_s := deadline - self._clock()) > 0:
+            with suppress(StoreError):
+                frame = await self._store.read_decision(decision_id, left_s)
+                if frame is not None:
+                    return self._replay(frame, request, decision_id)
+            await asyncio.sleep(max(0.0, min(pause_s, deadline - self._clock())))
+            pause_s = min(2 * pause_s, longest_s)
         raise lost
 
     async def _explained(self, frame: bytes, shadows: ShadowScores | None) -> bytes:

@@ -51,6 +51,11 @@ class Settings(BaseSettings):
         description="Store: redis://, rediss://, redis+sentinel://, redis+cluster://, unix://; "
         "none starts an embedded Valkey in the data directory.",
     )
+    static_answers: bool = Field(
+        True,
+        description="While the store is away answer from the rule set's `fallback`, and deliver that later; false "
+        "answers 503 then, for several hosts to which a caller's retries go at random.",
+    )  # fmt: skip
     durability: Literal["fast", "safe", "replicated"] = Field(
         "safe",
         description="Loss bound: fast (fsync each second), safe (fsync always), replicated (safe and WAIT).",

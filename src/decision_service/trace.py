@@ -44,6 +44,8 @@ def render_trace(
     what was recorded of them, if anything was. Takes a millisecond or so.
     """
     answer = orjson.loads(frame.answer)
+    if answer["rung"] == "static":
+        return _static(frame, policy)
     scene = _scene(answer.get("scene", DRAWDOWN_SCENE), policy)
     numbers = dict(zip(scene["numbers"], np.frombuffer(frame.numbers, "<f8").tolist(), strict=True))
     strings = dict(zip(scene["strings"], frame.rest["strings"], strict=True))
@@ -79,6 +81,15 @@ def render_trace(
         },
         **_shadows(scene, shadows),
     }
+
+
+def _static(frame: Frame, policy: Mapping[str, Any]) -> dict[str, Any]:
+    """The trace of a static answer: nothing was read and nothing evaluated; its cell names what answered."""
+    return {
+        "request": orjson.loads(frame.request), "seq": None, "state_version": None, "policy_id": policy["id"],
+        "stages_us": frame.rest["stages_us"], "inputs": {}, "features": {}, "rules": [], "cells": frame.rest["cells"],
+        "bounded": [], "blocks": [], "points": [], "scorecards": {}, "shadows": {}, "shadows_missing": None,
+    }  # fmt: skip
 
 
 def _shadows(scene: Mapping[str, Any], recorded: ShadowScores | None) -> dict[str, Any]:

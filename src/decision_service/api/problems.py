@@ -48,6 +48,9 @@ TABLE: Final[dict[type[errors.DecisionServiceError], Rule]] = {
         503, "Outcome unknown", "It is not known whether this was recorded; ask again with the same ids."
     ),
     errors.StoreUnsafe: Rule(503, "Store unsafe", "The store could lose what it acknowledged."),
+    errors.JournalUnavailable: Rule(
+        503, "Journal unavailable", "The store was not reached and the journal failed; ask again with the same ids."
+    ),
     errors.VersionMoved: Rule(503, "Contended", "The customer was changed at the same time; ask again."),
     errors.DeadlineExceeded: Rule(503, "Deadline exceeded"),
     errors.Draining: Rule(503, "Draining"),

@@ -12,6 +12,7 @@
     │   ├── StoreUnavailable    nothing was written                                       503
     │   ├── OutcomeUnknown      a write whose reply was lost: ask again by id             503
     │   └── StoreUnsafe         configured so that it could lose or evict keys            exit 3
+    ├── JournalUnavailable      the journal of this host could not be read or written     503
     ├── VersionMoved            the conditional commit lost the race (never leaves the service)
     ├── DeadlineExceeded        the answer could not be made in time                      503
     ├── Draining                the service is shutting down                              503
@@ -117,6 +118,12 @@ class StoreUnsafe(StoreError):
     """The store is configured so that it could lose or evict what it acknowledged."""
 
     code = "store-unsafe"
+
+
+class JournalUnavailable(DecisionServiceError):
+    """The journal of this host could not be read or written; nothing was told that is not written."""
+
+    code = "journal-unavailable"
 
 
 class VersionMoved(DecisionServiceError):

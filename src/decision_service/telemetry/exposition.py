@@ -19,6 +19,7 @@ from decision_service.telemetry.meters import (
     BOUNDS_S,
     CONSUMERS,
     FLAGS,
+    JOURNAL_RESULTS,
     LINK_RESULTS,
     OUTCOMES,
     RUNGS,
@@ -88,6 +89,9 @@ class MeterCollector(Collector):
             totals, "afterwards", "What became of decisions after the answer", ("consumer", "result"),
             list(product(CONSUMERS, TAKEN)),
         )  # fmt: skip
+        yield self._labelled(
+            totals, "journal", "Static answers by what became of them", ("result",), [(r,) for r in JOURNAL_RESULTS]
+        )
         yield self._named(totals, "reloads", "Policy reloads", "result", "policy_reloads")
         yield self._requests(totals)
         yield self._stages(totals)

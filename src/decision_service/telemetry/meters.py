@@ -31,6 +31,10 @@ whoever sweeps their partition finds them."""
 OTHER: Final = "other"
 CONSUMERS: Final = ("shadows", "drift")  # of decisions that are made (`afterwards.py`)
 TAKEN: Final = ("taken", "failed", "dropped")  # dropped: never given to the consumer, for want of room or time
+JOURNAL_RESULTS: Final = ("written", "replayed", "refused", "late", "delivered", "never_told", "conflict")
+"""What becomes of static answers: `written` and told; `replayed` from the journal; `refused`: the journal failed;
+`late`: not durable by the deadline; `delivered` to the store; `never_told`: dropped, for the store has the answer that
+was told; `conflict`: the store has another."""
 RULES_WRONG_MAX: Final = 64  # rules counted by name that go wrong at run time; the rest together
 STATUSES: Final = (
     200, 201, 204, 304, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 421, 422, 429, 431, 500, 503, 0,
@@ -89,6 +93,7 @@ class Meters:
             "links": list(LINK_RESULTS),
             "links_missed": list(LINK_GRAINS),
             "afterwards": [" ".join(labels) for labels in product(CONSUMERS, TAKEN)],
+            "journal": list(JOURNAL_RESULTS),
             "reloads": ["failed", "ok"],
             "rollbacks": [""],
             "rate_limited": [""],
@@ -152,6 +157,10 @@ class Meters:
     def set_afterwards_waiting(self, number: int) -> None:
         """How many decisions wait for the consumers."""
         self._cells[self.start["afterwards_waiting"]] = number
+
+    def count_journal(self, result: str) -> None:
+        """One static answer, by what became of it (JOURNAL_RESULTS)."""
+        self._cells[self.start["journal"] + JOURNAL_RESULTS.index(result)] += 1.0
 
     def count_reload(self, ok: bool) -> None:
         """One policy reload, taken or refused."""

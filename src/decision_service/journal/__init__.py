@@ -1,0 +1,159 @@
+"""The journal: what was answered while the store was away, kept on this host until the store has it.
+
+    decide ──no store──▶ static answer ──write, fsync──▶ journal ──▶ told
+                                                            └─ delivery: in order, one deliverer a host ──▶ store
+
+A static answer is a decision like any other: it is written down before it is told, and every later call with its
+request_id gets the same bytes, from here until it is delivered and from the store ever after.
+
+    journal.db           SQLite: the rows (`sqlite.py`), conflicts; shared by all workers of the host
+    journal.pending      how many rows there are, in shared memory (`pending.py`): all that a decision asks while
+                         there are none
+    journal.deliverer    locked by the worker that delivers (`delivery.py`)
+    sent-<n>.map         of each worker, what it has sent to be committed (`sent.py`)
+
+Who may tell what. A decision id has two possible sources of an answer, a commit to the store and a row of the journal,
+and may be decided by two workers at once. Both announce first and look afterwards, so at least one sees the other:
+
+    decider         marks the id as sent -> looks for a row -> none: commits
+                                                            -> one: takes its mark back, commits nothing
+    static answer   writes its row, durably -> looks for marks -> none: tells
+                                                               -> one: does not tell; the row is *doubtful*
+
+    marked first, row later    the static answer sees the mark: not told, and the commit may go on
+    row first, marked later    the decider sees the row: not committed, and the row may be told
+    both before either looks   neither: the decider backs off, the row is doubtful for a moment; a retry finds no mark,
+                               trusts the row and tells it
+
+A row that was once found without marks can be told for ever, for whoever marks later sees it. A mark is taken back only
+by the attempt that made it, and only when the store said that nothing was written; a commit whose outcome is unknown
+leaves its mark, and so does one that happened: a static answer is then refused (503 outcome-unknown), because the
+stored one may say otherwise.
+
+A doubtful row stays until the store can be asked: if the store has a decision under its id, the row was never told
+and goes; if not, it is delivered. A row that was, or may have been, told and whose id the store knows otherwise
+(another host decided it anew, before this one delivered) is a *conflict*: kept with what the store has, counted, and
+what it approved is appended to the customer's log, so that exposure is never understated.
+
+What this cannot see: what other hosts sent; what was sent before the sent table was lost with the machine (it is not
+synced) or overflowed (about the last 1.6 million commits of a worker are remembered).
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple, Protocol
+
+__all__ = ["Conflict", "ConflictKind", "Journal", "SentTable", "StaticRow"]
+
+ConflictKind = Literal["differs", "spent", "owner", "refused"]
+"""`differs`: the store has another decision under the id; `spent`: the log holds the drawdown, its decision is gone;
+`owner`: delivered, but its facility belongs to another customer; `refused`: it can never be committed (the row is
+damaged)."""
+CONFLICT_KINDS: Final[tuple[ConflictKind, ...]] = ("differs", "spent", "owner", "refused")
+
+
+class StaticRow(NamedTuple):
+    """One static answer with all that its delivery needs.
+
+    `frame` is the decision's. `record` is the drawdown's record for the customer's log, empty for a review; `links`
+    are those of the record (`core.links.pack_links`); `facility` is the snapshot that came with the request, as stored
+    (`store.records`), or empty. `doubtful`: something was sent under this id before, so it was not told.
+    """
+
+    decision_id: str
+    customer_id: str
+    approved_minor: int
+    written_at_ms: int
+    frame: bytes
+    record: bytes
+    facility: bytes
+    links: bytes
+    doubtful: bool = False
+    seq: int = 0  # place in the journal, rising; 0 until it is written
+
+
+class Conflict(NamedTuple):
+    """A static answer that the store contradicts. `found` is the frame that the store has, empty if none."""
+
+    kind: ConflictKind
+    decision_id: str
+    customer_id: str
+    approved_minor: int
+    found_at_ms: int
+    frame: bytes
+    found: bytes
+
+
+class Journal(Protocol):
+    """What the service asks of a journal. Looking is immediate and done in the event loop; writing is awaited and done
+    elsewhere. Everything but the two properties raises JournalUnavailable."""
+
+    @property
+    def pending(self) -> int:
+        """How many rows wait to be delivered, of all workers; 0 means that there is nothing to look for. A tenth of a
+        microsecond. It may be too high for a while, never 0 while there is a row."""
+        ...
+
+    @property
+    def write_s(self) -> float:
+        """How long a write takes lately, in seconds, the slow ones included; infinite while it cannot write."""
+        ...
+
+    def find(self, decision_id: str) -> StaticRow | None:
+        """The row under a decision id."""
+        ...
+
+    def of_customer(self, customer_id: str) -> list[StaticRow]:
+        """The rows of a customer, oldest first."""
+        ...
+
+    async def write(self, row: StaticRow) -> StaticRow | None:
+        """Write a row; durable when it returns. What is returned is the row now under this id: this one, or an earlier
+        one, which stays as it is. None, and nothing written, if it approves and another approval of this customer
+        waits to be delivered."""
+        ...
+
+    async def doubt(self, decision_id: str, doubtful: bool) -> None:
+        """Say that a row was not told, or is to be told after all; durable when it returns."""
+        ...
+
+    async def oldest(self, after_seq: int, limit: int) -> list[StaticRow]:
+        """Rows behind a place, oldest first."""
+        ...
+
+    async def remove(self, decision_ids: list[str]) -> int:
+        """Take away rows that the store has; how many were there."""
+        ...
+
+    async def keep_conflict(self, conflict: Conflict) -> bool:
+        """Take a row away and keep what it contradicts; False if the row was gone."""
+        ...
+
+    async def conflicts(self) -> list[Conflict]:
+        """The conflicts that were kept, oldest first."""
+        ...
+
+    async def settle(self) -> None:
+        """Look after itself: count anew, try whether it can write, reopen files that were replaced. Called by every
+        worker every few seconds; raises nothing."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is being written and release everything."""
+        ...
+
+
+class SentTable(Protocol):
+    """Ids of decisions that this host has sent to be committed."""
+
+    def mark(self, decision_id: str) -> bool:
+        """Mark an id; True if this worker had not marked it before."""
+        ...
+
+    def unmark(self, decision_id: str) -> None:
+        """Take this worker's mark back."""
+        ...
+
+    def holds(self, decision_id: str) -> bool:
+        """Whether any worker of this host, living or dead, has marked an id."""
+        ...

@@ -1,0 +1,130 @@
+"""The sent table: which decisions this host has sent to be committed, in shared memory.
+
+    sent-<n>.map    SETS sets of 64 bytes = 16 words u4: word 0 counts what was put into the set, words 1-15 are tags,
+                    the oldest of which the next one replaces; 0 is a free place
+
+A decision id is 128 bits of digest: 17 of them choose the set, 32 others are the tag. So a table of 8 MB remembers
+about the last 1.6 million ids, and takes one that it never saw for one of them once in 300 million times; that only
+costs a static answer.
+
+Each worker has a table of its own, found by the lock on its file, so no two ever write the same word: a mark is one
+aligned store, whole or not there, also for a process that is killed at that moment. The marks of a worker that died
+stay in its file, which the next worker takes over. Everybody reads all tables.
+
+The file is written to disk when the kernel likes, never synced: it survives every end of a process, not that of the
+machine.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from decision_service.core.errors import JournalUnavailable
+from decision_service.journal.shared_file import inode_of, map_file
+
+SETS: Final = 1 << 17
+WORDS: Final = 16  # of a set: one cache line
+TABLES_MAX: Final = 256
+_BYTES: Final = SETS * WORDS * 4
+_NAME: Final = re.compile(r"sent-[0-9]+\.map")
+_MASK: Final = SETS - 1
+
+
+def place_of(decision_id: str) -> tuple[int, int]:
+    """The first word of an id's set, and its tag."""
+    bits = int(decision_id[4:20], 16)
+    return (bits & _MASK) << 4, (bits >> 32) or 1
+
+
+class SentTables:
+    """The tables of a host: this worker's own to write, all to read."""
+
+    def __init__(self, directory: Path) -> None:
+        """Take over a table that nobody holds, or make one. JournalUnavailable."""
+        self._directory = directory
+        self._tables: dict[str, tuple[int, memoryview]] = {}  # by name: inode, words
+        try:
+            self._take_one()
+            self._own = self._table(self._name)
+        except OSError as error:
+            raise JournalUnavailable(f"no table of what is sent in {directory}: {error.strerror}") from None
+
+    def _take_one(self) -> None:
+        for n in range(TABLES_MAX):
+            self._name = f"sent-{n}.map"
+            lock = os.open(self._directory / self._name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                continue
+            self._lock = lock
+            return
+        raise JournalUnavailable(f"more than {TABLES_MAX} workers share {self._directory}")
+
+    def _table(self, name: str) -> memoryview:
+        mapped, inode = map_file(self._directory / name, _BYTES)
+        words = memoryview(mapped).cast("I")
+        self._tables[name] = inode, words
+        return words
+
+    def mark(self, decision_id: str) -> bool:
+        """See `SentTable.mark`."""
+        at, tag = place_of(decision_id)
+        words = self._own
+        if tag in words[at + 1 : at + WORDS].tolist():
+            return False
+        put = words[at]
+        words[at + 1 + put % (WORDS - 1)] = tag
+        words[at] = (put + 1) & 0xFFFFFFFF
+        return True
+
+    def unmark(self, decision_id: str) -> None:
+        """See `SentTable.unmark`."""
+        at, tag = place_of(decision_id)
+        words = self._own
+        for i in range(at + 1, at + WORDS):
+            if words[i] == tag:
+                words[i] = 0
+
+    def holds(self, decision_id: str) -> bool:
+        """See `SentTable.holds`; some 10 us, for tables that have come since are looked for."""
+        self._find_tables()
+        at, tag = place_of(decision_id)
+        return any(tag in words[at + 1 : at + WORDS].tolist() for _, words in self._tables.values())
+
+    def _find_tables(self) -> None:
+        """Map the tables of workers that started since. One that cannot be read counts for nothing."""
+        try:
+            for path in self._directory.iterdir():
+                if path.name not in self._tables and _NAME.fullmatch(path.name):
+                    self._table(path.name)
+        except OSError as error:
+            raise JournalUnavailable(f"cannot look at what other workers sent: {error.strerror}") from None
+
+    def restore(self) -> None:
+        """If a table was taken away or replaced underneath, put this worker's marks into the new one and look at the
+        new ones of others beside the old. JournalUnavailable."""
+        for name, (inode, words) in list(self._tables.items()):
+            if inode_of(self._directory / name) == inode:
+                continue
+            del self._tables[name]
+            if name == self._name:
+                kept = bytes(words)
+                os.close(self._lock)
+                try:
+                    self._take_one()
+                    self._own = self._table(self._name)
+                except OSError as error:
+                    raise JournalUnavailable(f"the table of what is sent is gone: {error.strerror}") from None
+                self._own.cast("B")[:] = kept
+            else:
+                self._tables[f"{name} {inode}"] = inode, words
+
+    def close(self) -> None:
+        """Let go of this worker's table; the marks stay in its file."""
+        os.close(self._lock)
