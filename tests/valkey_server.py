@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import signal
 import socket
 import subprocess
@@ -51,6 +52,7 @@ class ValkeyServer:
                     "--enable-debug-command", "local", *self._arguments,
                 ],
                 stdout=log, stderr=log,
+                restore_signals=False,  # a write beyond `limit_files` fails, as it does on a full disk, and ends nothing
             )  # fmt: skip
         self.wait_ready()
         return self
@@ -74,6 +76,11 @@ class ValkeyServer:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    def limit_files(self, size: int | None) -> None:
+        """Let no file that it writes grow beyond so many bytes; None lifts that."""
+        hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 
     def freeze(self) -> None:
         """Stop answering, without closing anything."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from callers import AMOUNT, CUSTOMERS, GIVE_UP_S, LIMIT, PARTITIONS, Told
+from callers import AMOUNT, CUSTOMERS, GIVE_UP_S, LIMIT, PARTITIONS, RETRY_S, Told
 from whole_service import WholeService
 
 from decision_service.core.event import APPROVED, BOOKED, DRAWDOWN, REPAYMENT, drawdown_key, unpack
@@ -100,7 +100,11 @@ class Check:
         async def some() -> None:
             async with Client(self._service.url) as client:
                 for request_id, body in waiting:
+                    until = time.monotonic() + GIVE_UP_S
                     reply = await client.call("POST", "/v1/decisions", self._told.asked[request_id])
+                    while reply.status == 503 and time.monotonic() < until:  # its deadline may be short
+                        await asyncio.sleep(RETRY_S)
+                        reply = await client.call("POST", "/v1/decisions", self._told.asked[request_id])
                     if reply.status == 200 and reply.body == body:
                         continue
                     self._found.different += request_id not in self._told.differing
