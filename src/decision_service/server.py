@@ -27,8 +27,10 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
+from decision_service.admission import Rank
 from decision_service.api.access import open_access
 from decision_service.api.connection import GuardedConnection
+from decision_service.api.connections import raise_descriptor_limit
 from decision_service.api.gate import Gate
 from decision_service.api.handlers import Desk
 from decision_service.api.routes import LABELS
@@ -38,6 +40,7 @@ from decision_service.settings import Settings, load_settings
 from decision_service.store.embedded import EmbeddedServer
 from decision_service.telemetry import Meters
 from decision_service.telemetry.logs import start_logging
+from decision_service.telemetry.loop_watch import watched_loop
 
 LOG = logging.getLogger("decision_service.server")
 PARENT_VARIABLE: Final = "DS_PARENT_PID"
@@ -125,10 +128,16 @@ def gate_of(settings: Settings) -> Gate:
     async def open_desk() -> AsyncIterator[Desk]:
         async with running_service(settings, meters) as running:
             desk = Desk(running.decisions, running.customers, settings, meters, running.decisions.now_ms)
-            with _reloading_on_hangup(desk), _stopping_with_parent():
+            with _reloading_on_hangup(desk), _stopping_with_parent(), watched_loop(on_beat, meters.count_loop_block):
                 yield desk
 
-    return Gate(settings, open_access(settings), meters, open_desk)
+    def on_beat(lag_s: float, wanted_s: float) -> None:
+        gate.admission.measure(wanted_s)
+        meters.set_load(lag_s, gate.admission.costs_s[Rank.DRAW])
+
+    raise_descriptor_limit()
+    gate = Gate(settings, open_access(settings), meters, open_desk)
+    return gate
 
 
 def worker_gate() -> Gate:

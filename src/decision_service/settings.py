@@ -158,7 +158,21 @@ class Settings(BaseSettings):
         1_000,
         ge=1,
         le=100_000,
-        description="Requests one worker works on at once; further ones are answered 503.",
+        description="Requests one worker works on at once, whatever their budget; further ones are answered 503.",
+    )
+    write_timeout_ms: int = Field(
+        10_000,
+        ge=50,
+        le=600_000,
+        description="A connection whose caller does not take its answers is closed after this.",
+    )
+    connections_max: int = Field(
+        10_000, ge=8, le=1_000_000,
+        description="Connections of one worker, and never more than its file descriptors allow; further ones are "
+        "answered 503 and closed.",
+    )  # fmt: skip
+    connections_per_address_max: int = Field(
+        5_000, ge=1, le=1_000_000, description="Connections of one worker to one address."
     )
 
     # --- access -----------------------------------------------------------------------------------------

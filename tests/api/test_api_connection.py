@@ -33,7 +33,9 @@ PATIENCE_S = 10.0
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A server with short time-outs (300 ms) over a desk of fakes."""
     meters = Meters(tmp_path_factory.mktemp("meters"), LABELS)
-    settings = settings_of(header_timeout_ms=300, body_timeout_ms=300, header_bytes_max=2_048, headers_max=20)
+    settings = settings_of(
+        header_timeout_ms=300, body_timeout_ms=300, header_bytes_max=2_048, headers_max=20, deadline_ms_default=5_000
+    )
     decisions = FakeDecisions()
 
     @asynccontextmanager

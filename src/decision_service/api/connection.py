@@ -4,8 +4,11 @@
     request line and headers exceed `header_bytes_max` or `headers_max` fields                          431, closed
     its body is not complete in `body_timeout_ms` after the headers                                     408, closed
     it is no HTTP request                                                                                400, closed
+    its answer is not taken in `write_timeout_ms`, whole or (a large one) as far as it has to be     closed
+    there are more connections than `connections_max`, or than one address may have                     503, closed
 
-A request that arrives whole in one read, as nearly all do, costs no timer.
+A request that arrives whole in one read, as nearly all do, costs no timer. One that admission will not let in is
+refused as it lies there (`shedding`).
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ from asyncio.events import TimerHandle
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from decision_service.api.problems import problem_of
 from decision_service.api.refusals import BodyTimeout, HeadersTooLarge
+from decision_service.api.shedding import Caller
 from decision_service.core.errors import DecisionServiceError, MalformedBody
 from decision_service.settings import Settings
 
@@ -52,20 +56,46 @@ class GuardedConnection(HttpToolsProtocol):
         self._overflow = False
         self._watch: TimerHandle | None = None
         self._watched = IDLE
+        self.write_timeout_s = settings.write_timeout_ms / 1000
+        self._write_watch: TimerHandle | None = None
+        self._shedding = config.loaded_app.shedding
+        self._admission = config.loaded_app.shedding.admission
+        self._connections = config.loaded_app.connections
+        self._caller = Caller()
+        self._came = 0.0
+        self._screened = False
+        self._spoke = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first request's headers are awaited from now on."""
         super().connection_made(transport)
-        self._rewatch()
+        if self._connections.enter(self, self.client[0] if self.client else ""):
+            self._rewatch()
+        else:
+            transport.write(self._shedding.farewell(self.server_state.default_headers))
+            self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is awaited any more."""
         self._waits_for = IDLE
         self._rewatch()
+        if self._write_watch is not None:
+            self._write_watch.cancel()
+        self._connections.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the caller; what is still missing afterwards is watched."""
+        self._came = self._admission.look(self.loop.time())
+        self._screened = False
+        if not self._admission.crowded():
+            self._screened = True
+        elif self._between_requests():
+            refusal = self._shedding.refusal(data, self._came, self._caller, self.server_state.default_headers)
+            if refusal:
+                self._answer_ready_made(refusal)
+                return
+            self._screened = refusal is not None
         if self._waits_for == IDLE:
             self._waits_for = HEADERS  # of the next request on this connection
         if self._waits_for == HEADERS:
@@ -75,6 +105,75 @@ class GuardedConnection(HttpToolsProtocol):
             self._refuse(HeadersTooLarge("the request line and headers are too large"))
         if self._waits_for != self._watched:
             self._rewatch()
+        self._admission.worked()
+
+    def _between_requests(self) -> bool:
+        """Whether what comes now is the beginning of a request, and nothing is under way."""
+        if self._header_bytes or self._waits_for == BODY or self.transport.is_closing():
+            return False
+        return self.cycle is None or (self.cycle.response_complete and not self.pipeline)
+
+    def _answer_ready_made(self, answer: bytes) -> None:
+        """Answer without the parser's having seen the request."""
+        self._spoke = True
+        if self._waits_for != IDLE:
+            self._waits_for = IDLE
+            self._rewatch()
+        self.transport.write(answer)
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        self._admission.worked()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came for long: the connection ends, unless what came was answered here."""
+        self.timeout_keep_alive_task = None
+        if self._spoke:
+            self._spoke = False
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        elif not self.transport.is_closing():
+            self._close()
+
+    def pause_writing(self) -> None:
+        """The caller takes its answers too slowly: it has some time to take what there is."""
+        super().pause_writing()
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        """It took nearly all."""
+        super().resume_writing()
+        if self._write_watch is not None and not self.transport.is_closing():
+            self._write_watch.cancel()
+            self._write_watch = None
+
+    def on_response_complete(self) -> None:
+        """An answer was written; where it is the last one, it must be taken in time."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._watch_writing()
+
+    def shutdown(self) -> None:
+        """The server ends."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self._watch_writing()
+
+    def _close(self) -> None:
+        """Close once what was written is taken, and in any case after a while."""
+        self.transport.close()
+        self._watch_writing()
+
+    def _watch_writing(self) -> None:
+        if self._write_watch is None and self.transport.get_write_buffer_size():
+            self._write_watch = self.loop.call_later(self.write_timeout_s, self.transport.abort)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """A request of this connection has its turn."""
+        self._admission.expect()
+        super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         """A request starts; pipelined ones may follow each other in one read."""
@@ -97,7 +196,10 @@ class GuardedConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The body is awaited from now on."""
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        scope.update(came=self._came, caller=self._caller, screened=self._screened)
         super().on_headers_complete()
+        self._screened = False  # further ones in the same read were not looked at
         self._waits_for = BODY
         self._header_bytes = 0
 
@@ -141,7 +243,7 @@ class GuardedConnection(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         else:
-            self.transport.close()
+            self._close()
 
     def _refuse(self, error: DecisionServiceError) -> None:
         if self.transport.is_closing():
@@ -153,4 +255,4 @@ class GuardedConnection(HttpToolsProtocol):
                 lines += [name, b": ", value, b"\r\n"]
         lines += [b"content-length: ", str(len(body)).encode(), b"\r\nconnection: close\r\n\r\n", body]
         self.transport.write(b"".join(lines))
-        self.transport.close()
+        self._close()

@@ -1,32 +1,39 @@
 """The gate: the outermost ASGI application, through which every request passes.
 
-    in-flight cap -> who calls -> rate limit -> POST /v1/decisions straight to its handler
-                                             -> everything else to FastAPI
+    admission -> who calls -> rate limit -> POST /v1/decisions straight to its handler
+                                         -> everything else to FastAPI
     and back: one count by route and status
 
 A decision costs microseconds where FastAPI's routing and middleware cost a hundred; so the one hot call is
 recognised here. Paths are matched as they were sent, still percent-encoded: an id may contain `%2F`, and is
 decoded strictly by its handler.
 
+A request is as old as its bytes: the connection says when they came (`came` in the scope), who called on it before
+(`caller`) and whether admission was asked already (`screened`).
+
 The gate also owns the lifespan: it opens the worker's desk at start-up and closes it after the last request.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 from typing import Any, Final
 
+from decision_service.admission import Admission, Rank
 from decision_service.api.access import Access
 from decision_service.api.app import create_app, internal_reply, log_crash, problem_reply, run
 from decision_service.api.call import Call, Receive, Reply
+from decision_service.api.connections import Connections
 from decision_service.api.handlers import Desk
 from decision_service.api.keys import SCOPES, Principal
 from decision_service.api.rate import RateLimit
 from decision_service.api.refusals import ClientGone, NotReady, RateLimited, TooBusy
 from decision_service.api.routes import DECIDE_PATH, OPEN_PATHS, OPEN_PREFIX, ROUTES
-from decision_service.core.errors import DecisionServiceError
+from decision_service.api.shedding import BUSY_TEXT, Shedding, rank_of
+from decision_service.core.errors import DecisionServiceError, Draining
 from decision_service.settings import Settings
 from decision_service.telemetry import Meters
 
@@ -35,6 +42,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 DECIDE: Final = next(r for r in ROUTES if r.path == DECIDE_PATH and r.method == "POST")
 ANYBODY: Final = Principal("anybody", frozenset())
+DRAINING: Final = Draining("shutting down: ask another worker")
 
 
 class Gate:
@@ -55,8 +63,9 @@ class Gate:
         self._open_desk = open_desk
         self._desk: Desk | None = None
         self._app = create_app()
-        self._in_flight = 0
-        self._in_flight_max = settings.requests_in_flight_max
+        self.admission = Admission(settings.deadline_ms_default / 1000, settings.requests_in_flight_max)
+        self.shedding = Shedding(self.admission, meters, DECIDE.label)
+        self.connections = Connections(settings.connections_max, settings.connections_per_address_max)
         limited = settings.rate_limit_per_s > 0 and access.authenticated
         self._rate = RateLimit(settings.rate_limit_per_s, settings.rate_limit_burst) if limited else None
 
@@ -80,8 +89,8 @@ class Gate:
         return self._desk
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        arrived = perf_counter()
-        self._in_flight += 1
+        arrived = scope.get("came") or perf_counter()
+        self.admission.arrive()
         self._meters.move_in_flight(1)
         try:
             if scope.get("raw_path"):
@@ -94,31 +103,41 @@ class Gate:
         except ClientGone:
             pass
         finally:
-            self._in_flight -= 1
+            self.admission.leave()
             self._meters.move_in_flight(-1)
 
     async def _decide(self, scope: Scope, receive: Receive, send: Send, arrived: float) -> None:
         headers = dict(scope["headers"])
         more: Headers = ()
         try:
+            if not scope.get("screened"):
+                self._screen_draw(scope, arrived)
             principal, more = await self._admit(scope, headers, arrived)
-            desk = self._running_desk()
+            reply = await self._decide_for(principal, Call(principal, headers, receive, arrived))
         except DecisionServiceError as error:
             reply = problem_reply(error)
-        else:
-            reply = await run(DECIDE, desk, Call(principal, headers, receive, arrived))
+        except asyncio.CancelledError:  # by the server, whose time to end is over
+            reply = problem_reply(DRAINING)
         self._meters.count_request(DECIDE.label, reply.status)
         await _send_reply(send, reply, more)
+
+    async def _decide_for(self, principal: Principal, call: Call) -> Reply:
+        desk = self._running_desk()
+        self.admission.begin(Rank.DRAW, principal.name)
+        try:
+            return await run(DECIDE, desk, call)
+        finally:
+            self.admission.end(Rank.DRAW, principal.name)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send, arrived: float) -> None:
         path = scope["path"]
         more: Headers = ()
         try:
             principal = ANYBODY
+            if self.admission.here > self.admission.requests_max and path != "/livez":
+                raise self._too_busy(Rank.OTHER)
             if path not in OPEN_PATHS and not path.startswith(OPEN_PREFIX):
                 principal, more = await self._admit(scope, dict(scope["headers"]), arrived)
-            elif self._in_flight > self._in_flight_max and path != "/livez":
-                raise TooBusy("too many requests in flight")
             scope["desk"] = self._running_desk()
         except DecisionServiceError as error:
             reply = problem_reply(error)
@@ -127,6 +146,21 @@ class Gate:
             return
         scope["principal"] = principal
         scope["arrived"] = arrived
+        rank = rank_of(scope["method"], path)
+        if rank is None:
+            await self._run_app(scope, receive, send, more)
+        elif await self.admission.turn(rank, principal.name):
+            self.admission.begin(rank)
+            try:
+                await self._run_app(scope, receive, send, more)
+            finally:
+                self.admission.end(rank)
+        else:
+            reply = problem_reply(self._too_busy(rank))
+            self._meters.count_request("other", reply.status)
+            await _send_reply(send, reply, more)
+
+    async def _run_app(self, scope: Scope, receive: Receive, send: Send, more: Headers) -> None:
         status, started = 500, False
 
         async def counting_send(message: MutableMapping[str, Any]) -> None:
@@ -140,6 +174,9 @@ class Gate:
             await self._app(scope, receive, counting_send)
         except ClientGone:
             raise
+        except asyncio.CancelledError:  # by the server, whose time to end is over
+            if not started:
+                await _send_reply(send, problem_reply(DRAINING), more)
         except Exception as error:
             log_crash(error)
             if not started:
@@ -147,12 +184,24 @@ class Gate:
         finally:
             self._meters.count_request(scope.get("route_label", "other"), status)
 
+    def _screen_draw(self, scope: Scope, arrived: float) -> None:
+        """TooBusy for a draw that admission does not let in."""
+        caller = scope["caller"].name if "caller" in scope else None
+        admission, age_s = self.admission, perf_counter() - arrived
+        full = admission.here > admission.requests_max
+        if full or admission.sheds_draw(caller, age_s, admission.budget_s):
+            raise self._too_busy(Rank.DRAW)
+
+    def _too_busy(self, rank: Rank) -> TooBusy:
+        self._meters.count_shed(rank)
+        return TooBusy(BUSY_TEXT, self.admission.retry_after_s())
+
     async def _admit(self, scope: Scope, headers: dict[bytes, bytes], now_s: float) -> tuple[Principal, Headers]:
         """Who calls, and the rate-limit headers of the answer. Raises what refuses the call."""
-        if self._in_flight > self._in_flight_max:
-            raise TooBusy("too many requests in flight: try again")
         client = scope.get("client")
         principal = await self._access.principal(headers, client[0] if client else None)
+        if "caller" in scope:
+            scope["caller"].name = principal.name
         if self._rate is None:
             return principal, ()
         let_in, left, seconds = self._rate.take(principal.name, now_s)
@@ -169,6 +218,7 @@ class Gate:
         await receive()
         try:
             async with self._open_desk() as desk:
+                desk.admission = self.admission
                 self._desk = desk
                 await send({"type": "lifespan.startup.complete"})
                 await receive()

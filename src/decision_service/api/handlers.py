@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from decision_service.admission import Admission
 from decision_service.api.access import check_reach
 from decision_service.api.call import Call, Reply, json_reply, read_body
 from decision_service.api.instants import format_instant, parse_instant
@@ -23,7 +24,7 @@ from decision_service.api.parse import (
     parse_policy_files,
     read_events,
 )
-from decision_service.api.refusals import Forbidden, NotReady
+from decision_service.api.refusals import Forbidden, NotReady, TooBusy
 from decision_service.core.errors import InvalidInput, NotFound, PolicyRejected, ScorecardRejected
 from decision_service.core.money import to_major
 from decision_service.core.request import DecisionRequest
@@ -50,6 +51,7 @@ PAGE_HEADERS: Final = (  # the page brings its own script and style and needs no
     (b"cache-control", b"no-cache"),
 )
 REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
+READY_WITHIN_S: Final = 1.0  # probes are commonly given a second
 EVENTS_AT_ONCE: Final = 64  # events parsed before other requests get a turn: about 2 ms
 
 
@@ -62,6 +64,7 @@ class Desk:
     settings: Settings
     meters: Meters
     now_ms: Callable[[], int]
+    admission: Admission | None = None  # the gate's, once it runs
 
     def clock(self) -> Clock:
         """Now, with the bounds on callers' instants."""
@@ -71,6 +74,7 @@ class Desk:
 async def decide(desk: Desk, call: Call) -> Reply:
     """POST /v1/decisions."""
     request, budget_ms, parse_s = await _question(desk, call)
+    _refuse_too_late(desk, call, budget_ms / 1000)
     answer = await desk.decisions.decide(request, budget_ms, call.arrived)
     desk.meters.count_decision(answer.outcome, answer.rung, answer.replayed, answer.scene)
     total_s = perf_counter() - call.arrived
@@ -79,6 +83,15 @@ async def decide(desk: Desk, call: Call) -> Reply:
     else:
         desk.meters.observe_stage(Stage.TOTAL, total_s)
     return Reply(200, answer.body, REPLAYED if answer.replayed else ())
+
+
+def _refuse_too_late(desk: Desk, call: Call, budget_s: float) -> None:
+    """TooBusy for a smaller budget than the one that it was let in with, if it will not do."""
+    admission = desk.admission
+    if admission is None or budget_s >= admission.budget_s:
+        return
+    if admission.too_late(perf_counter() - call.arrived, budget_s):
+        raise TooBusy("too many requests for this deadline: try again a little later", admission.retry_after_s())
 
 
 async def preview(desk: Desk, call: Call) -> Reply:
@@ -327,8 +340,12 @@ async def livez(desk: Desk, call: Call) -> Reply:
 
 
 async def readyz(desk: Desk, call: Call) -> Reply:
-    """GET /readyz."""
-    problems = await desk.customers.problems()
+    """GET /readyz. Whatever hangs, it answers in READY_WITHIN_S."""
+    try:
+        async with asyncio.timeout(READY_WITHIN_S):
+            problems = await desk.customers.problems()
+    except TimeoutError:
+        problems = [f"store: did not answer in {READY_WITHIN_S:g} s"]
     if problems:
         raise NotReady(problems)
     return json_reply({"status": "ready"})

@@ -104,7 +104,7 @@ def _headers(error: errors.DecisionServiceError, status: int) -> Headers:
             headers.append((b"www-authenticate", b'Bearer realm="decision-service"'))
         case refusals.MethodNotAllowed():
             headers.append((b"allow", ", ".join(error.allowed).encode()))
-        case refusals.RateLimited():
+        case refusals.RateLimited() | refusals.TooBusy():
             headers.append((b"retry-after", str(error.retry_after_s).encode()))
         case refusals.BodyTooLarge() | refusals.BodyTimeout():
             headers.append((b"connection", b"close"))

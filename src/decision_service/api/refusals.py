@@ -10,7 +10,7 @@ DecisionServiceError
 ├── MediaUnsupported       not JSON in UTF-8 without a content encoding       415
 ├── RateLimited            this principal sends too many requests             429
 ├── HeadersTooLarge        request line and headers are over their cap        431
-├── TooBusy                this worker has as much in flight as it may        503
+├── TooBusy                this worker cannot answer any more in time         503
 └── NotReady               the service must not be used now                   503
 """
 
@@ -87,9 +87,13 @@ class HeadersTooLarge(DecisionServiceError):
 
 
 class TooBusy(DecisionServiceError):
-    """This worker has as much in flight as it may."""
+    """This worker has as much under way as it can answer in time; `retry_after_s` says when to come back."""
 
     code = "too-busy"
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class NotReady(DecisionServiceError):

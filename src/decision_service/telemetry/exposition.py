@@ -22,6 +22,7 @@ from decision_service.telemetry.meters import (
     JOURNAL_RESULTS,
     LINK_RESULTS,
     OUTCOMES,
+    RANKS,
     RUNGS,
     STAGES,
     STATUSES,
@@ -52,6 +53,12 @@ _ALONE: Final = {  # groups of one cell each: the family, its name and what it m
         CounterMetricFamily, "policy_rollbacks", "Policies that the fleet was led back from because of their scores",
     ),
     "rate_limited": (CounterMetricFamily, "rate_limited", "Requests refused with 429"),
+    "loop_lag": (GaugeMetricFamily, "loop_lag_seconds", "How late the event loop of the slowest worker is"),
+    "request_cost": (
+        GaugeMetricFamily, "request_cost_seconds", "CPU time of one drawdown, of the worker where it is highest",
+    ),
+    "loop_blocks": (CounterMetricFamily, "loop_blocks", "Times that something held up an event loop"),
+    "loop_blocked": (CounterMetricFamily, "loop_blocked_seconds", "For how long altogether"),
     "in_flight": (GaugeMetricFamily, "requests_in_flight", "Requests being worked on"),
     "policy_skew": (GaugeMetricFamily, "policy_skew", "Policies beyond one that the workers of all hosts run"),
     "policy_problems": (
@@ -92,6 +99,10 @@ class MeterCollector(Collector):
         yield self._labelled(
             totals, "journal", "Static answers by what became of them", ("result",), [(r,) for r in JOURNAL_RESULTS]
         )
+        yield self._labelled(
+            totals, "shed", "Requests refused because they could not be answered in time", ("rank",),
+            [(rank,) for rank in RANKS],
+        )  # fmt: skip
         yield self._named(totals, "reloads", "Policy reloads", "result", "policy_reloads")
         yield self._requests(totals)
         yield self._stages(totals)

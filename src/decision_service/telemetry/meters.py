@@ -15,6 +15,7 @@ from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
+from decision_service.admission import Rank
 from decision_service.core import errors
 from decision_service.core.links import LINK_GRAINS
 from decision_service.core.reasons import TEXTS
@@ -29,6 +30,7 @@ LINK_RESULTS: Final = ("appended", "duplicate", "old", "refused", "unresolved", 
 as a whole: `unreadable` ones stay where they are; `left` are those for which there was no room in memory, so that
 whoever sweeps their partition finds them."""
 OTHER: Final = "other"
+RANKS: Final = tuple(rank.name.lower() for rank in Rank)
 CONSUMERS: Final = ("shadows", "drift")  # of decisions that are made (`afterwards.py`)
 TAKEN: Final = ("taken", "failed", "dropped")  # dropped: never given to the consumer, for want of room or time
 JOURNAL_RESULTS: Final = ("written", "replayed", "refused", "late", "delivered", "never_told", "conflict")
@@ -87,6 +89,8 @@ class Meters:
             "policy_problems": [""],
             "link_lag": [""],
             "policy_skew": [""],
+            "loop_lag": [""],
+            "request_cost": [""],
             "decisions": [" ".join(labels) for labels in product(SCENES, OUTCOMES, RUNGS, FLAGS)],
             "reasons": list(self._reason_codes),
             "store_errors": list(self._error_codes),
@@ -97,6 +101,9 @@ class Meters:
             "reloads": ["failed", "ok"],
             "rollbacks": [""],
             "rate_limited": [""],
+            "shed": list(RANKS),
+            "loop_blocks": [""],
+            "loop_blocked": [""],
             "requests": [f"{route} {status}" for route, status in product(self.routes, STATUSES)],
             "stages": [f"{stage} {cell}" for stage, cell in product(STAGES, range(_HISTOGRAM_CELLS))],
         }
@@ -105,7 +112,7 @@ class Meters:
         for group, members in groups.items():
             self.start[group] = len(names)
             names += [f"{group} {member}" for member in members]
-        self.layout = Layout(tuple(names), gauges=6, extremes=2, named=RULES_WRONG_MAX)
+        self.layout = Layout(tuple(names), gauges=8, extremes=4, named=RULES_WRONG_MAX)
         self.directory = directory
         fold_retired(directory, self.layout)
         self._file = CellFile(directory, self.layout)
@@ -178,6 +185,20 @@ class Meters:
     def count_rate_limited(self) -> None:
         """One request refused because its principal sends too many."""
         self._cells[self.start["rate_limited"]] += 1.0
+
+    def count_shed(self, rank: int) -> None:
+        """One request refused because it could not be answered in time, by its rank (RANKS)."""
+        self._cells[self.start["shed"] + rank] += 1.0
+
+    def count_loop_block(self, seconds: float) -> None:
+        """The event loop did nothing else for so long."""
+        self._cells[self.start["loop_blocks"]] += 1.0
+        self._cells[self.start["loop_blocked"]] += seconds
+
+    def set_load(self, loop_lag_s: float, request_cost_s: float) -> None:
+        """How late the event loop is, and the CPU time of one drawdown."""
+        self._cells[self.start["loop_lag"]] = loop_lag_s
+        self._cells[self.start["request_cost"]] = request_cost_s
 
     def count_request(self, route: str, status: int) -> None:
         """One HTTP request answered."""
