@@ -7,16 +7,21 @@ never holds what a customer sent: no ids, amounts, places or messages of excepti
 from __future__ import annotations
 
 import logging
+import os
 import queue
+import select
 import sys
+import threading
 import time
-from logging.handlers import QueueHandler, QueueListener
+from logging.handlers import QueueHandler
 from typing import IO, Final
 
 import orjson
 
 QUEUE_LINES_MAX: Final = 10_000
 LOGGER: Final = "decision_service"
+LOOK_S: Final = 0.1  # between looks at whether to stop
+LAST_LINES_S: Final = 1.0
 
 
 class DroppingHandler(QueueHandler):
@@ -65,17 +70,65 @@ def _instant(record: logging.LogRecord) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
 
 
-def start_logging(level: str, as_json: bool, stream: IO[str] | None = None) -> QueueListener:
-    """Send our lines, and the server's warnings, to a stream (stderr). The listener's `stop` writes what is left."""
+class LogWriter:
+    """The thread that writes lines. Whoever should read them may be slow or hang: only this thread ever waits for that,
+    and it can always be stopped. (`logging.StreamHandler` would wait inside a lock that the end of the process needs.)
+    """
+
+    def __init__(self, lines: queue.Queue[logging.LogRecord], formatter: logging.Formatter, stream: IO[str]) -> None:
+        self._lines = lines
+        self._formatter = formatter
+        self._stream = stream
+        try:
+            self._file = stream.fileno()
+        except (OSError, ValueError, AttributeError):  # it is in memory
+            self._file = -1
+        self._stop_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is left, as far as somebody takes it within LAST_LINES_S, and end."""
+        self._stop_at = time.monotonic() + LAST_LINES_S
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                record = self._lines.get(timeout=LOOK_S)
+            except queue.Empty:
+                if self._stop_at is not None:
+                    return
+                continue
+            try:
+                if not self._write(self._formatter.format(record) + "\n"):
+                    return
+            except Exception:  # a line that cannot be formatted or written is lost, those after it are not
+                continue
+
+    def _write(self, text: str) -> bool:
+        """Write a line; False if nobody took it until it was time to stop."""
+        if self._file < 0:
+            self._stream.write(text)
+            return True
+        rest = text.encode(errors="replace")
+        while rest:
+            if self._stop_at is not None and time.monotonic() > self._stop_at:
+                return False
+            ready = select.poll()  # not `select`: descriptors may be above 1,024
+            ready.register(self._file, select.POLLOUT)
+            if ready.poll(LOOK_S * 1000):
+                rest = rest[os.write(self._file, rest[: select.PIPE_BUF]) :]  # so much does not wait
+        return True
+
+
+def start_logging(level: str, as_json: bool, stream: IO[str] | None = None) -> LogWriter:
+    """Send our lines, and the server's warnings, to a stream (stderr). The writer's `stop` writes what is left."""
     lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_LINES_MAX)
-    writer = logging.StreamHandler(stream or sys.stderr)
-    writer.setFormatter(JsonFormatter() if as_json else TextFormatter())
     handler = DroppingHandler(lines)
     for name, least in ((LOGGER, level.upper()), ("uvicorn", "ERROR"), ("asyncio", "WARNING")):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(least)
         logger.propagate = False
-    listener = QueueListener(lines, writer)
-    listener.start()
-    return listener
+    return LogWriter(lines, JsonFormatter() if as_json else TextFormatter(), stream or sys.stderr)
