@@ -55,6 +55,12 @@ def drawdown_record(request: DecisionRequest, decision: Decision, t_ms: int) -> 
     ).pack()  # fmt: skip
 
 
+def exposure_key(decision_id: str) -> int:
+    """Key of the one record that a customer's log holds of money that was promised under a decision, beyond what the
+    decision says."""
+    return event_key(f"exposure\0{decision_id}")
+
+
 def exposure_record(record: bytes, key: int, amount_minor: int) -> bytes:
     """A drawdown's record once more, as approved with this amount and under another key: money that was promised
     though the log's own record of the decision says less. Nothing settles it; it reserves until it times out."""

@@ -19,6 +19,7 @@ if the store failed or is refused, 5 if the list is wrong; then nothing was chan
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +28,7 @@ from zoneinfo import ZoneInfo
 import orjson
 import uvloop
 
-from decision_service.bootstrap import retention_of, wall_clock_ms
+from decision_service.bootstrap import linker_of, retention_of, wall_clock_ms
 from decision_service.cli.ending import check_apart, cleaning_up
 from decision_service.cli.import_history import Stages, store_for
 from decision_service.cli.watch_options import instant_in, refuse_unsafe
@@ -36,11 +37,14 @@ from decision_service.core.limits import DAY_MS
 from decision_service.reconcile.acknowledged import AcknowledgedList
 from decision_service.reconcile.comparing import Comparing, Counts, Span
 from decision_service.reconcile.findings import SHOWN_MAX, SORTS, Finding, Findings
+from decision_service.reconcile.journalled import Journalled
 from decision_service.reconcile.restoring import Restoring
 from decision_service.settings import Settings, load_settings
 from decision_service.store import Store
+from decision_service.telemetry import Meters
 
 FOUND: Final = 1
+_EVER: Final = Span(0, 2**53)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("list", nargs="?", type=Path, metavar="FILE", help="acknowledged answers: .jsonl or .csv")
     parser.add_argument("--redis-url", help="store; none is the embedded one, also of a running service")
     parser.add_argument("--data-dir", type=Path, help="directory of the journal and the embedded store (data)")
+    parser.add_argument("--journal", type=Path, nargs="+", default=[], metavar="DIR", help="data directories of others")
     parser.add_argument("--since", metavar="WHEN", help="look for decisions that the list lacks: a date or an instant")
     parser.add_argument("--until", metavar="WHEN", help="up to before this (now)")
     parser.add_argument("--verify", action="store_true", help="check that decisions of the store are whole")
@@ -93,24 +98,47 @@ async def _reconcile(
     stages = Stages()
     restoring = Restoring(store, retention_of(settings), wall_clock_ms()) if args.repair else None
     try:
-        comparing = Comparing(store, settings.partitions, findings, restoring, lambda _: None, stages)
-        if acknowledged is not None:
-            comparing.check_list(acknowledged)
-        await refuse_unsafe(store)
-        if acknowledged is not None:
-            await comparing.compare_list(acknowledged)
-        if span is not None:
-            listed = acknowledged is not None and args.since is not None
-            await comparing.look_through(span, listed=listed, verify=args.verify)
-        return comparing.counts
+        async with Journalled([settings.data_dir, *args.journal]) as journalled:
+            comparing = Comparing(store, settings.partitions, findings, restoring, journalled.frame, stages)
+            if acknowledged is not None:
+                comparing.check_list(acknowledged)
+            await refuse_unsafe(store)
+            if acknowledged is not None:
+                await comparing.compare_list(acknowledged)
+            if args.repair:  # after the list: what was acknowledged goes before what nobody was told
+                comparing.counts.delivered = await _deliver(store, settings, journalled)
+            comparing.counts.undelivered = journalled.waiting
+            known = span or _EVER
+            for conflict in await journalled.conflicts(known.since_ms, known.until_ms):
+                findings.take(conflict)
+            if span is not None:
+                listed = acknowledged is not None and args.since is not None
+                await comparing.look_through(span, listed=listed, verify=args.verify)
+            return comparing.counts
     finally:
         stages.finish()
         await store.close()
 
 
+async def _deliver(store: Store, settings: Settings, journalled: Journalled) -> int:
+    """Deliver the journals; how many answers went."""
+    if not journalled.waiting:
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        meters = Meters(Path(folder))
+        linker = linker_of(settings, store, meters)
+        try:
+            delivered = await journalled.deliver(store, linker, retention_of(settings), meters, wall_clock_ms)
+            await linker.flush()
+            return delivered
+        finally:
+            meters.close()
+
+
 def _summary(counts: Counts, findings: Findings, args: argparse.Namespace) -> dict[str, Any]:
     return {
         "acknowledged": counts.acknowledged, "agreed": counts.agreed, "waiting": counts.waiting,
+        "delivered": counts.delivered, "undelivered": counts.undelivered,
         "stored": counts.stored, "verified": counts.verified,
         **{sort: findings.counts[sort] for sort in SORTS},
         "repaired": {sort: findings.repaired[sort] for sort in SORTS},
@@ -124,6 +152,8 @@ def _text(summary: dict[str, Any], shown: list[Finding]) -> str:
         f"{summary['acknowledged']:,} acknowledged answers, {summary['agreed']:,} as they are stored"
         + (f" ({summary['waiting']:,} wait in the journal)" if summary["waiting"] else "")
     ]
+    if summary["delivered"] or summary["undelivered"]:
+        lines.append(f"journal: {summary['delivered']:,} delivered, {summary['undelivered']:,} to be delivered")
     if summary["stored"]:
         lines.append(f"{summary['stored']:,} decisions of the store looked at")
     for sort in SORTS:

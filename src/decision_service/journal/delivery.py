@@ -37,12 +37,12 @@ from decision_service.core.errors import (
     StoreUnavailable,
     VersionMoved,
 )
-from decision_service.core.event import drawdown_key, event_key, holds_key
+from decision_service.core.event import drawdown_key, holds_key
 from decision_service.core.limits import COMMIT_ATTEMPTS_MAX
 from decision_service.core.money import SCALES
 from decision_service.core.state import CustomerState
 from decision_service.decision_log import answer_in
-from decision_service.decision_records import exposure_record
+from decision_service.decision_records import exposure_key, exposure_record
 from decision_service.journal import Conflict, ConflictKind, Journal, SentTable, StaticRow
 from decision_service.linker import Linker
 from decision_service.recording import Retention
@@ -156,7 +156,7 @@ class Delivery:
         """The conflict, once the log shows at least what the row approved. VersionMoved."""
         found = state.decision or b""
         missing_minor = row.approved_minor - _approved_minor(found)
-        key = event_key(f"exposure\0{row.decision_id}")
+        key = exposure_key(row.decision_id)
         if missing_minor > 0 and not holds_key(state.log, key):
             record = exposure_record(row.record, key, missing_minor)
             trimmed = self._retention.trimmed(state.log, record)

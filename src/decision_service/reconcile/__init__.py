@@ -16,5 +16,6 @@ the list and the store hold. The list is read twice, so that a wrong row is refu
     findings      what is wrong, told as it is found and counted
     comparing     the passes over list and outbox
     soundness     whether a decision of the store is whole
+    journalled    journals of hosts: what waits there, delivering it, its conflicts
     restoring     writing back what is lost
 """

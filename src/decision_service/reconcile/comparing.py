@@ -53,6 +53,8 @@ class Counts:
     acknowledged: int = 0
     agreed: int = 0
     waiting: int = 0  # acknowledged and in the journal, not delivered yet
+    delivered: int = 0  # of the journal, by this run
+    undelivered: int = 0  # still in the journal
     stored: int = 0  # decisions of the outbox between the two instants
     verified: int = 0
 

@@ -30,7 +30,6 @@ from decision_service.core.event import (
     HELD,
     Event,
     drawdown_key,
-    event_key,
     facility_key,
     holds_key,
 )
@@ -40,6 +39,7 @@ from decision_service.core.reasons import Reason
 from decision_service.core.request import DRAWDOWN_SCENE, DecisionRequest
 from decision_service.core.state import CustomerState
 from decision_service.decision_log import encode
+from decision_service.decision_records import exposure_key
 from decision_service.reconcile.acknowledged import Acknowledged
 from decision_service.reconcile.findings import REPAIRED
 from decision_service.recording import Retention
@@ -82,7 +82,7 @@ class Restoring:
         beyond = row.minor(row.approved, currency) - stored_minor
 
         def planned(state: CustomerState) -> Commit | None:
-            key = event_key(f"acknowledged\0{row.decision_id}")
+            key = exposure_key(row.decision_id)
             if holds_key(state.log, key):
                 return None
             return self._commit(row, state, self._record(row, key, beyond, facility_id, approved=True))
