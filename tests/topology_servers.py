@@ -102,6 +102,14 @@ class _Nodes:
                 with node.client() as client:
                     client.flushall()
 
+    def leaders(self, customers: Sequence[str]) -> dict[str, ValkeyServer]:
+        """The servers that hold customers now."""
+        return dict.fromkeys(customers, self.leader(""))
+
+    def leader(self, customer_id: str) -> ValkeyServer:
+        """The server that holds a customer now."""
+        raise NotImplementedError
+
     def kill(self, node: ValkeyServer) -> None:
         """kill -9, to be healed."""
         node.kill()
@@ -312,6 +320,17 @@ class ClusterServers(_Nodes):
 
     def leader(self, customer_id: str) -> ValkeyServer:
         return self.owner_of(slot_of_customer(customer_id))
+
+    def leaders(self, customers: Sequence[str]) -> dict[str, ValkeyServer]:
+        """The servers that hold customers now, while none is dead."""
+        by_slot = {slot: node for node in self.nodes if role_of(node) == "master" for slot in self._slots_of(node)}
+        return {customer: by_slot[slot_of_customer(customer)] for customer in customers}
+
+    @staticmethod
+    def _slots_of(node: ValkeyServer) -> list[int]:
+        with node.client() as client:
+            slots: Any = client.execute_command("CLUSTER", "SLOTS")
+        return [s for first, last, primary, *_ in slots if primary[1] == node.port for s in range(first, last + 1)]
 
     def replica_of(self, primary: ValkeyServer) -> ValkeyServer:
         """A linked replica of a primary."""
