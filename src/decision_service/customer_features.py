@@ -96,7 +96,7 @@ async def asked(
     """
     state = await store.read(question.customer_id, None, TIMEOUT_S)
     if state.version == 0:
-        raise NotFound(f"no customer {question.customer_id!r}")
+        raise NotFound("no such customer")
     facility = facility_for(question.customer_id, state, question.facility_id, t_ms)
     request = imagined_request(question, facility, t_ms)
     logs = names_wanted(request, link_grains(policy, names))

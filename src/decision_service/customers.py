@@ -91,7 +91,7 @@ class Customers:
             refuse_facility(facility.facility_id, known.facilities)  # before the claim: a refused call changes nothing
         owner = await self._store.claim_facility(facility.facility_id, facility.customer_id, TIMEOUT_S)
         if owner != facility.customer_id:
-            raise Conflict(f"facility {facility.facility_id!r} belongs to another customer")
+            raise Conflict("this facility belongs to another customer")
 
         def plan(state: CustomerState) -> Commit | None:
             if not is_news(facility, state.facilities):
@@ -110,7 +110,7 @@ class Customers:
         state = CustomerState() if owner is None else await self._store.read(owner, None, TIMEOUT_S)
         facility = state.facilities.get(facility_id)
         if facility is None:
-            raise NotFound(f"no facility {facility_id!r}")
+            raise NotFound("no such facility")
         timeout_ms = self.active.current.reservation_timeout_ms
         return FacilityView(facility, position_of(facility, words_of(state.log), self.now_ms(), timeout_ms))
 

@@ -36,6 +36,7 @@ from decision_service.api.handlers import Desk
 from decision_service.api.routes import LABELS
 from decision_service.bootstrap import running_service
 from decision_service.core.errors import SettingInvalid
+from decision_service.guarded_process import guard_process
 from decision_service.settings import Settings, load_settings
 from decision_service.store.embedded import EmbeddedServer
 from decision_service.telemetry import Meters
@@ -57,6 +58,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> int:
 
     Raises SettingInvalid, StoreError, PolicyRejected, ScorecardRejected if it cannot start.
     """
+    guard_process()
     open_access(settings)  # wrong keys must stop the parent, not one worker after the other
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a policy to reload
     listener = start_logging(settings.log_level, settings.log_json)
@@ -142,6 +144,7 @@ def gate_of(settings: Settings) -> Gate:
 
 def worker_gate() -> Gate:
     """The application of a worker process, from its environment (uvicorn calls this)."""
+    guard_process()
     settings = load_settings()
     start_logging(settings.log_level, settings.log_json)
     return gate_of(settings)

@@ -261,7 +261,7 @@ class DecisionService:
     async def decision(self, decision_id: str) -> bytes:
         """A stored decision with its full trace. NotFound."""
         if partition_of_decision(decision_id) is None:
-            raise NotFound(f"no decision {decision_id!r}")
+            raise NotFound("no such decision")
         journalled = None if self._static is None else self._static.frame(decision_id)
         if journalled is not None:
             return await self._explained(journalled, None)
@@ -269,7 +269,7 @@ class DecisionService:
             self._store.read_decision(decision_id, READ_TIMEOUT_S), self._shadows(decision_id)
         )
         if frame is None:
-            raise NotFound(f"no decision {decision_id!r}")
+            raise NotFound("no such decision")
         return await self._explained(frame, shadows)
 
     async def _shadows(self, decision_id: str) -> ShadowScores | None:
@@ -341,13 +341,13 @@ class DecisionService:
     def _refuse_other_content(frame: bytes, request: DecisionRequest) -> None:
         known = fingerprint_of(frame)  # nothing of a decision that `reconcile` put back: its request is not known
         if known and known != request.fingerprint:
-            raise RequestIdReused(f"request_id {request.request_id!r} was already used with other content")
+            raise RequestIdReused("this request_id was already used with other content")
 
     @staticmethod
     def _refuse_spent(request: DecisionRequest, state: CustomerState, decision_id: str) -> None:
         """A request that left its records in the log though its decision is gone is old, and is not decided twice."""
         if left_in(state.log, request, decision_id):
-            raise Conflict(f"request_id {request.request_id!r} was decided long ago; its answer is no longer kept")
+            raise Conflict("this request_id was decided long ago; its answer is no longer kept")
 
     async def _own_facility(
         self, request: DecisionRequest, state: CustomerState, policy: Policy, left_s: float

@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -213,6 +214,10 @@ class Settings(BaseSettings):
     def _scheme_is_known(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and value.get_secret_value().partition("://")[0] not in STORE_SCHEMES:
             raise PydanticCustomError("redis_url", "unknown scheme, expected one of " + ", ".join(STORE_SCHEMES))
+        try:
+            urlsplit("" if value is None else value.get_secret_value())
+        except ValueError:  # its message would quote the password
+            raise PydanticCustomError("redis_url", "is no URL") from None
         return value
 
     @model_validator(mode="after")

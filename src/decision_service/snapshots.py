@@ -17,7 +17,7 @@ from decision_service.core.limits import FACILITIES_PER_CUSTOMER_MAX
 def refuse_facility(facility_id: str, known: Mapping[str, Facility]) -> None:
     """Raise Conflict if a new facility cannot be told from one the customer has, or there would be too many."""
     if any(facility_key(other) == facility_key(facility_id) for other in known):
-        raise Conflict(f"facility {facility_id!r} has the same 32-bit key as another of this customer")
+        raise Conflict("this facility has the same 32-bit key as another of this customer")
     if len(known) >= FACILITIES_PER_CUSTOMER_MAX:
         raise Conflict(f"a customer has at most {FACILITIES_PER_CUSTOMER_MAX} facilities")
 

@@ -89,7 +89,7 @@ class FakeDecisions:
         return orjson.dumps({"request_id": request.request_id, "trace": {}})
 
     async def decision(self, decision_id: str) -> bytes:
-        raise NotFound(f"no decision {decision_id!r}")
+        raise NotFound("no such decision")
 
     @staticmethod
     def _body(request: DecisionRequest) -> bytes:

@@ -230,7 +230,7 @@ def test_a_line_is_one_line_in_both_forms() -> None:
 
 def test_the_listener_writes_what_is_left_when_it_stops() -> None:
     """The last lines before the end are not lost."""
-    stream = io.StringIO()
+    stream, last_resort = io.StringIO(), logging.lastResort
     listener = start_logging("info", as_json=False, stream=stream)
     logging.getLogger("decision_service.test").info("the end")
     logging.getLogger("decision_service.test").debug("not this")
@@ -238,5 +238,6 @@ def test_the_listener_writes_what_is_left_when_it_stops() -> None:
     for name in ("decision_service", "uvicorn", "asyncio"):  # as they were
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
+    logging.lastResort = last_resort
     assert stream.getvalue().endswith("INFO test: the end\n")
     assert "not this" not in stream.getvalue()

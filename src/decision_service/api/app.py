@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
@@ -33,6 +32,7 @@ from decision_service.api.refusals import ClientGone, Forbidden, MethodNotAllowe
 from decision_service.api.routes import ABOUT_CUSTOMERS, DECIDE_PATH, ROUTES, Examples, Route
 from decision_service.core.errors import DecisionServiceError
 from decision_service.core.limits import ID_CHARS_MAX
+from decision_service.telemetry.logs import places_of
 
 LOG = logging.getLogger("decision_service.api")
 SCHEMAS: Final = "#/components/schemas/"
@@ -74,12 +74,7 @@ def internal_reply() -> Reply:
 
 def log_crash(error: BaseException) -> None:
     """Log what crashed and where. Never the message: it may quote what a customer sent."""
-    last = error.__traceback__
-    places = []
-    while last is not None:
-        places.append(f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}")
-        last = last.tb_next
-    LOG.error("crashed: %s at %s", type(error).__name__, " > ".join(places[-12:]))
+    LOG.error("crashed: %s", places_of(error))
 
 
 @cache

@@ -136,7 +136,7 @@ async def get_decision(desk: Desk, call: Call) -> Reply:
     decision_id = call.path_id("decision_id")
     body = await desk.decisions.decision(decision_id)
     if call.principal.limited and not _reaches(call, orjson.loads(body)["customer_id"], "decision"):
-        raise NotFound(f"no decision {decision_id!r}")
+        raise NotFound("no such decision")
     return Reply(200, body)
 
 
@@ -196,7 +196,7 @@ async def get_facility(desk: Desk, call: Call) -> Reply:
     facility_id = call.path_id("facility_id")
     view = await desk.customers.facility(facility_id)
     if not _reaches(call, view.facility.customer_id, "facility"):
-        raise NotFound(f"no facility {facility_id!r}")
+        raise NotFound("no such facility")
     return json_reply(facility_json(view))
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import orjson
 
 from decision_service.server import serve
-from decision_service.settings import load_settings
+from decision_service.settings import environment_name, load_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,4 +37,8 @@ def run(args: argparse.Namespace) -> int:
         text = orjson.dumps({"text": line}).decode() if settings.log_json else f"decision-service: {line}"
         print(text, file=sys.stderr, flush=True)
 
+    if args.redis_url and urlsplit(args.redis_url).password:
+        say(
+            f"the store's password stands in the list of processes: put it into {environment_name('redis_url')} instead"
+        )
     return serve(settings, say)

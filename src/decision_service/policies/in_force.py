@@ -34,6 +34,18 @@ FLEET: Final = "fleet"
 SCORES: Final = "scores"
 
 
+PLACES_LOGGED_MAX: Final = 8
+
+
+def _in_a_log_line(error: DecisionServiceError) -> str:
+    """What is wrong, without the text of the files, which may name customers: `GET /v1/policy` shows that."""
+    if not isinstance(error, PolicyRejected):
+        return error.message
+    places = [f"{d.place.file}:{d.place.line}:{d.place.column}" for d in error.diagnostics]
+    more = ", ..." if len(places) > PLACES_LOGGED_MAX else ""
+    return f"{len(places)} findings at {', '.join(places[:PLACES_LOGGED_MAX])}{more}; GET /v1/policy shows them"
+
+
 class PolicyInForce:
     """The policy in force, its lists, and what is wrong with those that would replace it."""
 
@@ -83,7 +95,7 @@ class PolicyInForce:
         self.diagnostics = error.diagnostics if isinstance(error, PolicyRejected) else ()
         self.problems[source] = what + error.message
         LOG.warning("policy not taken from the %s, %s stays: %s%s",
-                    source, self.policy and self.policy.id, what, error.message)  # fmt: skip
+                    source, self.policy and self.policy.id, what, _in_a_log_line(error))  # fmt: skip
         self._on_change("", "", False)
 
     def cannot_stay(self, source: str, what: str) -> None:

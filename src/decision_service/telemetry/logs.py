@@ -2,18 +2,25 @@
 
 The queue is bounded; when it is full, lines are dropped and counted, and the next line that fits says how many. A line
 never holds what a customer sent: no ids, amounts, places or messages of exceptions that quote them.
+
+    our own lines      as they are written; every call names what it tells
+    an exception       type and places (file:line), never its message, the text of its lines or its locals
+    lines of others    (asyncio, uvicorn, redis, ...) the constant beginning of the message, without arguments
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import queue
+import re
 import select
 import sys
 import threading
 import time
 from logging.handlers import QueueHandler
+from pathlib import Path
 from typing import IO, Final
 
 import orjson
@@ -22,6 +29,25 @@ QUEUE_LINES_MAX: Final = 10_000
 LOGGER: Final = "decision_service"
 LOOK_S: Final = 0.1  # between looks at whether to stop
 LAST_LINES_S: Final = 1.0
+PLACES_MAX: Final = 12
+FOREIGN_CHARS_MAX: Final = 120
+_ONE_LINE: Final = {
+    **{code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))},
+    **{code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)},
+    10: " | ",
+    9: " ",
+}  # whatever ends a line, moves the cursor or turns the direction of writing is shown, not done
+_ARGUMENTS: Final = re.compile(r"[\n(<{\[%'\"]")  # where what a library says may begin to quote
+
+
+def places_of(error: BaseException) -> str:
+    """What crashed and where: `ValueError at a.py:3 > b.py:7`. Never the message: it may quote what a customer
+    sent."""
+    last, places = error.__traceback__, []
+    while last is not None:
+        places.append(f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}")
+        last = last.tb_next
+    return f"{type(error).__name__} at {' > '.join(places[-PLACES_MAX:])}"
 
 
 class DroppingHandler(QueueHandler):
@@ -31,6 +57,22 @@ class DroppingHandler(QueueHandler):
         super().__init__(lines)
         self._lines = lines
         self.dropped = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """A copy that may be written: no arguments of others, no message or text of an exception."""
+        ours = record.name == LOGGER or record.name.startswith(LOGGER + ".")
+        text = record.getMessage() if ours else _beginning(str(record.msg))
+        if record.exc_info and record.exc_info[1] is not None:
+            text = f"{text}: {places_of(record.exc_info[1])}"
+        record = copy.copy(record)
+        record.msg = record.message = text.encode("utf-8", "backslashreplace").decode()  # a lone half of a character
+        record.args = record.exc_info = record.exc_text = record.stack_info = None
+        return record
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """A line that cannot be made is dropped: logging's own complaint would quote its arguments."""
+        del record
+        self.dropped += 1
 
     def enqueue(self, record: logging.LogRecord) -> None:
         """Never blocks."""
@@ -43,12 +85,17 @@ class DroppingHandler(QueueHandler):
             self.dropped += 1
 
 
+def _beginning(message: str) -> str:
+    """What a library's message says before it names anything."""
+    return _ARGUMENTS.split(message, maxsplit=1)[0].strip()[:FOREIGN_CHARS_MAX]
+
+
 class TextFormatter(logging.Formatter):
     """`2026-11-21T03:12:09.123Z INFO policy: text`, one line whatever the text holds."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
-        text = record.getMessage().replace("\n", " | ").replace("\r", " ")
+        text = record.getMessage().translate(_ONE_LINE)
         return f"{_instant(record)} {record.levelname} {record.name.removeprefix(LOGGER + '.')}: {text}"
 
 
@@ -131,4 +178,5 @@ def start_logging(level: str, as_json: bool, stream: IO[str] | None = None) -> L
         logger.handlers = [handler]
         logger.setLevel(least)
         logger.propagate = False
+    logging.lastResort = handler  # of every logger that nobody has set up: warnings of libraries
     return LogWriter(lines, JsonFormatter() if as_json else TextFormatter(), stream or sys.stderr)
