@@ -106,7 +106,7 @@ class StaticAnswers:
 
     def _replayed(self, row: StaticRow, request: DecisionRequest) -> Answer:
         if fingerprint_of(row.frame) != request.fingerprint:
-            raise RequestIdReused(f"request_id {request.request_id!r} was already used with other content")
+            raise RequestIdReused("this request_id was already used with other content")
         self._meters.count_journal("replayed")
         return _answer_of(row, replayed=True)
 

@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import os
+import queue
 import socket
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from decision_service.api.keys import add_key
 from decision_service.bootstrap import store_of
 from decision_service.core.errors import DecisionServiceError
 from decision_service.settings import Settings, load_settings
-from decision_service.telemetry.logs import start_logging
+from decision_service.telemetry.logs import DroppingHandler, JsonFormatter, TextFormatter, start_logging
 from service_process import ServiceProcess
 from small_policy import write_rules
 from valkey_server import ValkeyServer
@@ -126,7 +127,7 @@ def test_lines_of_libraries_lose_what_they_quote(log: StringIO) -> None:
     [
         "a\n2026-11-21T00:00:00.000Z ERROR access: forged", "a\r\nforged", "a\x1b[2J\x1b[1;1Hforged", "a\x00b",
         "a\x08\x08\x08forged", "a\x85forged", "a\u2028forged", "a\u2029forged", "\u202egnol si siht",
-        "\u2066x\u2069", "\ufefflead", "a\x9bforged", "\ud800x",
+        "\u2066x\u2069", "\ufefflead", "a\x9bforged",
     ],
 )  # fmt: skip
 def test_no_text_can_forge_a_line_or_move_the_cursor(hostile: str, log: StringIO) -> None:
@@ -135,9 +136,20 @@ def test_no_text_can_forge_a_line_or_move_the_cursor(hostile: str, log: StringIO
     text = ended(log)
     assert text.count("\n") == 1
     assert len(text.splitlines()) == 1
-    shown = text.rstrip("\n")
-    assert shown.encode("utf-8", "backslashreplace").decode("utf-8")
-    assert all(character.isprintable() or character == "\ud800" for character in shown), ascii(shown)
+    assert text.rstrip("\n").isprintable(), ascii(text)
+
+
+@pytest.mark.fault("E05")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_half_a_character_in_a_name_costs_no_line(as_json: bool) -> None:
+    """It is shown by its number; the log stays valid UTF-8."""
+    lines: queue.Queue[logging.LogRecord] = queue.Queue()
+    handler = DroppingHandler(lines)
+    handler.handle(logging.LogRecord("decision_service.test", 40, "", 1, "policy %s", (chr(0xD800) + "x",), None))
+    formatter = JsonFormatter() if as_json else TextFormatter()
+    assert "ud800x" in formatter.format(lines.get_nowait()).encode().decode()
+    handler.handle(logging.LogRecord("decision_service.test", 40, "", 1, "%d canary-1", ("canary-2",), None))
+    assert (lines.qsize(), handler.dropped) == (0, 1)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyError, AssertionError, UnicodeError, RecursionError, MemoryError])
@@ -160,7 +172,7 @@ def test_a_forced_crash_says_nothing_of_the_call(error: type[Exception], tmp_pat
 UNCAUGHT = """
 import sys, threading
 from decision_service.guarded_process import guard_process
-from decision_service.telemetry.logs import start_logging
+from decision_service.telemetry.logs import DroppingHandler, JsonFormatter, TextFormatter, start_logging
 guard_process()
 listener = start_logging("debug", as_json=False)
 def fail(customer="canary-customer-7a02"):
