@@ -15,7 +15,7 @@ RUN_LOCKS := requirements.lock requirements-build.lock
 RUN := .venv/.run-installed
 DEV := .venv/.dev-installed
 
-.PHONY: run test test-all lint format bench evidence model reference lock clean help
+.PHONY: run test test-all lint format bench bench-faults faults mutations sbom audit evidence model reference lock clean help
 
 run: $(RUN)  ## install and start the demo: a generated portfolio, a few drawdowns explained, /docs left open
 	.venv/bin/decision-service demo
@@ -38,6 +38,15 @@ format: $(DEV)  ## let ruff put the code in order
 
 bench: $(DEV)  ## decisions per second of one worker beside a bare ASGI app
 	.venv/bin/python benchmarks/throughput.py
+
+bench-faults: $(DEV)  ## what is lost, answered twice or late under kills, power loss and overload (an hour; QUICK=1: minutes)
+	.venv/bin/python benchmarks/faults/run.py $(if $(QUICK),--quick)
+
+faults: $(DEV)  ## every test of the fault catalogue, slow ones too; writes docs/faults.md
+	.venv/bin/python -m pytest -m fault --fault-report docs/faults.md
+
+mutations: $(DEV)  ## take away one safety guard at a time: the tests must notice
+	.venv/bin/python tests/faults/mutations.py
 
 evidence: $(DEV)  ## what the scorecards find, beside published results (minutes; data in ../shared/data)
 	.venv/bin/python benchmarks/evidence/collect.py
@@ -66,7 +75,7 @@ clean:  ## remove .venv and every cache
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # --- the virtual environment ------------------------------------------------------------------------------------
 
