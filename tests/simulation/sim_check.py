@@ -1,0 +1,303 @@
+"""The invariants I1 to I12 over a history that is over.
+
+    I1   one question, one answer: equal bytes for the same content, RequestIdReused for other content
+    I2   what is lent never passes the limit: judged after every commit that lends, by adding up the log's records
+    I3   every answer told is stored, byte for byte; every stored decision stands once in the outbox and once in the log
+    I4   every decision is made again from its frame and the prefix of the log that it saw: same answer, verdicts, rest
+    I5   every answer and frame names a policy that was in force
+    I6   (who signed a policy) is not of this world: one policy is never published here. `tests/fleet` has it.
+    I7   unknown is never approve: what could not be read or scored holds
+    I8   every caller has an answer or an error by its deadline, unless the worker died or stood still
+    I9   features in the frame are those computed again from the log: the numbers of I4
+    I10  every accepted event is in the log exactly once, however often it was posted
+    I11  no reservation outlives its settlement or its time-out
+    I12  frames are whole, and each says where in the log its own record stands. (The hash chain of the audit is not
+         built yet.)
+
+What the profile `fast` admits to lose with the power (`Server.forgotten`) is no violation; what was decided under such
+an id is left out of I1, I3 and I4.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+from sim_history import Attempt, History
+from sim_policy import RESERVATION_MS, policies
+from sim_worker import PARTITIONS
+
+from decision_service.api.instants import parse_instant
+from decision_service.answer import Answer, answer_bytes
+from decision_service.core.decide import decide
+from decision_service.core.errors import InvalidInput, RequestIdReused
+from decision_service.core.event import (
+    APPROVED,
+    BOOKED,
+    DRAWDOWN,
+    REPAYMENT,
+    Event,
+    drawdown_key,
+    facility_key,
+    unpack,
+    words_of,
+)
+from decision_service.core.facility import Facility
+from decision_service.core.ledger import position_of
+from decision_service.core.limits import DAY_MS, RECORD_BYTES
+from decision_service.core.links import EMPTY_ENTITY_LOGS, NO_LINKS, Links, log_name
+from decision_service.core.request import DecisionRequest
+from decision_service.core.state import CustomerState
+from decision_service.decision_log import Frame, answer_in, decode, encode, fingerprint_of
+from decision_service.store import Commit
+from decision_service.store.keys import partition_of_decision
+
+LATE_S: Final = 0.005  # that an answer may come after its deadline
+
+
+class Violations(AssertionError):
+    """What a history broke; the message names the seed."""
+
+    def __init__(self, seed: int, found: list[str]) -> None:
+        told = "\n  ".join(found)
+        super().__init__(f"seed {seed}:\n  {told}\nfor its steps: python tests/simulation/run.py --seed {seed} --trace")
+        self.found = found
+
+
+def check(history: History, thorough: bool = True) -> None:
+    """Raise Violations if a history broke anything. `thorough`: I4 and I9 too, which cost a second decision each."""
+    found = list(violations(history, thorough))
+    if found:
+        raise Violations(history.seed, found)
+
+
+def violations(history: History, thorough: bool = True) -> Iterator[str]:
+    """What a history broke, in words."""
+    record = Record(history)
+    yield from (f"a mistake nobody took: {bug}" for bug in history.world.bugs)
+    yield from _answers(record)
+    yield from _lending(record)
+    yield from _stored(record)
+    yield from _deadlines(history)
+    yield from _events(record)
+    yield from _recovery(history)
+    if thorough:
+        yield from _again(record)
+
+
+class Record:
+    """What is left of a history, arranged."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        memory = history.server.memory
+        self.frames = memory._decisions
+        self.customers = memory._customers
+        self.entities = memory._entities
+        self.outbox = {partition: memory.outbox(partition) for partition in range(PARTITIONS)}
+        self.states: dict[str, dict[int, CustomerState]] = defaultdict(lambda: {0: CustomerState()})
+        for _, commit, state in history.server.commits:
+            self.states[commit.customer_id][state.version] = state
+        self.forgotten = {c.decision[0] for c in history.server.forgotten if c.decision is not None}
+        self.told = [a for a in history.attempts if isinstance(a.result, Answer)]
+        self.requests: dict[bytes, DecisionRequest] = {a.request.fingerprint: a.request for a in history.attempts}
+        self.decoded: dict[str, Frame] = {}
+
+    def frame(self, decision_id: str) -> Frame:
+        """A stored decision, taken apart."""
+        if decision_id not in self.decoded:
+            self.decoded[decision_id] = decode(self.frames[decision_id])
+        return self.decoded[decision_id]
+
+
+def _answer_of(attempt: Attempt) -> Answer:
+    assert isinstance(attempt.result, Answer)
+    return attempt.result
+
+
+def _answers(record: Record) -> Iterator[str]:
+    """I1, I5, I7 of what callers were told, and that it is stored (I3)."""
+    fresh: Counter[str] = Counter()
+    for attempt in record.told:
+        answer = _answer_of(attempt)
+        if answer.decision_id in record.forgotten:
+            continue
+        fresh[answer.decision_id] += not answer.replayed
+        stored = record.frames.get(answer.decision_id)
+        if stored is None:
+            yield f"I3 attempt {attempt.number} was told a decision that is not stored"
+            continue
+        if answer_in(stored) != answer.body:
+            yield f"I1 attempt {attempt.number} was told other bytes than are stored"
+        if fingerprint_of(stored) != attempt.request.fingerprint:
+            yield f"I1 attempt {attempt.number} was told the decision on other content"
+    yield from (f"I1 {decision_id} was made {n} times" for decision_id, n in fresh.items() if n > 1)
+
+
+def _stored(record: Record) -> Iterator[str]:
+    """I3, I5, I7, I12 of every stored decision."""
+    told = Counter(
+        entry[b"id"].decode() for entries in record.outbox.values() for entry in entries if entry[b"kind"] == b"decision"
+    )  # fmt: skip
+    if told != Counter(record.frames.keys()):
+        yield f"I3 outbox and decisions differ: {told} and {sorted(record.frames)}"
+    for decision_id in record.frames:
+        try:
+            frame = record.frame(decision_id)
+        except ValueError as error:
+            yield f"I12 {decision_id}: {error}"
+            continue
+        answer = orjson.loads(frame.answer)
+        if answer["decision_id"] != decision_id or frame.fingerprint not in record.requests:
+            yield f"I3 {decision_id} answers a question that nobody asked"
+        if not {answer["policy"]["id"], frame.rest["policy_id"]} <= record.history.policy_ids:
+            yield f"I5 {decision_id} names a policy that never was"
+        yield from _own_record(record, decision_id, frame, answer)
+
+
+def _own_record(record: Record, decision_id: str, frame: Frame, answer: dict[str, Any]) -> Iterator[str]:
+    """The drawdown's record stands in the log right behind what the decision saw, and says the same."""
+    state = record.customers[frame.rest["customer_id"]]
+    seen = record.states[answer["customer_id"]].get(frame.rest["version"])
+    if seen is None or not state.log.startswith(seen.log):
+        yield f"I4 what {decision_id} saw is no prefix of the log"
+        return
+    event = unpack(state.log[len(seen.log) : len(seen.log) + RECORD_BYTES])
+    if event.key != drawdown_key(decision_id) or frame.rest["seq"] != len(seen.log) // RECORD_BYTES - 2:
+        yield f"I12 {decision_id} does not stand in the log where its frame says"
+    approved = round(answer["approved_amount"] * 100)
+    if (event.status == APPROVED) != (approved > 0) or (approved and event.amount_minor != approved):
+        yield f"I3 the log and the frame of {decision_id} differ"
+    if answer["rung"] != "full" and answer["decision"] != "hold":
+        yield f"I7 {decision_id} approved though its rung is {answer['rung']}"
+
+
+# --- lending --------------------------------------------------------------------------------------------------------
+
+
+def _lending(record: Record) -> Iterator[str]:
+    """I2 after every commit that lends; I11 at the end."""
+    for _, commit, state in record.history.server.commits:
+        if commit.decision is None:
+            continue
+        answer = orjson.loads(answer_in(commit.decision[1]))
+        if answer["approved_amount"] == 0:
+            continue
+        drawn = unpack(commit.records[:RECORD_BYTES])
+        facility = state.facilities[answer["facility_id"]]
+        request = record.requests[fingerprint_of(commit.decision[1])]
+        t_ms = drawn.decided_at_ms if request.occurred_at_ms is None else request.occurred_at_ms
+        lent_minor = exposure_minor(state.log, facility, t_ms)
+        if lent_minor > facility.limit_minor:
+            yield f"I2 {commit.decision[0]} lends {lent_minor} of {facility.limit_minor}"
+    for customer_id, state in record.customers.items():
+        for facility in state.facilities.values():
+            late_ms = _last_ms(state.log) + RESERVATION_MS + DAY_MS
+            if position_of(facility, words_of(state.log), late_ms, RESERVATION_MS).reserved_minor:
+                yield f"I11 {customer_id} still reserves money a day after the time-out"
+
+
+def _last_ms(log: bytes) -> int:
+    return max((max(e.occurred_at_ms, e.decided_at_ms) for e in _events_in(log)), default=0)
+
+
+def _events_in(log: bytes) -> list[Event]:
+    return [unpack(log[at : at + RECORD_BYTES]) for at in range(RECORD_BYTES, len(log), RECORD_BYTES)]
+
+
+def exposure_minor(log: bytes, facility: Facility, t_ms: int) -> int:
+    """Outstanding and reserved of a facility, added up record by record: what `core/ledger.py` says in prose."""
+    events = [e for e in _events_in(log) if e.facility == facility_key(facility.facility_id)]
+    settled = sorted((e for e in events if e.kind == DRAWDOWN and e.settles), key=lambda e: e.occurred_at_ms)
+    outstanding, reserved = facility.outstanding_minor, 0
+    for event in events:
+        if event.kind == REPAYMENT and event.status == BOOKED and event.occurred_at_ms > facility.as_of_ms:
+            outstanding -= event.amount_minor
+        elif event.kind == DRAWDOWN and not event.settles:
+            became = [e for e in settled if e.settles == event.key]
+            known = [e for e in became if e.occurred_at_ms <= facility.as_of_ms]  # when the snapshot was taken
+            status = became[-1].status if became else event.status
+            if status == BOOKED:
+                outstanding += event.amount_minor
+            elif status == APPROVED and t_ms - max(event.occurred_at_ms, event.decided_at_ms) < RESERVATION_MS:
+                reserved += event.amount_minor
+            if known and known[-1].status == BOOKED:
+                outstanding -= event.amount_minor
+    return max(outstanding, 0) + reserved
+
+
+# --- time, events, recovery -----------------------------------------------------------------------------------------
+
+
+def _deadlines(history: History) -> Iterator[str]:
+    """I8."""
+    for attempt in history.attempts:
+        if attempt.stalled or attempt.cancelled:
+            continue
+        late_s = attempt.ended - attempt.began - attempt.budget_ms / 1_000
+        if attempt.ended >= 0 and late_s > LATE_S:
+            yield f"I8 attempt {attempt.number} was answered {late_s * 1e3:.1f} ms late"
+        if attempt.ended < 0 and not attempt.died:
+            yield f"I8 attempt {attempt.number} was never answered"
+
+
+def _events(record: Record) -> Iterator[str]:
+    """I10, and that no key of a log occurs twice."""
+    forgotten = {key for c in record.history.server.forgotten for key in _keys(c)}
+    in_logs: dict[str, Counter[int]] = {}
+    for customer_id, state in record.customers.items():
+        in_logs[customer_id] = Counter(int(key) for key in words_of(state.log)[1:, 1].view("u8"))
+        yield from (f"I10 {customer_id} has {key} {n} times" for key, n in in_logs[customer_id].items() if n > 1)
+    for posted in record.history.posted:
+        key = posted.event.event.key
+        there = in_logs.get(posted.event.customer_id, Counter())[key]
+        if posted.status in ("accepted", "duplicate") and there != 1 and key not in forgotten:
+            yield f"I10 {posted.event.event_id} was accepted and is {there} times in the log"
+
+
+def _keys(commit: Commit) -> list[int]:
+    records = commit.records
+    return [int.from_bytes(records[at + 8 : at + 16], "little") for at in range(0, len(records), RECORD_BYTES)]
+
+
+def _recovery(history: History) -> Iterator[str]:
+    """Once all faults are over every question has its answer, or the refusal that it deserves."""
+    for attempt in history.attempts:
+        if attempt.probe and not isinstance(attempt.result, Answer | InvalidInput | RequestIdReused):
+            yield f"not recovered: attempt {attempt.number} ended with {attempt.result!r}"
+
+
+# --- deciding again -------------------------------------------------------------------------------------------------
+
+
+def _again(record: Record) -> Iterator[str]:
+    """I4 and I9."""
+    for decision_id in record.frames:
+        frame = record.frame(decision_id)
+        state = record.states[frame.rest["customer_id"]].get(frame.rest["version"])
+        if state is None:
+            continue  # told above
+        request = record.requests[frame.fingerprint]
+        if not any(_same(record.frames[decision_id], frame, request, state.with_links(links)) for links in _links_seen(record, frame, request)):
+            yield f"I4 {decision_id} comes out otherwise when it is made again"
+
+
+def _links_seen(record: Record, frame: Frame, request: DecisionRequest) -> Iterator[Links]:
+    """What a decision may have seen of its device: nothing, or a prefix of its log."""
+    yield NO_LINKS
+    if request.device_id is not None:
+        log = record.entities.get(log_name("device", request.device_id), EMPTY_ENTITY_LOGS[0])
+        for end in range(RECORD_BYTES, len(log) + 1, RECORD_BYTES):
+            yield Links(log[:end], None, None)
+
+
+def _same(stored: bytes, frame: Frame, request: DecisionRequest, state: CustomerState) -> bool:
+    answer = orjson.loads(frame.answer)
+    policy = next(policy for policy in policies() if policy.id == frame.rest["policy_id"])
+    decided_at_ms = parse_instant(answer["decided_at"])
+    decision = decide(request, state, policy, decided_at_ms, answer["decision_id"])
+    assert decision.trace is not None
+    told = answer_bytes(decision, round(answer["latency_ms"] * 1_000), policy.zone.offset_at(decided_at_ms))
+    return encode(decision, decision.trace, request, told, frame.rest["stages_us"]) == stored
