@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "src")]
+sys.path.insert(0, str(Path(__file__).parent))
 
 from sim_check import violations
 from sim_history import History, run

@@ -1,7 +1,10 @@
 """The invariants I1 to I12 over a history that is over.
 
-    I1   one question, one answer: equal bytes for the same content, RequestIdReused for other content
-    I2   what is lent never passes the limit: judged after every commit that lends, by adding up the log's records
+    I1   one question, one answer: equal bytes for the same content, RequestIdReused for other content. A static answer
+         may differ from the stored one only where its host could not know: another host was asked as well, or the marks
+         of what it sent went with the power; and then the difference is among the conflicts of that host's journal
+    I2   what is lent never passes the limit: judged after every commit that lends, by adding up the log's records. A
+         static approval is bounded by itself: a small amount, at most one of a customer undelivered at each host
     I3   every answer told is stored, byte for byte; every stored decision stands once in the outbox and once in the log
     I4   every decision is made again from its frame and the prefix of the log that it saw: same answer, verdicts, rest
     I5   every answer and frame names a policy that was in force
@@ -26,13 +29,13 @@ from typing import Any, Final
 
 import orjson
 from sim_history import Attempt, History
-from sim_policy import RESERVATION_MS, policies
+from sim_policy import RESERVATION_MS, SMALL_MINOR, policies
 from sim_worker import PARTITIONS
 
 from decision_service.api.instants import parse_instant
 from decision_service.answer import Answer, answer_bytes
 from decision_service.core.decide import decide
-from decision_service.core.errors import InvalidInput, RequestIdReused
+from decision_service.core.errors import InvalidInput, OutcomeUnknown, RequestIdReused
 from decision_service.core.event import (
     APPROVED,
     BOOKED,
@@ -45,6 +48,7 @@ from decision_service.core.event import (
     words_of,
 )
 from decision_service.core.facility import Facility
+from decision_service.core.fallback import NOTHING_SEEN, decide_static
 from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS, RECORD_BYTES
 from decision_service.core.links import EMPTY_ENTITY_LOGS, NO_LINKS, Links, log_name
@@ -55,6 +59,7 @@ from decision_service.store import Commit
 from decision_service.store.keys import partition_of_decision
 
 LATE_S: Final = 0.005  # that an answer may come after its deadline
+TIME_ENOUGH_MS: Final = 10  # in which a static answer can be made beside everything that was tried before
 
 
 class Violations(AssertionError):
@@ -81,6 +86,7 @@ def violations(history: History, thorough: bool = True) -> Iterator[str]:
     yield from _lending(record)
     yield from _stored(record)
     yield from _deadlines(history)
+    yield from _always_answered(history)
     yield from _events(record)
     yield from _recovery(history)
     if thorough:
@@ -118,22 +124,32 @@ def _answer_of(attempt: Attempt) -> Answer:
 
 
 def _answers(record: Record) -> Iterator[str]:
-    """I1, I5, I7 of what callers were told, and that it is stored (I3)."""
-    fresh: Counter[str] = Counter()
+    """I1, and I3 as seen by those who were told."""
+    fresh: Counter[bytes] = Counter()
     for attempt in record.told:
         answer = _answer_of(attempt)
         if answer.decision_id in record.forgotten:
             continue
-        fresh[answer.decision_id] += not answer.replayed
+        fresh[answer.body] += not answer.replayed and answer.rung != "static"
         stored = record.frames.get(answer.decision_id)
         if stored is None:
             yield f"I3 attempt {attempt.number} was told a decision that is not stored"
-            continue
-        if answer_in(stored) != answer.body:
-            yield f"I1 attempt {attempt.number} was told other bytes than are stored"
-        if fingerprint_of(stored) != attempt.request.fingerprint:
-            yield f"I1 attempt {attempt.number} was told the decision on other content"
-    yield from (f"I1 {decision_id} was made {n} times" for decision_id, n in fresh.items() if n > 1)
+        elif answer_in(stored) != answer.body or fingerprint_of(stored) != attempt.request.fingerprint:
+            yield from _contradicted(record, attempt, answer)
+    yield from (f"I1 one decision was made {n} times: {body!r}" for body, n in fresh.items() if n > 1)
+
+
+def _contradicted(record: Record, attempt: Attempt, answer: Answer) -> Iterator[str]:
+    """A caller was told something else than is stored. That may be only where this host could not know better: another
+    host was asked the same, or the marks of what was sent went with the power. And it must have been noticed."""
+    host = next(host for host in record.history.hosts if host.name == attempt.host)
+    noticed = [c for c in host.disk.journal.kept if c.decision_id == answer.decision_id]
+    said = (answer.body, attempt.request.fingerprint)
+    if said not in [(answer_in(c.frame), fingerprint_of(c.frame)) for c in noticed]:
+        yield f"I1 attempt {attempt.number} was told something else than is stored, and nobody noticed"
+    asked_at = {a.host for a in record.history.attempts if a.question == attempt.question and not a.probe}
+    if len(asked_at) == 1 and not host.disk.marks_lost:
+        yield f"I1 attempt {attempt.number} was told something else than is stored, by the only host that was asked"
 
 
 def _stored(record: Record) -> Iterator[str]:
@@ -158,19 +174,41 @@ def _stored(record: Record) -> Iterator[str]:
 
 
 def _own_record(record: Record, decision_id: str, frame: Frame, answer: dict[str, Any]) -> Iterator[str]:
-    """The drawdown's record stands in the log right behind what the decision saw, and says the same."""
+    """The drawdown's record stands in the log, right behind what the decision saw, and says the same."""
     state = record.customers[frame.rest["customer_id"]]
-    seen = record.states[answer["customer_id"]].get(frame.rest["version"])
-    if seen is None or not state.log.startswith(seen.log):
-        yield f"I4 what {decision_id} saw is no prefix of the log"
-        return
-    event = unpack(state.log[len(seen.log) : len(seen.log) + RECORD_BYTES])
-    if event.key != drawdown_key(decision_id) or frame.rest["seq"] != len(seen.log) // RECORD_BYTES - 2:
-        yield f"I12 {decision_id} does not stand in the log where its frame says"
-    approved = round(answer["approved_amount"] * 100)
-    if (event.status == APPROVED) != (approved > 0) or (approved and event.amount_minor != approved):
+    if answer["rung"] == "static":
+        at = _place_of(state.log, drawdown_key(decision_id))
+        if frame.rest["seq"] != -1:
+            yield f"I12 {decision_id} saw nothing and says otherwise"
+    else:
+        seen = record.states[answer["customer_id"]].get(frame.rest["version"])
+        if seen is None or not state.log.startswith(seen.log):
+            yield f"I4 what {decision_id} saw is no prefix of the log"
+            return
+        at = len(seen.log)
+        if frame.rest["seq"] != at // RECORD_BYTES - 2:
+            yield f"I12 {decision_id} does not stand in the log where its frame says"
+    event = unpack(state.log[at : at + RECORD_BYTES])
+    if event.key != drawdown_key(decision_id):
+        yield f"I12 {decision_id} does not stand in the log where it should"
+    approved_minor = round(answer["approved_amount"] * 100)
+    if (event.status == APPROVED) != (approved_minor > 0) or (approved_minor and event.amount_minor != approved_minor):
         yield f"I3 the log and the frame of {decision_id} differ"
-    if answer["rung"] != "full" and answer["decision"] != "hold":
+    yield from _not_known(record.requests[frame.fingerprint], decision_id, answer)
+
+
+def _place_of(log: bytes, key: int) -> int:
+    """Where the record with a key begins; the last one if there is none."""
+    keys = words_of(log)[1:, 1].view("u8").tolist()
+    return RECORD_BYTES * (1 + keys.index(key) if key in keys else len(keys))
+
+
+def _not_known(request: DecisionRequest, decision_id: str, answer: dict[str, Any]) -> Iterator[str]:
+    """I7: below the full rung nothing is approved, but for small amounts of a clean line that the request itself shows."""
+    if answer["decision"] == "hold" or answer["rung"] == "full":
+        return
+    small = answer["rung"] == "static" and request.facility is not None and request.amount_minor <= SMALL_MINOR
+    if not small or round(answer["approved_amount"] * 100) != request.amount_minor:
         yield f"I7 {decision_id} approved though its rung is {answer['rung']}"
 
 
@@ -183,7 +221,7 @@ def _lending(record: Record) -> Iterator[str]:
         if commit.decision is None:
             continue
         answer = orjson.loads(answer_in(commit.decision[1]))
-        if answer["approved_amount"] == 0:
+        if answer["approved_amount"] == 0 or answer["rung"] == "static":  # `_not_known` bounds what is static
             continue
         drawn = unpack(commit.records[:RECORD_BYTES])
         facility = state.facilities[answer["facility_id"]]
@@ -243,6 +281,20 @@ def _deadlines(history: History) -> Iterator[str]:
             yield f"I8 attempt {attempt.number} was never answered"
 
 
+def _always_answered(history: History) -> Iterator[str]:
+    """However the store is hurt, a caller with time enough gets an answer, unless something was sent whose outcome
+    nobody knows. Worlds whose machines are slow, broken or stand still are left out, and questions that were asked
+    twice at once: their answers wait for each other, and the time of a second write is not kept free."""
+    if history.faults & {"disk", "slow_cpu", "stall", "power", "crash"}:
+        return
+    asked = Counter(attempt.question for attempt in history.attempts if not attempt.probe)
+    for attempt in history.attempts:
+        if attempt.budget_ms < TIME_ENOUGH_MS or attempt.cancelled or asked[attempt.question] > 1:
+            continue
+        if not isinstance(attempt.result, Answer | InvalidInput | RequestIdReused | OutcomeUnknown):
+            yield f"I8 attempt {attempt.number} got no answer in {attempt.budget_ms} ms: {attempt.result!r}"
+
+
 def _events(record: Record) -> Iterator[str]:
     """I10, and that no key of a log occurs twice."""
     forgotten = {key for c in record.history.server.forgotten for key in _keys(c)}
@@ -276,10 +328,14 @@ def _again(record: Record) -> Iterator[str]:
     """I4 and I9."""
     for decision_id in record.frames:
         frame = record.frame(decision_id)
+        request = record.requests[frame.fingerprint]
+        if frame.rest["version"] == NOTHING_SEEN:
+            if not _same(record.frames[decision_id], frame, request, None):
+                yield f"I4 the static {decision_id} comes out otherwise when it is made again"
+            continue
         state = record.states[frame.rest["customer_id"]].get(frame.rest["version"])
         if state is None:
             continue  # told above
-        request = record.requests[frame.fingerprint]
         if not any(_same(record.frames[decision_id], frame, request, state.with_links(links)) for links in _links_seen(record, frame, request)):
             yield f"I4 {decision_id} comes out otherwise when it is made again"
 
@@ -293,11 +349,15 @@ def _links_seen(record: Record, frame: Frame, request: DecisionRequest) -> Itera
             yield Links(log[:end], None, None)
 
 
-def _same(stored: bytes, frame: Frame, request: DecisionRequest, state: CustomerState) -> bool:
+def _same(stored: bytes, frame: Frame, request: DecisionRequest, state: CustomerState | None) -> bool:
     answer = orjson.loads(frame.answer)
     policy = next(policy for policy in policies() if policy.id == frame.rest["policy_id"])
     decided_at_ms = parse_instant(answer["decided_at"])
-    decision = decide(request, state, policy, decided_at_ms, answer["decision_id"])
+    if state is None:
+        small = answer["decision"] == "approve"
+        decision = decide_static(request, policy, decided_at_ms, answer["decision_id"], small_allowed=small)
+    else:
+        decision = decide(request, state, policy, decided_at_ms, answer["decision_id"])
     assert decision.trace is not None
     told = answer_bytes(decision, round(answer["latency_ms"] * 1_000), policy.zone.offset_at(decided_at_ms))
     return encode(decision, decision.trace, request, told, frame.rest["stages_us"]) == stored

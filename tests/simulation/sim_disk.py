@@ -167,7 +167,7 @@ class SimJournal:
             outcome = JournalUnavailable("the disk is full")
         else:
             outcome = action()
-        self._loop.call_later(world.rng.random() * disk.latency_s, _give, future, outcome)
+        world.at(world.now + world.rng.random() * disk.latency_s, _give, future, outcome)
 
 
 def _give(future: asyncio.Future[Any], outcome: Any) -> None:

@@ -3,7 +3,7 @@
     draw       hosts, workers, questions, attempts, events, faults: each seed its own subset and sizes (swarm testing)
     happen     everything at its drawn instant or step, up to HEALED_S
     heal       all faults end; dead workers come back
-    probe      every question is asked once more, on every host: it must be answered, and as before
+    probe      every question is asked once more, of some worker: it must be answered, and as before
     check      `sim_check.violations`
 
 A history draws everything from one `Random(seed)`, so a seed is a history. `trace` holds what happened, in order.
@@ -38,7 +38,7 @@ from decision_service.core.event import BOOKED, CANCELLED, FAILED
 from decision_service.core.request import DecisionRequest, PostedEvent
 from decision_service.store.keys import decision_id_of
 
-HORIZONS_S: Final = (0.004, 0.03, 0.2)  # in which everything but the healing happens
+HORIZONS_S: Final = (0.000_5, 0.004, 0.03, 0.2)  # in which everything but the healing happens
 BUDGETS_MS: Final = (2, 5, 10, 20, 50)
 PROBE_BUDGET_MS: Final = 2_000
 HEALED_S: Final = 1.0
@@ -78,8 +78,10 @@ class Posted:
 class History:
     """The history of one seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, crash_at: int = 0) -> None:
+        """`crash_at`: besides everything else the first worker dies before this step; 0 for never."""
         self.seed = seed
+        self.crash_at = crash_at
         self.world = World(seed)
         self.trace: list[tuple[Any, ...]] = []
         self.attempts: list[Attempt] = []
@@ -95,7 +97,7 @@ class History:
                 host.workers.append(Worker(self.world, host, f"{host.name}w{i}", self.server, self.network))
         self.workers = [worker for host in self.hosts for worker in host.workers]
         self.horizon_s = rng.choice(HORIZONS_S)
-        self.linked = rng.random() < 0.15
+        self.linked = rng.random() < 0.1
         self.questions: list[tuple[int, int, bool, bool, int]] = []
         self.policy_ids = {policy.id for policy in policies()}
 
@@ -114,7 +116,7 @@ class History:
     def _draw(self) -> None:
         rng = self.rng
         customers = rng.choice((1, 1, 2))
-        for _ in range(rng.choice((1, 2, 2, 3))):
+        for _ in range(rng.choice((1, 2, 2, 3, 4))):
             snapshot = rng.random() < 0.6
             dated_back_ms = 0 if rng.random() < 0.9 else rng.choice((60_000, 3_600_000, 30 * 3_600_000))
             device = self.linked and rng.random() < 0.8
@@ -381,6 +383,8 @@ class History:
         for worker in self.workers:
             worker.start()
         self._draw()
+        if self.crash_at:
+            world.stops[self.crash_at] = lambda: self.crash(self.workers[0])
         world.run(HEALED_S)
         self._heal()
         world.run(HEALED_S + 5.0)
@@ -388,8 +392,7 @@ class History:
             self._deliver(host.workers[0])
         world.run(HEALED_S + 10.0)
         for number in range(len(self.questions)):
-            for host in self.hosts:
-                self.ask(number, host.workers[0], PROBE_BUDGET_MS, False, probe=True)
+            self.ask(number, self.rng.choice(self.workers), PROBE_BUDGET_MS, False, probe=True)
         world.run(HEALED_S + 20.0)
         world.end()
         return self

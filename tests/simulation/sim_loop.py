@@ -92,20 +92,50 @@ class World:
             events._set_running_loop(None)
 
     def _run(self, until: float) -> None:
-        timers, rng, cost = self._timers, self.rng.random, self.step_cost_s
+        timers, rng, stops, loops = self._timers, self.rng.random, self.stops, self.loops
         while True:
             while timers and timers[0][0] <= self.now:
-                self._due(heappop(timers)[2])
-            ready = [loop for loop in self.loops if loop.ready and loop.stalled_until <= self.now]
-            if ready:
-                self._step(ready[int(rng() * len(ready))] if len(ready) > 1 else ready[0])
-                if cost:
-                    self.now += cost * rng()
+                handle = heappop(timers)[2]
+                callback, loop = handle.callback, handle.loop
+                if callback is None:
+                    continue
+                if loop is None:
+                    handle.callback = None
+                    callback(*handle.args)
+                elif not loop.dead:
+                    loop.ready.append(handle)
+            ready = [loop for loop in loops if loop.ready and loop.stalled_until <= self.now]
+            if not ready:
+                if not timers or timers[0][0] > until:
+                    self.now = max(self.now, until)
+                    return
+                self.now = max(self.now, timers[0][0])
                 continue
-            if not timers or timers[0][0] > until:
-                self.now = max(self.now, until)
-                return
-            self.now = max(self.now, timers[0][0])
+            loop = ready[0] if len(ready) == 1 else ready[int(rng() * len(ready))]
+            self.steps += 1
+            if self.steps in stops:
+                stops.pop(self.steps)()
+                if loop.dead or loop.stalled_until > self.now:
+                    continue
+            self._step(loop)
+
+    def _step(self, loop: Loop) -> None:
+        """Let a worker run one callback."""
+        if self.steps > STEPS_MAX:
+            raise AssertionError(f"{STEPS_MAX} steps and no end")
+        handle = loop.ready.popleft()
+        callback = handle.callback
+        if callback is None:
+            return
+        handle.callback = None
+        events._set_running_loop(loop)
+        try:
+            assert handle.context is not None
+            handle.context.run(callback, *handle.args)
+        except Exception as error:
+            self.bugs.append(f"a callback raised {error!r}")
+        if self.step_cost_s:
+            self.now += self.step_cost_s * self.rng.random()
 
     def enter(self, loop: Loop) -> None:
         """A worker begins its life."""
@@ -122,39 +152,6 @@ class World:
                     assert coroutine is not None
                     with suppress(Exception):
                         coroutine.close()
-
-    def _due(self, handle: Handle) -> None:
-        callback, loop = handle.callback, handle.loop
-        if callback is None:
-            return
-        if loop is not None:
-            if not loop.dead:
-                loop.ready.append(handle)
-            return
-        handle.callback = None
-        callback(*handle.args)
-
-    def _step(self, loop: Loop) -> None:
-        self.steps += 1
-        if self.steps > STEPS_MAX:
-            raise AssertionError(f"{STEPS_MAX} steps and no end")
-        stop = self.stops.pop(self.steps, None)
-        if stop is not None:
-            stop()
-            if loop.dead or loop.stalled_until > self.now:
-                return
-        handle = loop.ready.popleft()
-        callback = handle.callback
-        if callback is None:
-            return
-        handle.callback = None
-        events._set_running_loop(loop)
-        try:
-            assert handle.context is not None
-            handle.context.run(callback, *handle.args)
-        except Exception as error:
-            self.bugs.append(f"a callback raised {error!r}")
-
 
 class Loop(asyncio.AbstractEventLoop):
     """The event loop of one worker."""

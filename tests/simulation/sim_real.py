@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import decision_service.journal.delivery as delivery_module
 import decision_service.linker as linker_module
 import decision_service.service as service_module
 from sim_loop import World
@@ -48,6 +49,7 @@ def nothing_real(world: World) -> Iterator[None]:
     _Drawn.world = world
     _BUGS.world = world
     clock, secrets = service_module.perf_counter, linker_module.secrets
+    at_once, delivery_module.CUSTOMERS_AT_ONCE = delivery_module.CUSTOMERS_AT_ONCE, 2  # type: ignore[misc]
     service_module.perf_counter = lambda: world.now  # type: ignore[attr-defined]
     linker_module.secrets = _Drawn  # type: ignore[assignment]
     propagate, _LOG.propagate = _LOG.propagate, False
@@ -56,5 +58,6 @@ def nothing_real(world: World) -> Iterator[None]:
         yield
     finally:
         service_module.perf_counter, linker_module.secrets = clock, secrets  # type: ignore[attr-defined]
+        delivery_module.CUSTOMERS_AT_ONCE = at_once  # type: ignore[misc]
         _LOG.removeHandler(_BUGS)
         _LOG.propagate = propagate

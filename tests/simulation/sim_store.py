@@ -227,37 +227,38 @@ class SimStore:
         if loop.dead:
             return call.future
         if world.now < self._refusing_until or not self._server.up:
-            loop.call_soon(call.end, StoreUnavailable("the store could not be reached a moment ago"))
+            world.at(world.now, call.end, StoreUnavailable("the store could not be reached a moment ago"))
             return call.future
-        call.timer = loop.call_later(timeout_s, call.lose, "no reply in time")
+        now = world.now
+        call.timer = world.at(now + timeout_s, call.lose, "no reply in time")
         fate = fate_of(rng, network)
         if loop.name in network.cut or fate == "lose_request":
             return call.future
         if fate == "refuse":
             refused = StoreUnavailable("the store refused: nothing was written")
-            loop.call_later(rng.random() * network.latency_s, call.end, refused)
+            world.at(now + rng.random() * network.latency_s, call.end, refused)
             return call.future
         if fate == "reset_before":
-            loop.call_later(rng.random() * network.latency_s, call.lose, "the connection broke")
+            world.at(now + rng.random() * network.latency_s, call.lose, "the connection broke")
             return call.future
         way_s = rng.random() * (network.late_s if fate == "late_request" else network.latency_s)
-        world.at(world.now + way_s, self._server.arrive, name, arguments, self._answerer(call, fate))
+        world.at(now + way_s, self._server.arrive, name, arguments, self._answerer(call, fate))
         if fate == "double":
-            world.at(world.now + rng.random() * network.late_s, self._server.arrive, name, arguments, _forget)
+            world.at(now + rng.random() * network.late_s, self._server.arrive, name, arguments, _forget)
         return call.future
 
     def _answerer(self, call: _Call, fate: str) -> Callable[[Any], None]:
         """What is done with the outcome once the server has run the call."""
 
         def answer(outcome: Any) -> None:
-            rng, network = self._world.rng, self._network
+            world, rng, network = self._world, self._world.rng, self._network
             if fate == "lose_reply" or self._loop.name in network.cut:
                 return
             if fate == "reset_after":
-                self._loop.call_later(rng.random() * network.latency_s, call.lose, "the connection broke")
+                world.at(world.now + rng.random() * network.latency_s, call.lose, "the connection broke")
                 return
             way_s = rng.random() * (network.late_s if fate == "late_reply" else network.latency_s)
-            self._loop.call_later(way_s, call.end, outcome)
+            world.at(world.now + way_s, call.end, outcome)
 
         return answer
 
