@@ -7,17 +7,17 @@ reported. Nothing else than the guard is changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Final
 from unittest.mock import patch
+
+from sim_disk import SimJournal
+from sim_store import Server, SimStore
 
 import decision_service.core.fallback as fallback_module
 import decision_service.recording as recording_module
 import decision_service.service as service_module
 import decision_service.static_answers as static_module
-from sim_disk import SimJournal
-from sim_store import Server, SimStore
-
 from decision_service.core.errors import DecisionServiceError, OutcomeUnknown, StoreUnavailable
 from decision_service.core.request import DecisionRequest
 from decision_service.journal import StaticRow
@@ -91,10 +91,8 @@ def answer_told_before_it_is_durable() -> AbstractContextManager[Any]:
 
 
 async def _quietly(writing: Any) -> None:
-    try:
+    with suppress(DecisionServiceError):
         await writing
-    except DecisionServiceError:
-        pass
 
 
 def deadline_not_kept() -> AbstractContextManager[Any]:
@@ -151,7 +149,9 @@ def mark_taken_back_too_often() -> AbstractContextManager[Any]:
     """The mark of a commit goes also when nobody knows what became of it."""
     send = DecisionService._send
 
-    async def broken(self: DecisionService, commit: Commit, request: DecisionRequest, decision_id: str, *more: Any) -> None:
+    async def broken(
+        self: DecisionService, commit: Commit, request: DecisionRequest, decision_id: str, *more: Any
+    ) -> None:
         try:
             await send(self, commit, request, decision_id, *more)
         except OutcomeUnknown:

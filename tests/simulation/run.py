@@ -41,7 +41,9 @@ def main() -> int:
 def print_trace(history: History) -> None:
     """What happened, one line each: step, virtual time in ms, what."""
     hosts = ", ".join(f"{host.name} ({len(host.workers)} workers)" for host in history.hosts)
-    print(f"seed {history.seed}: {hosts}; profile {history.profile}; faults {', '.join(sorted(history.faults)) or 'none'}")
+    print(
+        f"seed {history.seed}: {hosts}; profile {history.profile}; faults {', '.join(sorted(history.faults)) or 'none'}"
+    )
     for step, now, what, *details in history.trace:
         told = " ".join(part.decode() if isinstance(part, bytes) else str(part) for part in details)
         print(f"{step:5} {now * 1e3:10.3f} ms  {what:<14} {told}")

@@ -32,8 +32,8 @@ from sim_history import Attempt, History
 from sim_policy import RESERVATION_MS, SMALL_MINOR, policies
 from sim_worker import PARTITIONS
 
-from decision_service.api.instants import parse_instant
 from decision_service.answer import Answer, answer_bytes
+from decision_service.api.instants import parse_instant
 from decision_service.core.decide import decide
 from decision_service.core.errors import InvalidInput, OutcomeUnknown, RequestIdReused
 from decision_service.core.event import (
@@ -56,7 +56,6 @@ from decision_service.core.request import DecisionRequest
 from decision_service.core.state import CustomerState
 from decision_service.decision_log import Frame, answer_in, decode, encode, fingerprint_of
 from decision_service.store import Commit
-from decision_service.store.keys import partition_of_decision
 
 LATE_S: Final = 0.005  # that an answer may come after its deadline
 TIME_ENOUGH_MS: Final = 10  # in which a static answer can be made beside everything that was tried before
@@ -154,9 +153,8 @@ def _contradicted(record: Record, attempt: Attempt, answer: Answer) -> Iterator[
 
 def _stored(record: Record) -> Iterator[str]:
     """I3, I5, I7, I12 of every stored decision."""
-    told = Counter(
-        entry[b"id"].decode() for entries in record.outbox.values() for entry in entries if entry[b"kind"] == b"decision"
-    )  # fmt: skip
+    entries = [entry for some in record.outbox.values() for entry in some]
+    told = Counter(entry[b"id"].decode() for entry in entries if entry[b"kind"] == b"decision")
     if told != Counter(record.frames.keys()):
         yield f"I3 outbox and decisions differ: {told} and {sorted(record.frames)}"
     for decision_id in record.frames:
@@ -204,7 +202,7 @@ def _place_of(log: bytes, key: int) -> int:
 
 
 def _not_known(request: DecisionRequest, decision_id: str, answer: dict[str, Any]) -> Iterator[str]:
-    """I7: below the full rung nothing is approved, but for small amounts of a clean line that the request itself shows."""
+    """I7: below the full rung nothing is approved, but for small amounts of a clean line that the request shows."""
     if answer["decision"] == "hold" or answer["rung"] == "full":
         return
     small = answer["rung"] == "static" and request.facility is not None and request.amount_minor <= SMALL_MINOR
@@ -336,7 +334,10 @@ def _again(record: Record) -> Iterator[str]:
         state = record.states[frame.rest["customer_id"]].get(frame.rest["version"])
         if state is None:
             continue  # told above
-        if not any(_same(record.frames[decision_id], frame, request, state.with_links(links)) for links in _links_seen(record, frame, request)):
+        if not any(
+            _same(record.frames[decision_id], frame, request, state.with_links(links))
+            for links in _links_seen(record, frame, request)
+        ):
             yield f"I4 {decision_id} comes out otherwise when it is made again"
 
 

@@ -74,7 +74,7 @@ class SimJournal:
     def __init__(self, disk: Disk, loop: Loop) -> None:
         self._disk = disk
         self._loop = loop
-        self._free_at = 0.0  # when the writer thread has done what it was given
+        self._free_at = 0.0  # when the writer thread writes next
 
     @property
     def pending(self) -> int:
@@ -84,7 +84,7 @@ class SimJournal:
     @property
     def write_s(self) -> float:
         """See `Journal.write_s`."""
-        return float("inf") if self._disk.full or self._disk.broken else 2 * self._disk.latency_s
+        return float("inf") if self._disk.full or self._disk.broken else 4 * self._disk.latency_s
 
     def find(self, decision_id: str) -> StaticRow | None:
         """See `Journal.find`."""
@@ -148,7 +148,8 @@ class SimJournal:
         """Have the writer thread do something; its result."""
         loop, disk, world = self._loop, self._disk, self._disk.world
         future = loop.create_future()
-        self._free_at = max(world.now + world.rng.random() * disk.latency_s, self._free_at)
+        if self._free_at <= world.now:  # else it joins those that are written together next
+            self._free_at = world.now + world.rng.random() * disk.latency_s
         loop.call_at(self._free_at, self._done, future, action, row)
         outcome = await future
         if isinstance(outcome, JournalUnavailable):

@@ -18,7 +18,6 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any, Final
 
-from sim_real import nothing_real
 from sim_loop import World
 from sim_policy import (
     AMOUNTS_MINOR,
@@ -29,6 +28,7 @@ from sim_policy import (
     repayment,
     settlement,
 )
+from sim_real import nothing_real
 from sim_store import FATES, Network, Server
 from sim_worker import PARTITIONS, Host, Worker
 
@@ -330,9 +330,7 @@ class History:
         worker = rng.choice(self.workers)
         at_ms = self.hosts[0].now_ms()
         if chance < 0.6:
-            told = [
-                a for a in self.attempts if isinstance(a.result, Answer) and a.result.outcome == "approve"
-            ]
+            told = [a for a in self.attempts if isinstance(a.result, Answer) and a.result.outcome == "approve"]
             if not told:
                 return
             attempt = rng.choice(told)

@@ -153,6 +153,7 @@ class World:
                     with suppress(Exception):
                         coroutine.close()
 
+
 class Loop(asyncio.AbstractEventLoop):
     """The event loop of one worker."""
 

@@ -17,7 +17,6 @@ from typing import Final
 sys.path.insert(0, str(Path(__file__).parent.parent))  # for the commands here; the tests have it already
 
 import orjson
-from small_policy import FEATURES, write_rules
 
 from decision_service.core.event import BOOKED, DRAWDOWN, REPAYMENT, Event, drawdown_key, event_key, facility_key
 from decision_service.core.facility import Facility
@@ -26,6 +25,7 @@ from decision_service.core.policy import Policy
 from decision_service.core.request import DecisionRequest, PostedEvent
 from decision_service.policies.loading import load_policy
 from decision_service.warm import warm
+from small_policy import FEATURES, write_rules
 
 T0_MS: Final = 1_795_000_000_000  # 2026-11-18
 SNAPSHOT_MS: Final = T0_MS - 600_000  # when core banking last told of the lines

@@ -6,10 +6,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sim_loop import World
+
 import decision_service.journal.delivery as delivery_module
 import decision_service.linker as linker_module
 import decision_service.service as service_module
-from sim_loop import World
 
 
 class _Drawn:

@@ -203,9 +203,7 @@ class SimStore:
         """See `Store.together`."""
         return [list(names)]
 
-    async def append_links(
-        self, records: Any, records_max: int, kept_ms: int, timeout_s: float
-    ) -> Any:
+    async def append_links(self, records: Any, records_max: int, kept_ms: int, timeout_s: float) -> Any:
         """See `Store.append_links`."""
         records = dict(records)
         return taken(await self._send("append_links", (records, records_max, kept_ms), timeout_s))

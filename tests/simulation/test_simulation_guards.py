@@ -1,4 +1,4 @@
-"""The simulator finds mistakes: each guard of the service, taken away by itself, is missed within a few hundred seeds."""
+"""The simulator finds mistakes: each guard of the service, taken away by itself, is missed within some hundred."""
 
 from __future__ import annotations
 

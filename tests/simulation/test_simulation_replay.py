@@ -6,9 +6,9 @@ import pytest
 from sim_history import History, run
 from sim_replay import differences
 from sim_worker import PARTITIONS
-from valkey_server import ValkeyServer
 
 from decision_service.store.open import open_store
+from valkey_server import ValkeyServer
 
 pytestmark = pytest.mark.anyio
 HISTORIES = 200
