@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import random
+import statistics
 import sys
 import tempfile
 import time
@@ -28,6 +29,9 @@ import uvloop
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from figures import Figure, Result, parser_of, say  # noqa: E402
+from figures import run as run_and_tell  # noqa: E402
 
 from closed_loop import closed_loop  # noqa: E402
 from customers import load  # noqa: E402
@@ -195,37 +199,66 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         rounds = []
         for number in range(args.rounds):
             peak = closed_loop(port, requests, PEAK_CONNECTIONS, args.seconds)
+            peak_per_s = (len(peak.latencies_ns) - peak.failures) / peak.seconds
             cpu, began = service.cpu_s(), time.perf_counter()
-            over = open_loop(port, requests, peak.requests_per_s * args.factor, args.seconds, args.connections, number)
+            over = open_loop(port, requests, peak_per_s * args.factor, args.seconds, args.connections, number)
             share = (service.cpu_s() - cpu) / (time.perf_counter() - began)
             told = figures(over, args.deadline_ms)
             told |= {
-                "peak_per_s": peak.requests_per_s, "peak_failures": peak.failures,
+                "peak_per_s": peak_per_s, "peak_failures": peak.failures,
                 "peak_p99_ms": peak.percentile_ms(99), "service_core_share": round(share, 2),
-                "goodput_of_peak": told["goodput_per_s"] / peak.requests_per_s,
+                "goodput_of_peak": told["goodput_per_s"] / peak_per_s,
             }  # fmt: skip
             rounds.append(told)
-            print(json.dumps(told), file=sys.stderr, flush=True)
+            say(json.dumps(told))
         if args.log:
-            print((Path(name) / "service.log").read_text()[-3000:], file=sys.stderr)
+            say((Path(name) / "service.log").read_text()[-3000:])
         return rounds
 
 
-def main() -> None:
+def measure(result: Result, args: argparse.Namespace) -> None:
+    """Medians over the rounds, each with its own peak."""
+    rounds = run(args)
+    late, let_in = (sum(one[name] for one in rounds) for name in ("late", "let_in"))
+
+    def median(name: str, place: int | None = None) -> float:
+        return statistics.median(one[name] if place is None else one[name][place] for one in rounds)
+
+    result.figures += [
+        Figure(
+            f"goodput at {args.factor:g} times the peak, of the peak", 100 * median("goodput_of_peak"), 90, "at least",
+            "%",
+        ),
+        Figure("... p99 of those let in", median("let_in_ms", 1), args.deadline_ms, "at most", "ms"),
+        Figure("... requests without any answer", sum(one["unanswered"] for one in rounds), 0),
+        Figure("... p99 of those refused, 503", median("shed_ms", 1), sense="told", unit="ms"),
+        Figure("... let in and late", 100 * late / let_in, sense="told", unit="%"),
+        Figure("... peak, closed loop", median("peak_per_s"), sense="told", unit="decisions/s"),
+    ]  # fmt: skip
+    result.notes |= {
+        "deadline_ms": args.deadline_ms, "connections": args.connections, "rounds": rounds,
+        "generator_core_share": median("generator_core_share"), "service_core_share": median("service_core_share"),
+    }  # fmt: skip
+
+
+def main() -> int:
     """Parse, run, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser = parser_of(__doc__)
+    parser.add_argument("--rounds", type=int, help="of peak and overload (9, or 3 with --quick)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each half of a round")
     parser.add_argument("--factor", type=float, default=2.0, help="offered load, as a multiple of the peak")
     parser.add_argument("--connections", type=int, default=500)
-    parser.add_argument("--customers", type=int, default=1_000)
-    parser.add_argument("--events", type=int, default=200)
+    parser.add_argument("--customers", type=int, help="(1,000, or 200 with --quick)")
+    parser.add_argument("--events", type=int, default=200, help="events a customer starts with")
     parser.add_argument("--deadline-ms", type=int, default=20)
     parser.add_argument("--rules", type=Path, default=ROOT / "rules")
     parser.add_argument("--models", type=Path, default=ROOT / "models")
-    parser.add_argument("--log", action="store_true")
-    print(json.dumps(run(parser.parse_args()), indent=1))
+    parser.add_argument("--log", action="store_true", help="show the end of the service's log")
+    args = parser.parse_args()
+    args.rounds = args.rounds or (3 if args.quick else 9)
+    args.customers = args.customers or (200 if args.quick else 1_000)
+    return run_and_tell("overload", args, lambda result: measure(result, args))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

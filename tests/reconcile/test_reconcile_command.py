@@ -173,6 +173,7 @@ def test_decisions_that_the_list_lacks_are_told_by_their_instants(
     assert reconcile(capsys, lived.server.url, listed, "--since", "2020-01-01", "--until", "2026-01-01")[0] == 0
 
 
+@pytest.mark.fault("H09", "B15")
 def test_damage_is_found_and_a_missing_record_put_back(
     lived: LivedStore, draws: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

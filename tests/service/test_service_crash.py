@@ -133,7 +133,7 @@ def test_four_workers_lend_a_limit_once(start: Callable[..., ServiceProcess], va
     assert sum(b'"decision":"approve"' in (a or b"") for a in answers) == 10
 
 
-@pytest.mark.fault("D07")
+@pytest.mark.fault("D07", "H01", "H03")
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_worker_loses_and_repeats_nothing(
     start: Callable[..., ServiceProcess], valkey: str, seed: int
@@ -151,6 +151,7 @@ def test_a_killed_worker_loses_and_repeats_nothing(
     asyncio.run(judge(service.url, answers))
 
 
+@pytest.mark.fault("A02")
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_store_loses_and_repeats_nothing(
     start: Callable[..., ServiceProcess], valkey_private: ValkeyServer, seed: int
@@ -165,6 +166,7 @@ def test_a_killed_store_loses_and_repeats_nothing(
     asyncio.run(judge(service.url, answers))
 
 
+@pytest.mark.fault("A02")
 def test_a_killed_embedded_store_is_started_again(start: Callable[..., ServiceProcess]) -> None:
     """kill -9 of the embedded store under load: it comes back by itself on the same data, and nothing is lost."""
     service = start()
@@ -180,7 +182,7 @@ def test_a_killed_embedded_store_is_started_again(start: Callable[..., ServicePr
     assert "started again" in service.log()
 
 
-@pytest.mark.fault("D07")
+@pytest.mark.fault("D07", "H01")
 def test_everything_killed_at_once_comes_back_as_it_was(start: Callable[..., ServiceProcess]) -> None:
     """kill -9 of the service with its embedded store: the next start on the same directory continues."""
     service = start()

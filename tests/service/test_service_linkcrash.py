@@ -164,6 +164,7 @@ def test_a_worker_killed_right_after_its_answer_loses_no_link(
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.fault("H01", "H14")
 def test_a_killed_worker_loses_and_doubles_no_link(
     start: Callable[..., ServiceProcess], valkey: str, seed: int
 ) -> None:

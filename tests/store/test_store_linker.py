@@ -171,6 +171,7 @@ async def test_linker_of_another_worker_finishes_what_a_dead_one_left(
     assert (counted(meters, "links appended"), counted(meters, "links duplicate")) == (5, 5)
 
 
+@pytest.mark.fault("H14")
 async def test_linker_dead_between_append_and_forget_doubles_nothing(
     any_store: Store, make: MakeLinker, clock: Clock
 ) -> None:
@@ -221,6 +222,7 @@ async def test_linker_a_foreign_decision_is_dropped(any_store: Store, make: Make
     assert await waiting_everywhere(any_store) == 0
 
 
+@pytest.mark.fault("H10")
 async def test_linker_leaves_what_it_cannot_read(any_store: Store, make: MakeLinker, clock: Clock) -> None:
     """Links that a newer version wrote, or that are damaged, stay where they are and hold nothing up."""
     linker = make(any_store)
@@ -245,6 +247,7 @@ async def test_linker_ids_are_never_the_same(make: MakeLinker) -> None:
     assert {int.from_bytes(links_id[:8], "big") for links_id in ids} == {NOW_MS}
 
 
+@pytest.mark.fault("H13")
 async def test_linker_memory_is_bounded(make: MakeLinker, meters: Meters) -> None:
     """Beyond its bound the linker leaves commits to the sweep, and says so."""
     linker = make(MemoryStore())
@@ -311,6 +314,7 @@ async def test_linker_goes_on_when_the_store_is_back(make: MakeLinker, step: str
     assert await waiting_everywhere(store) == 0
 
 
+@pytest.mark.fault("H13")
 async def test_linker_tells_how_far_behind_it_is(make: MakeLinker, clock: Clock, meters: Meters) -> None:
     """The lag is the age of the oldest commit that is not yet linked; the largest of all workers holds, and it goes."""
     store = FailingStore()

@@ -63,6 +63,7 @@ async def test_linkfaults_no_server_is_unread_logs(valkey_private: ValkeyServer)
         assert await store.read_links([PAYEE], T).logs() == (None, None, None)
 
 
+@pytest.mark.fault("H14")
 async def test_linkfaults_repeated_append_after_lost_reply_is_single(
     proxied_store: Store, proxy: FaultProxy, store: Store
 ) -> None:
