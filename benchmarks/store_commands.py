@@ -88,17 +88,18 @@ class Workload:
                 keys.log_key(partition, customer),
                 keys.outbox_key(partition),
                 keys.waiting_key(partition),
+                keys.marker_key(partition),
                 keys.decision_key(partition, self.decision_id(number)),
             )
 
         async def read(number: int) -> None:
-            meta, log, _, _, frame = names(number)
-            await client.evalsha(scripts.READ.sha.decode(), 3, meta, log, frame)
+            meta, log, _, _, marker, frame = names(number)
+            await client.evalsha(scripts.READ.sha.decode(), 4, meta, log, marker, frame)
 
         async def commit(number: int) -> None:
             version = str(self._versions[number % CUSTOMERS])
             arguments = (version, b"", _record(number), EMPTY_LOG, FRAME, b"", b"", "0", "2", b"d", FRAME)
-            reply = client.evalsha(scripts.COMMIT.sha.decode(), 5, *names(number), *arguments)
+            reply = client.evalsha(scripts.COMMIT.sha.decode(), 6, *names(number), *arguments)
             self._versions[number % CUSTOMERS] = await reply
 
         return {"read": read, "commit": commit}

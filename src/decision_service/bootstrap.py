@@ -27,7 +27,9 @@ from decision_service.scorecards.shadows import ShadowScoring
 from decision_service.service import DecisionService
 from decision_service.settings import Settings
 from decision_service.store import Store
+from decision_service.store.noticed import Noticed
 from decision_service.store.open import open_store
+from decision_service.store.replication import Replicas
 from decision_service.telemetry import Meters
 from decision_service.warm import warm
 from decision_service.watch.counting import DriftCounting
@@ -43,10 +45,17 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def store_of(settings: Settings) -> Store:
+def replicas_of(settings: Settings) -> Replicas:
+    """What durability `replicated` waits for."""
+    return Replicas(settings.replicas, settings.replicas_timeout_ms, settings.replicas_on_disk)
+
+
+def store_of(settings: Settings, noticed: Noticed | None = None) -> Store:
     """The store the settings name; the embedded one if they name none. Call from the main thread."""
-    url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
-    return open_store(url, data_dir=settings.data_dir, partitions=settings.partitions, profile=settings.durability)
+    return open_store(
+        settings.store_url, data_dir=settings.data_dir, partitions=settings.partitions, profile=settings.durability,
+        replicas=replicas_of(settings), noticed=noticed,
+    )  # fmt: skip
 
 
 def retention_of(settings: Settings) -> Retention:
@@ -79,7 +88,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
             meters.set_policy(policy_id, label)
 
     signatures = signature_rule(settings.policy_signers, settings.policy_signatures_min)
-    store = store_of(settings)
+    store = store_of(settings, meters)
     linker = linker_of(settings, store, meters)
     active = ActivePolicy(
         settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms, store, wall_clock_ms,

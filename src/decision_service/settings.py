@@ -61,6 +61,17 @@ class Settings(BaseSettings):
         "safe",
         description="Loss bound: fast (fsync each second), safe (fsync always), replicated (safe and WAIT).",
     )
+    replicas: int = Field(
+        1, ge=1, le=8, description="Replicas that must hold a write before it is told, under durability replicated."
+    )
+    replicas_timeout_ms: int = Field(
+        200, ge=1, le=10_000,
+        description="How long the store waits for its replicas; then the outcome counts as unknown.",
+    )  # fmt: skip
+    replicas_on_disk: bool = Field(
+        False,
+        description="A replica holds a write once it has fsynced it (WAITAOF: server 7.2, replicas with appendonly).",
+    )
     rules: Path = Field(Path("rules"), description="Directory of rule sets and feature definitions.")
     models: Path = Field(Path("models"), description="Directory of scorecards.")
     time_zone: str = Field("Asia/Shanghai", description="Business time zone: local hours, days and months.")

@@ -35,6 +35,7 @@ def key_names(customer_id: str) -> list[bytes]:
         keys.log_key(partition, customer_id),
         keys.outbox_key(partition),
         keys.waiting_key(partition),
+        keys.marker_key(partition),
         keys.decision_key(partition, decision_id(customer_id)),
     ]
 
@@ -43,10 +44,10 @@ def key_names(customer_id: str) -> list[bytes]:
 def test_commands_read_names_the_keys(customer_id: str) -> None:
     """A read names meta, log and, if asked for, the frame, whatever stands in the customer's id."""
     place = place_of(customer_id, PARTITIONS)
-    meta, log, _, _, frame = key_names(customer_id)
+    meta, log, _, _, marker, frame = key_names(customer_id)
     start = [b"EVALSHA", scripts.READ.sha]
-    assert words(read_command(place, None)) == [*start, b"2", meta, log]
-    assert words(read_command(place, decision_id(customer_id))) == [*start, b"3", meta, log, frame]
+    assert words(read_command(place, None)) == [*start, b"3", meta, log, marker]
+    assert words(read_command(place, decision_id(customer_id))) == [*start, b"4", meta, log, marker, frame]
 
 
 @pytest.mark.parametrize("customer_id", ODD_IDS)
@@ -59,8 +60,8 @@ def test_commands_commit_is_what_its_script_is_headed_by(customer_id: str) -> No
         (decision_id(customer_id), b"frame\r\n$3"), [{b"kind": b"decision", b"id": b"%d"}, {b"n": b""}],
         (b"id\r\n", b"links%b"),
     )  # fmt: skip
-    assert words(commit_command(place_of(customer_id, PARTITIONS), commit)) == [
-        b"EVALSHA", scripts.COMMIT.sha, b"5", *key_names(customer_id),
+    assert words(commit_command(place_of(customer_id, PARTITIONS), commit, b"e1")) == [
+        b"EVALSHA", scripts.COMMIT.sha, b"6", *key_names(customer_id),
         b"1234567", EMPTY_LOG + record(0), record(1), EMPTY_LOG, b"frame\r\n$3",
         b"id\r\n", b"links%b", b"4", b"f:f%b", encode_facility(facility), b"a:a\r\n", encode_attribute(attribute),
         b"4", b"kind", b"decision", b"id", b"%d", b"2", b"n", b"",
@@ -69,9 +70,9 @@ def test_commands_commit_is_what_its_script_is_headed_by(customer_id: str) -> No
 
 def test_commands_empty_commit_has_every_fixed_argument() -> None:
     """A commit with nothing in it still sends all that the script counts on."""
-    arguments = [b"0", b"", b"", EMPTY_LOG, b"", b"", b"", b"0"]
-    expected = [b"EVALSHA", scripts.COMMIT.sha, b"4", *key_names("c-1")[:4], *arguments]
-    assert words(commit_command(place_of("c-1", PARTITIONS), Commit("c-1", 0))) == expected
+    arguments = [b"0:e1", b"", b"", EMPTY_LOG, b"", b"", b"", b"0"]
+    expected = [b"EVALSHA", scripts.COMMIT.sha, b"5", *key_names("c-1")[:5], *arguments]
+    assert words(commit_command(place_of("c-1", PARTITIONS), Commit("c-1", 0), b"e1")) == expected
 
 
 @pytest.mark.parametrize("odd", ["", "d000", "\u00e9" * 36, "\u00e9" * 18, "e" + "0" * 35])
@@ -81,7 +82,7 @@ def test_commands_foreign_decision_id_is_a_mistake(odd: str) -> None:
     with pytest.raises(ValueError, match="not the id of a decision"):
         read_command(place, odd)
     with pytest.raises(ValueError, match="not the id of a decision"):
-        commit_command(place, Commit("c-1", 0, decision=(odd, b"frame")))
+        commit_command(place, Commit("c-1", 0, decision=(odd, b"frame")), b"e1")
 
 
 def test_commands_digest_and_source_stand_for_each_other() -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from store_cases import T, decision_id, facility, record
 
-from decision_service.core.errors import StoreUnavailable, VersionMoved
+from decision_service.core.errors import StoreDamaged, VersionMoved
 from decision_service.core.event import EMPTY_LOG, header
 from decision_service.core.facility import Attribute
 from decision_service.core.limits import EVENTS_PER_CUSTOMER_MAX
@@ -100,7 +100,7 @@ async def test_store_decision_is_written_once(any_store: Store) -> None:
 async def test_store_torn_records_are_refused(any_store: Store) -> None:
     """Records that are not whole are refused and nothing is written."""
     for commit in (Commit("c-1", 0, b"short"), Commit("c-1", 0, b"", EMPTY_LOG[:-1])):
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreDamaged):
             await any_store.commit(commit, T)
     assert await any_store.read("c-1", None, T) == CustomerState()
 

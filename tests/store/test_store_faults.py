@@ -12,7 +12,7 @@ import redis
 from fault_proxy import FaultProxy
 from store_cases import T, decision_id, record
 
-from decision_service.core.errors import OutcomeUnknown, StoreUnavailable, StoreUnsafe
+from decision_service.core.errors import OutcomeUnknown, StoreDamaged, StoreUnavailable, StoreUnsafe
 from decision_service.core.event import EMPTY_LOG
 from decision_service.store import Commit, CustomerState, Store, keys
 from decision_service.store.lane import STALLED_S, WAITING_MAX
@@ -118,6 +118,7 @@ async def test_faults_silent_connection_is_replaced(proxied_store: Store, proxy:
             await proxied_store.read("c-1", None, SOON)
         if proxy.accepted > before:
             break
+        await asyncio.sleep(SOON)
     assert proxy.accepted > before
     proxy.lose_replies = False
     assert await settled(proxied_store) == CustomerState()
@@ -345,7 +346,7 @@ async def test_faults_wrong_type_changes_nothing(store: Store, valkey_server: Va
         await store.read_fleet(T)
         before = set(client.keys("*"))
         commit = Commit("c-1", 0, record(1), decision=(decision_id("c-1"), b"f"), outbox=[{b"a": b"b"}])
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreDamaged):
             await store.commit(commit, T)
         assert set(client.keys("*")) == before
         assert client.scard(spoilt) == 1
@@ -357,7 +358,7 @@ async def test_faults_wrong_type_fails_only_its_reader(store: Store, valkey_serv
     with valkey_server.client() as client:
         client.sadd(keys.log_key(PARTITION, "c-1"), "odd")
     bad, good = await asyncio.gather(store.read("c-1", None, T), store.read("c-2", None, T), return_exceptions=True)
-    assert isinstance(bad, StoreUnavailable)
+    assert isinstance(bad, StoreDamaged)
     assert isinstance(good, CustomerState)
     assert good.log == EMPTY_LOG + record(2)
 

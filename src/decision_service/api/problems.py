@@ -47,7 +47,11 @@ TABLE: Final[dict[type[errors.DecisionServiceError], Rule]] = {
     errors.OutcomeUnknown: Rule(
         503, "Outcome unknown", "It is not known whether this was recorded; ask again with the same ids."
     ),
-    errors.StoreUnsafe: Rule(503, "Store unsafe", "The store could lose what it acknowledged."),
+    errors.NotReplicated: Rule(
+        503, "Not replicated", "It is written on too few servers to count as recorded; ask again with the same ids."
+    ),
+    errors.StoreDamaged: Rule(503, "Store damaged", "What is stored of this customer cannot be read; it was logged."),
+    errors.StoreUnsafe: Rule(503, "Store unsafe", "The store could lose, or has lost, what it acknowledged."),
     errors.JournalUnavailable: Rule(
         503, "Journal unavailable", "The store was not reached and the journal failed; ask again with the same ids."
     ),

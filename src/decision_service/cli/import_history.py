@@ -18,7 +18,7 @@ import orjson
 import uvloop
 
 from decision_service.api.parse import Clock
-from decision_service.bootstrap import retention_of, wall_clock_ms
+from decision_service.bootstrap import replicas_of, retention_of, wall_clock_ms
 from decision_service.cli.ending import check_apart, cleaning_up
 from decision_service.cli.file_columns import ATTRIBUTES, EVENTS, FACILITIES, tell_columns
 from decision_service.cli.progress import Progress
@@ -88,14 +88,18 @@ def declared_attributes(rules: Path) -> Mapping[str, AttributeSpec]:
     return declared
 
 
-def store_for(settings: Settings) -> Store:
-    """The store that `serve` would open with these settings; of a service that runs on the data directory, its own."""
+def store_for(settings: Settings, *, reconciling: bool = False) -> Store:
+    """The store that `serve` would open with these settings; of a service that runs on the data directory, its own.
+    `reconciling`: also one that lost its history."""
     url = settings.store_url
     if url == "memory://":
         raise SettingInvalid("DECISION_SERVICE_REDIS_URL", "a store in memory would forget what is imported")
     if url is None:
         url = running_url(settings.data_dir)
-    return open_store(url, data_dir=settings.data_dir, partitions=settings.partitions, profile=settings.durability)
+    return open_store(
+        url, data_dir=settings.data_dir, partitions=settings.partitions, profile=settings.durability,
+        replicas=replicas_of(settings), reconciling=reconciling,
+    )  # fmt: skip
 
 
 async def _import(

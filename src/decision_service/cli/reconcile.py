@@ -11,6 +11,9 @@ or its log record) and in conflict (answered from the journal, and otherwise by 
 --repair delivers the journal and writes lost answers again, with their exposure, so that no limit is lent twice and
 a retry gets the outcome and the amount that were acknowledged. It may be run as often as one likes.
 
+--accept-history says that the store is now right, though it was emptied, replaced or set back to an earlier state: the
+service refuses such a store (every decision is static) until somebody says so. Give it together with --repair.
+
 The summary goes to standard output, progress to standard error, all findings to --findings as JSON lines. Exit status
 0 if nothing is wrong, 1 if something is (also if it was repaired: run again to see), 2 for wrong usage or settings, 3
 if the store failed or is refused, 5 if the list is wrong; then nothing was changed.
@@ -45,6 +48,7 @@ from decision_service.telemetry import Meters
 
 FOUND: Final = 1
 _EVER: Final = Span(0, 2**53)
+ACCEPT_TIMEOUT_S: Final = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--until", metavar="WHEN", help="up to before this (now)")
     parser.add_argument("--verify", action="store_true", help="check that decisions of the store are whole")
     parser.add_argument("--repair", action="store_true", help="deliver the journal, write lost answers again")
+    parser.add_argument(
+        "--accept-history", action="store_true",
+        help="afterwards let the service go on with a store that was emptied or set back",
+    )  # fmt: skip
     parser.add_argument("--findings", type=Path, metavar="FILE", help="all findings, as JSON lines")
     parser.add_argument("--json", action="store_true", help="summary as JSON")
 
@@ -69,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     span = _span_in(args, settings)
     acknowledged = None if args.list is None else AcknowledgedList(args.list, settings.partitions)
     check_apart("findings", args.findings, [args.list])
-    store = store_for(settings)
+    store = store_for(settings, reconciling=True)
     with cleaning_up(), Findings(args.findings) as findings:
         counts = uvloop.run(_reconcile(store, settings, acknowledged, span, findings, args))
     summary = _summary(counts, findings, args)
@@ -115,6 +123,18 @@ async def _reconcile(
                 listed = acknowledged is not None and args.since is not None
                 await comparing.look_through(span, listed=listed, verify=args.verify)
             return comparing.counts
+        comparing = Comparing(store, settings.partitions, findings, restoring, lambda _: None, stages)
+        if acknowledged is not None:
+            comparing.check_list(acknowledged)
+        await refuse_unsafe(store)
+        if acknowledged is not None:
+            await comparing.compare_list(acknowledged)
+        if span is not None:
+            listed = acknowledged is not None and args.since is not None
+            await comparing.look_through(span, listed=listed, verify=args.verify)
+        if args.accept_history:
+            await store.accept_history(ACCEPT_TIMEOUT_S)
+        return comparing.counts
     finally:
         stages.finish()
         await store.close()

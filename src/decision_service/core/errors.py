@@ -11,7 +11,9 @@
     ├── StoreError
     │   ├── StoreUnavailable    nothing was written                                       503
     │   ├── OutcomeUnknown      a write whose reply was lost: ask again by id             503
-    │   └── StoreUnsafe         configured so that it could lose or evict keys            exit 3
+    │   │   └── NotReplicated   written, but on too few servers to be told                503
+    │   ├── StoreDamaged        what is stored of this customer is not ours               503
+    │   └── StoreUnsafe         could lose or evict keys, or lost its history             exit 3
     ├── JournalUnavailable      the journal of this host could not be read or written     503
     ├── VersionMoved            the conditional commit lost the race (never leaves the service)
     ├── DeadlineExceeded        the answer could not be made in time                      503
@@ -114,8 +116,22 @@ class OutcomeUnknown(StoreError):
     code = "outcome-unknown"
 
 
+class NotReplicated(OutcomeUnknown):
+    """Written, but fewer servers hold it than the profile asks for: a fail-over may forget it. Ask again by id."""
+
+    code = "not-replicated"
+
+
+class StoreDamaged(StoreError):
+    """What is stored under one of a customer's keys is not what this service writes. Nothing was written, and nothing
+    can be until an operator mends that customer; others are not concerned. Asking again does not help."""
+
+    code = "store-damaged"
+
+
 class StoreUnsafe(StoreError):
-    """The store is configured so that it could lose or evict what it acknowledged."""
+    """The store is configured so that it could lose or evict what it acknowledged, or it has lost its history: who is
+    unknown to it is not known to be new."""
 
     code = "store-unsafe"
 

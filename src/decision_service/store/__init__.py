@@ -10,6 +10,9 @@ Promises, each checked by `tests/store/test_store_contract.py`:
   * A method that cannot say whether it wrote raises OutcomeUnknown; one that knows it did not raises
     StoreUnavailable.
   * No method retries by itself.
+  * Who is unknown to a store that lost its history is not taken for new: `read`, `commit`, `read_decision` and
+    `claim_facility` raise StoreUnsafe instead (`store/epoch.py`).
+  * What is not as this service writes it is StoreDamaged for the customer whose it is, and for no other.
   * Links that a commit carries wait in the store until they are taken away; a link that is appended twice to an
     entity's log is there once.
 
@@ -255,6 +258,12 @@ class Store(Protocol):
         """Why the store must not be used (evicting policy, no append-only file ...), empty if it is safe.
 
         StoreUnavailable if it cannot be asked."""
+        ...
+
+    async def accept_history(self, timeout_s: float) -> str:
+        """Take the store for what it holds, though its history is missing: an operator repaired it, or knows that it
+        is new. The new epoch is returned; every worker that knew the one before goes on with it.
+        StoreUnavailable: give it again."""
         ...
 
     async def close(self) -> None:

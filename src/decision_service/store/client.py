@@ -115,19 +115,33 @@ def _cluster(url: str, scheme: str) -> Endpoint:
     return Endpoint("cluster", addresses, scheme == "rediss", "", options)
 
 
-async def open_lane(
-    endpoint: Endpoint, address: Address, on_lost: Callable[[Lane], None], on_elsewhere: Callable[[], None]
-) -> Lane:
-    """Connect, authenticate and hand the connection to a new lane. StoreUnavailable if that fails in any way."""
+async def open_lane(endpoint: Endpoint, address: Address, make: Callable[[Address], Lane]) -> Lane:
+    """Connect, authenticate and hand the connection to the lane that `make` makes, told where it leads.
+    StoreUnavailable if that fails in any way."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             connection = await _open_connection(endpoint, address)
     except (RedisError, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"cannot connect to the store: {_reason(error)}") from None
-    lane = Lane(on_lost, on_elsewhere)
+    if endpoint.kind == "sentinel":
+        address = (str(connection.host), int(connection.port))
+    lane = make(address)
     transport, release = _take_transport(connection)
     lane.adopt(transport, release)
     return lane
+
+
+async def primary_address(endpoint: Endpoint) -> Address | None:
+    """Where more than half of the sentinels say that the primary is; None if there is no such place."""
+    asked = [_named_by(endpoint, sentinel) for sentinel in endpoint.addresses]
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            told = await asyncio.gather(*asked, return_exceptions=True)
+    except TimeoutError:
+        return None
+    votes = Counter(named for named in told if not isinstance(named, BaseException))
+    named, number = votes.most_common(1)[0] if votes else (("", 0), 0)
+    return named if 2 * number > len(asked) else None
 
 
 async def _open_connection(endpoint: Endpoint, address: Address) -> Any:

@@ -24,7 +24,7 @@ from decision_service.store.records import encode_attribute, encode_facility
 
 _CUSTOMERS_KEPT_MAX: Final = 4_096  # customers whose beginnings of commands are kept, about 1 kB each
 _ENTITIES_KEPT_MAX: Final = 8_192  # entities whose reads are kept, about 300 bytes each
-_COMMIT_WORDS: Final = 15  # EVALSHA, its digest, the number of keys, four keys and the eight first arguments
+_COMMIT_WORDS: Final = 16  # EVALSHA, its digest, the number of keys, five keys and the eight first arguments
 _COMMIT: Final = (
     b"*%d\r\n%b"  # number of words; the beginning, up to the keys
     b"$%d\r\n%b\r\n"  # expected version
@@ -81,17 +81,19 @@ def place_of(customer_id: str, partitions: int) -> Place:
     partition = keys.partition_of(customer_id, partitions)
     meta = keys.meta_key(partition, customer_id)
     both = _bulk(meta) + _bulk(keys.log_key(partition, customer_id))
-    four = both + _bulk(keys.outbox_key(partition)) + _bulk(keys.waiting_key(partition))
+    marker = _bulk(keys.marker_key(partition))
+    three = both + marker
+    five = both + _bulk(keys.outbox_key(partition)) + _bulk(keys.waiting_key(partition)) + marker
     stem = keys.decision_key(partition, "")
     frame = b"$%d\r\n%b" % (len(stem) + keys.DECISION_ID_CHARS, stem)
     read, commit = scripts.READ.by_sha, scripts.COMMIT.by_sha
     return Place(
         meta,
         b"d%03x" % partition,
-        b"*5\r\n%b$1\r\n2\r\n%b" % (read, both),
-        b"*6\r\n%b$1\r\n3\r\n%b%b" % (read, both, frame),
-        b"%b$1\r\n4\r\n%b" % (commit, four),
-        b"%b$1\r\n5\r\n%b%b" % (commit, four, frame),
+        b"*6\r\n%b$1\r\n3\r\n%b" % (read, three),
+        b"*7\r\n%b$1\r\n4\r\n%b%b" % (read, three, frame),
+        b"%b$1\r\n5\r\n%b" % (commit, five),
+        b"%b$1\r\n6\r\n%b%b" % (commit, five, frame),
     )
 
 
@@ -102,8 +104,9 @@ def read_command(place: Place, decision_id: str | None) -> bytes:
     return b"%b%b\r\n" % (place.read_decision, place.decision(decision_id))
 
 
-def commit_command(place: Place, commit: Commit) -> bytes:
-    """`scripts/commit.lua` on a customer."""
+def commit_command(place: Place, commit: Commit, epoch: bytes) -> bytes:
+    """`scripts/commit.lua` on a customer. `epoch` is what must stand in the partition's marker if the customer is
+    unknown."""
     _, version, records, trimmed, facilities, attributes, decision, entries, (links_id, links) = commit
     words, start, frame = _COMMIT_WORDS, place.commit, b""
     if decision is not None:
@@ -116,7 +119,7 @@ def commit_command(place: Place, commit: Commit) -> bytes:
         outbox += _count(2 * len(entry))
         for name, value in entry.items():
             outbox += b"%b$%d\r\n%b\r\n" % (_name(name), len(value), value)
-    expected, trimmed = b"%d" % version, trimmed or b""
+    expected, trimmed = b"%d" % version if version else b"0:" + epoch, trimmed or b""
     return _COMMIT % (
         words + len(changed), start, len(expected), expected, len(trimmed), trimmed, len(records), records,
         _EMPTY_LOG, len(frame), frame, len(links_id), links_id, len(links), links,

@@ -42,6 +42,7 @@ from redis.retry import Retry
 
 from decision_service.core.errors import StoreUnavailable, StoreUnsafe
 
+SOCKET_DIRECTORY_START: Final = "ds-"
 SOCKET_PATH_BYTES_MAX: Final = 107  # sun_path of Linux less the NUL; macOS has 103
 READY_TIMEOUT_S: Final = 120.0  # loading a large append-only file takes its time
 LOCK_TIMEOUT_S: Final = 10.0  # a predecessor's server may still be flushing
@@ -183,7 +184,7 @@ class EmbeddedServer:
     @staticmethod
     def _sweep(holders: list[str]) -> None:
         """Remove the socket directory of a predecessor that was killed."""
-        if len(holders) == 3 and Path(holders[2]).name.startswith("ds-"):
+        if len(holders) == 3 and Path(holders[2]).name.startswith(SOCKET_DIRECTORY_START):
             shutil.rmtree(holders[2], ignore_errors=True)
 
     def _write_lock(self, text: str) -> None:
@@ -287,8 +288,8 @@ def _alive(pid: str) -> bool:
 
 def _short_directory() -> Path:
     """A new directory of mode 0700 whose path leaves room for the socket's name."""
-    path = Path(tempfile.mkdtemp(prefix="ds-"))
+    path = Path(tempfile.mkdtemp(prefix=SOCKET_DIRECTORY_START))
     if len(os.fsencode(path / "s")) <= SOCKET_PATH_BYTES_MAX:
         return path
     path.rmdir()
-    return Path(tempfile.mkdtemp(prefix="ds-", dir="/tmp"))
+    return Path(tempfile.mkdtemp(prefix=SOCKET_DIRECTORY_START, dir="/tmp"))

@@ -14,6 +14,9 @@ brace) and cannot move a key.
 
     per partition
     ds:{p0042}:out                            stream  outbox; never capped, trimmed only by the archive
+    ds:{p0042}:n                              string  marker: the store's epoch (`epoch.py`); who is unknown where it
+                                                      stands is new
+    ds:{p0042}:f                              string  fence, always empty: written to see that writes go through
     ds:{p0042}:w                              hash    links that wait to be appended to entity logs, by id; each
                                                       goes once it is appended, so it is all but empty
     ds:{p0042}:e:<d|p|i>:<32 hex digits>      string  log of a device, payee or network (`core/links.py`); partition
@@ -21,7 +24,8 @@ brace) and cannot move a key.
     ds:{p0042}:o:<facility_id>                string  owner of a facility; partition of the *facility* id
 
     per store
-    ds:{meta}                                 hash    "partitions", fixed at the first start
+    ds:{meta}                                 hash    "partitions", fixed at the first start · "epoch" · "beat" ·
+                                                      "marked" · "after:<epoch>" (`epoch.py`)
     ds:{lists}:version · ds:{lists}:entries   string  counter · hash, field "<list name> NUL <value>"
     ds:{reload}                               string  counter of requested reloads
     ds:{reload}:published                     string  number of the newest published policy
@@ -160,6 +164,16 @@ def outbox_key(partition: int) -> bytes:
 def waiting_key(partition: int) -> bytes:
     """The links of a partition's customers that wait to be appended to entity logs."""
     return partition_prefix(partition) + b"w"
+
+
+def marker_key(partition: int) -> bytes:
+    """What tells that the partition lost nothing: the store's epoch."""
+    return partition_prefix(partition) + b"n"
+
+
+def fence_key(key: bytes) -> bytes:
+    """The fence of the partition, or of whatever tag, that a key of ours has."""
+    return key[: key.index(b"}") + 1] + b":f"
 
 
 def partition_of_entity(name: bytes, partitions: int) -> int:

@@ -19,7 +19,9 @@ Invariants
   * What can grow is bounded: commands waiting for a reply, and bytes not yet taken by the server.
 
 A connection whose oldest command was given up and is more than STALLED_S old is dropped: black holes and
-half-open connections show in no other way.
+half-open connections show in no other way. Long before that the lane tells its owner that the server is *silent*: at
+least SILENT_CALLS commands in a row got no reply in their time, over SILENT_S or more. Impatience is no silence: a
+command that was given less than PATIENCE_S does not count.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import asyncio
 from asyncio import Future, TimerHandle
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import hiredis
 
@@ -38,6 +40,9 @@ from decision_service.store.replies import ELSEWHERE, ErrorReply
 WAITING_MAX: Final = 8_192  # commands of one lane without a reply
 UNSENT_BYTES_MAX: Final = 8 * 1_048_576  # bytes the server has not taken; beyond, new commands are refused
 STALLED_S: Final = 1.0
+SILENT_CALLS: Final = 5
+SILENT_S: Final = 0.05
+PATIENCE_S: Final = 0.005
 SWEEP_PAUSE_S: Final = 0.001  # callers whose time is up are looked for at most this often
 
 _NEVER: Final = float("inf")
@@ -52,6 +57,22 @@ pack: Final = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 _Waiting = tuple[Future[Any], float, float, bool]
 
 
+class LaneOwner(Protocol):
+    """Who opens lanes again, and turns callers away while that is no use."""
+
+    def lost(self, lane: Lane) -> None:
+        """The lane has ended."""
+        ...
+
+    def silent(self, lane: Lane) -> None:
+        """The server does not answer in time; told again while that lasts."""
+        ...
+
+    def elsewhere(self) -> None:
+        """The server is no longer the one to use."""
+        ...
+
+
 def _fail(waiting: _Waiting, why: str) -> None:
     future, _, _, write = waiting
     if not future.done():
@@ -60,17 +81,19 @@ def _fail(waiting: _Waiting, why: str) -> None:
 
 class Lane(asyncio.Protocol):
     """One connection in full-duplex use. Made by `client.open_lane` on a connection that is already
-    authenticated. `on_lost` is told of its end, `on_elsewhere` that the server is no longer the one to use."""
+    authenticated."""
 
     __slots__ = (
-        "_choked", "_loop", "_on_elsewhere", "_on_lost", "_reader", "_release", "_retired", "_sweep_at", "_sweeping",
-        "_transport", "_waiting",
+        "_choked", "_late", "_late_since", "_loop", "_owner", "_reader", "_release", "_retired", "_sweep_at",
+        "_sweeping", "_swept_at", "_transport", "_waiting",
     )  # fmt: skip
 
-    def __init__(self, on_lost: Callable[[Lane], None], on_elsewhere: Callable[[], None]) -> None:
+    def __init__(self, owner: LaneOwner) -> None:
         self._loop = asyncio.get_running_loop()
-        self._on_lost = on_lost
-        self._on_elsewhere = on_elsewhere
+        self._owner = owner
+        self._late = 0  # commands in a row without a reply in time
+        self._late_since = 0.0  # when the first of them was sent
+        self._swept_at = 0.0
         self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOT_YET)
         self._waiting: deque[_Waiting] = deque()
         self._transport: asyncio.Transport | None = None
@@ -103,7 +126,7 @@ class Lane(asyncio.Protocol):
             transport.write(preface)
             nobody: Future[Any] = loop.create_future()
             nobody.cancel()
-            self._waiting.append((nobody, now, now, False))
+            self._waiting.append((nobody, now, _NEVER, False))
         future: Future[Any] = loop.create_future()
         until = now + timeout_s
         transport.write(command)
@@ -114,14 +137,17 @@ class Lane(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader, waiting = self._reader, self._waiting
+        now = self._loop.time() if self._late else _NEVER
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not _NOT_YET:
-                future = waiting.popleft()[0]
+                future, _, until, _ = waiting.popleft()
+                if until > now:
+                    self._late = 0
                 if not future.done():
                     future.set_result(reply)
                 if type(reply) is ErrorReply and reply.code in ELSEWHERE:
-                    self._on_elsewhere()
+                    self._owner.elsewhere()
         except (hiredis.HiredisError, IndexError, UnicodeDecodeError):
             self.drop("the store answered what is not the protocol")
         if self._retired and not waiting:
@@ -135,20 +161,30 @@ class Lane(asyncio.Protocol):
         self._sweeping = self._loop.call_at(at, self._sweep)
 
     def _sweep(self) -> None:
-        now = self._loop.time()
+        now, before = self._loop.time(), self._swept_at
+        self._swept_at = now
         self._sweep_at, self._sweeping, soonest = _NEVER, None, _NEVER
+        late = self._late
         for waiting in self._waiting:
-            future, _, until, _ = waiting
+            future, sent_at, until, _ = waiting
+            if before < until <= now and until - sent_at >= PATIENCE_S:
+                if not late:
+                    self._late_since = sent_at
+                late += 1
             if future.done():
                 continue
             if until <= now:
                 _fail(waiting, "no reply from the store in time")
             elif until < soonest:
                 soonest = until
+        newly, self._late = late > self._late, late
         if self._stalled(now):
             self.drop("the store stopped answering")
-        elif soonest != _NEVER:
+            return
+        if soonest != _NEVER:
             self._sweep_by(max(soonest, now + SWEEP_PAUSE_S))
+        if newly and late >= SILENT_CALLS and now - self._late_since >= SILENT_S:
+            self._owner.silent(self)
 
     def _stalled(self, now: float) -> bool:
         if not self._waiting:
@@ -174,7 +210,7 @@ class Lane(asyncio.Protocol):
         for waiting in self._waiting:
             _fail(waiting, why)
         self._waiting.clear()
-        self._on_lost(self)
+        self._owner.lost(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.drop("the connection to the store was lost")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from decision_service.core.errors import StoreUnavailable, VersionMoved
+from decision_service.core.errors import StoreDamaged, StoreUnsafe, VersionMoved
 from decision_service.core.event import EMPTY_LOG, TRIMMED_NOTHING, read_header
 from decision_service.core.limits import PARTITIONS, POLICIES_KEPT_MAX, RECORD_BYTES
 from decision_service.core.links import EMPTY_ENTITY_LOGS
@@ -53,6 +53,21 @@ class MemoryStore:
         self._entities: dict[bytes, bytes] = {}
         self._tallies: dict[tuple[str, int], dict[bytes, int]] = {}
         self._watches: dict[str, bytes] = {}
+        self._lost = False
+
+    def lose_history(self) -> None:
+        """Become as empty as a server after FLUSHALL; for tests."""
+        self.__init__(partitions=self._partitions)  # type: ignore[misc]
+        self._lost = True
+
+    async def accept_history(self, timeout_s: float) -> str:
+        """See `Store.accept_history`."""
+        self._lost = False
+        return "memory"
+
+    def _refuse_lost(self) -> None:
+        if self._lost:
+            raise StoreUnsafe("the store is empty though it was in use: it lost its history")
 
     @property
     def partitions(self) -> int:
@@ -66,6 +81,7 @@ class MemoryStore:
     async def read(self, customer_id: str, decision_id: str | None, timeout_s: float) -> CustomerState:
         """See `Store.read`."""
         await asyncio.sleep(0)
+        self._refuse_lost()
         state = self._customers.get(customer_id, CustomerState())
         if decision_id is None:
             return state
@@ -75,6 +91,7 @@ class MemoryStore:
     async def commit(self, commit: Commit, timeout_s: float) -> int:
         """See `Store.commit`."""
         await asyncio.sleep(0)
+        self._refuse_lost()
         state = self._customers.get(commit.customer_id, CustomerState())
         self._refuse(commit, state)
         log = state.log if commit.trimmed_log is None else commit.trimmed_log
@@ -105,10 +122,11 @@ class MemoryStore:
         ):
             raise VersionMoved("the customer's state changed since it was read")
         if len(commit.records) % RECORD_BYTES or len(commit.trimmed_log or EMPTY_LOG) % RECORD_BYTES:
-            raise StoreUnavailable("the store refused: a log is whole records of 64 bytes")
+            raise StoreDamaged("a log is whole records of 64 bytes")
 
     async def read_decision(self, decision_id: str, timeout_s: float) -> bytes | None:
         """See `Store.read_decision`."""
+        self._refuse_lost()
         return self._decisions.get(decision_id)
 
     def together_decisions(self, decision_ids: Iterable[str]) -> Sequence[Sequence[str]]:
@@ -174,6 +192,7 @@ class MemoryStore:
 
     async def claim_facility(self, facility_id: str, customer_id: str, timeout_s: float) -> str:
         """See `Store.claim_facility`."""
+        self._refuse_lost()
         return self._owners.setdefault(facility_id, customer_id)
 
     async def facility_owner(self, facility_id: str, timeout_s: float) -> str | None:
@@ -302,7 +321,7 @@ class MemoryStore:
 
     async def check(self) -> Sequence[str]:
         """See `Store.check`: nothing here outlives the process, and that is what it is for."""
-        return ()
+        return ("the store is empty though it was in use: it lost its history",) if self._lost else ()
 
     async def close(self) -> None:
         """See `Store.close`."""

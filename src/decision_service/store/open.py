@@ -13,18 +13,27 @@ from pathlib import Path
 from decision_service.core.errors import SettingInvalid
 from decision_service.core.limits import PARTITIONS
 from decision_service.store import Store
-from decision_service.store.client import parse_store_url
-from decision_service.store.embedded import EmbeddedServer
+from decision_service.store.client import Endpoint, parse_store_url
+from decision_service.store.embedded import SOCKET_DIRECTORY_START, EmbeddedServer
+from decision_service.store.epoch import FILE_NAME, EpochMemory, place_name
 from decision_service.store.memory import MemoryStore
+from decision_service.store.noticed import Noticed
 from decision_service.store.redis import Profile, RedisStore
+from decision_service.store.replication import REPLICAS_DEFAULT, Replicas
 from decision_service.store.topology import open_topology
 
 
 class EmbeddedStore(RedisStore):
     """A `RedisStore` that owns its server."""
 
-    def __init__(self, server: EmbeddedServer, *, partitions: int, profile: Profile) -> None:
-        super().__init__(open_topology(parse_store_url(server.url)), partitions=partitions, profile=profile)
+    def __init__(
+        self, server: EmbeddedServer, *, partitions: int, profile: Profile, memory: EpochMemory, reconciling: bool,
+        noticed: Noticed | None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            open_topology(parse_store_url(server.url), None, noticed), partitions=partitions, profile=profile,
+            memory=memory, noticed=noticed, reconciling=reconciling,
+        )  # fmt: skip
         self.server = server
 
     async def close(self) -> None:
@@ -39,17 +48,39 @@ def open_store(
     data_dir: Path | None = None,
     partitions: int = PARTITIONS,
     profile: Profile = "safe",
+    replicas: Replicas = REPLICAS_DEFAULT,
+    noticed: Noticed | None = None,
+    reconciling: bool = False,
 ) -> Store:
     """The store a URL names. Call it from the main thread where it may start a server (see `embedded.py`).
 
-    SettingInvalid for a URL that is none; StoreUnsafe or StoreUnavailable if the embedded server cannot
-    start.
+    `data_dir` is also where it is remembered which store was used (`epoch.py`); `replicas` are asked for by the profile
+    `replicated`; `reconciling` takes a store whatever became of its history, for who repairs it.
+
+    SettingInvalid for a URL that is none; StoreUnsafe or StoreUnavailable if the embedded server cannot start.
     """
     if url == "memory://":
         return MemoryStore(partitions=partitions)
     if url is not None:
-        return RedisStore(open_topology(parse_store_url(url)), partitions=partitions, profile=profile)
+        endpoint = parse_store_url(url)
+        return RedisStore(
+            open_topology(endpoint, replicas if profile == "replicated" else None, noticed),
+            partitions=partitions, profile=profile, replicas=replicas, memory=_memory(data_dir, endpoint),
+            noticed=noticed, reconciling=reconciling,
+        )  # fmt: skip
     if data_dir is None:
         raise SettingInvalid("data_dir", "without a store URL a data directory is needed")
     server = EmbeddedServer(data_dir, fsync="everysec" if profile == "fast" else "always").start()
-    return EmbeddedStore(server, partitions=partitions, profile=profile)
+    memory = _memory(data_dir, parse_store_url(server.url))
+    return EmbeddedStore(
+        server, partitions=partitions, profile=profile, memory=memory, noticed=noticed, reconciling=reconciling
+    )
+
+
+def _memory(data_dir: Path | None, endpoint: Endpoint) -> EpochMemory:
+    """What is remembered of the store at an endpoint."""
+    path = str(endpoint.options.get("path", ""))
+    embedded = Path(path).parent.name.startswith(SOCKET_DIRECTORY_START)
+    where = ("embedded",) if embedded else (path, sorted(endpoint.addresses), endpoint.primary_name)
+    place = place_name(endpoint.kind, where, endpoint.options.get("db", 0))
+    return EpochMemory(None if data_dir is None else data_dir / FILE_NAME, place)

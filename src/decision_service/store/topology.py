@@ -1,8 +1,9 @@
 """Topology: which lane a command takes, for one server and for a cluster.
 
 A `Road` is one server: a lane for reads and one for writes, so that a slow fsync never stands in front of a
-read, each opened when first needed. A failed road is tried again after a pause that doubles from PAUSE_MIN_S
-to PAUSE_MAX_S with jitter; until then callers are told StoreUnavailable at once instead of piling up.
+read, each opened when first needed, and each with a breaker of its own: a way that fails is probed after a pause that
+doubles from PAUSE_MIN_S to PAUSE_MAX_S with jitter; until a probe is answered callers are told StoreUnavailable at once
+instead of piling up and losing their time.
 
 `Standalone` has one road (Sentinel too: each connection asks where the primary is). `Cluster` has one a node
 and the table slot -> node, learnt from CLUSTER SLOTS. MOVED, ASK and TRYAGAIN say that nothing ran, so the
@@ -18,14 +19,20 @@ from array import array
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
-from decision_service.core.errors import StoreUnavailable
-from decision_service.store.client import Address, Endpoint, open_lane
-from decision_service.store.keys import slot_of
+from decision_service.core.errors import OutcomeUnknown, StoreUnavailable
+from decision_service.store.client import Address, Endpoint, open_lane, primary_address
+from decision_service.store.keys import fence_key, slot_of
 from decision_service.store.lane import Lane, pack
+from decision_service.store.noticed import READS, WRITES, Nobody, Noticed
+from decision_service.store.replication import Replicas, ReplicatedLane
 from decision_service.store.replies import ELSEWHERE, ErrorReply
+from decision_service.store.resends import Resends
 
 PAUSE_MIN_S: Final = 0.02
 PAUSE_MAX_S: Final = 1.0
+PROBE_TIMEOUT_S: Final = 1.0
+STEADY_S: Final = 1.0  # a lane, or a closed breaker, that lasted so long was well
+LOST_MAX: Final = 3  # lanes in a row that were lost as soon as they were open
 REDIRECTS_MAX: Final = 8
 TRYAGAIN_PAUSE_S: Final = 0.005
 TRYAGAIN_SPARE_S: Final = 2 * TRYAGAIN_PAUSE_S  # with less time left a last try could end as an unknown outcome
@@ -33,6 +40,7 @@ LEARN_TIMEOUT_S: Final = 1.0  # for one node to tell the slots
 LEARN_PAUSE_S: Final = 0.1  # doubts about the table make it read anew at most this often
 SLOTS: Final = 16_384
 
+_PING: Final = pack(("PING",))
 _ASKING: Final = pack(("ASKING",))
 _CLUSTER_SLOTS: Final = pack(("CLUSTER", "SLOTS"))
 
@@ -42,12 +50,26 @@ class Topology(Protocol):
 
     sharded: bool
 
+    @property
+    def resends(self) -> Resends:
+        """The budget for what is sent again."""
+        ...
+
     def call(self, key: bytes, command: bytes, timeout_s: float, *, write: bool) -> Awaitable[Any]:
         """The reply to a packed command on `key` and others of its slot; error replies are values."""
         ...
 
     async def call_all(self, command: bytes, timeout_s: float) -> list[Any]:
         """The replies of every primary to a reading command."""
+        ...
+
+    async def follow(self) -> None:
+        """Look where the primary is, about once a second: one that was replaced may not know it for long, and takes
+        writes meanwhile that will be lost."""
+        ...
+
+    def on_reconnect(self, told: Callable[[], None]) -> None:
+        """Have `told` called whenever a lane that was lost is open again, before anything is sent on it."""
         ...
 
     async def close(self) -> None:
@@ -62,49 +84,123 @@ def _heard(task: asyncio.Task[Any]) -> None:
 
 
 class _Way:
-    """One lane of a road, opened when needed and opened again when lost."""
+    """One lane of a road, opened when needed and opened again when lost, behind a breaker.
 
-    def __init__(self, open_: Callable[[Callable[[Lane], None]], Awaitable[Lane]]) -> None:
-        self.lane: Lane | None = None  # if it is open
-        self._open = open_
-        self._opening: asyncio.Task[Lane] | None = None
+        closed ── silent, cannot be opened, or lost LOST_MAX times at once ──▶ open ── a probe is answered ──▶ closed
+
+    Open means that callers are told StoreUnavailable at once. Meanwhile one probe at a time, a command of our own, goes
+    out after a pause; more only while somebody asks for the lane. A lane that fell silent is kept while it is probed,
+    so that replies which come late still find their places, and a server that merely stood still is back at once.
+    """
+
+    def __init__(self, road: Road, way: int) -> None:
+        self.lane: Lane | None = None  # if it is open, and its breaker is closed
+        self.address: Address = ("", 0)  # where the latest lane leads
+        self.key = b""  # some key that this way was asked for
+        self._road = road
+        self._way = way
+        self._held: Lane | None = None  # being opened or probed
+        self._trying: asyncio.Task[Lane] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._broken = False
+        self._wanted = False
+        self._opened = 0  # how often a lane was opened
+        self._opened_at = self._closed_at = -STEADY_S
+        self._lost_at_once = 0
         self._failures = 0
-        self._not_before = 0.0
 
     async def ready(self, timeout_s: float) -> Lane:
-        """The open lane, waiting at most `timeout_s` for it to open."""
+        """The open lane, waiting at most `timeout_s` for it to open. StoreUnavailable."""
         if self.lane is not None:
             return self.lane
-        if self._opening is None:
-            if asyncio.get_running_loop().time() < self._not_before:
-                raise StoreUnavailable("the store could not be reached a moment ago")
-            self._opening = asyncio.create_task(self._connect())
-            self._opening.add_done_callback(_heard)
+        if self._broken:
+            self._wanted = True
+            if self._trying is not None or self._timer is not None:
+                raise StoreUnavailable("the store does not answer and is left alone for a moment")
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.shield(self._opening)
+                return await asyncio.shield(self._try())
         except TimeoutError:
             raise StoreUnavailable("no connection to the store in time") from None
 
-    async def _connect(self) -> Lane:
-        try:
-            self.lane = await self._open(self._lost)
-            self._failures = 0
-            return self.lane
-        except StoreUnavailable:
-            self._pause()
-            raise
-        finally:
-            self._opening = None
+    def _try(self) -> asyncio.Task[Lane]:
+        self._timer = None
+        if self._trying is None:
+            self._trying = asyncio.create_task(self._open_or_probe())
+            self._trying.add_done_callback(_heard)
+        return self._trying
 
-    def _pause(self) -> None:
+    async def _open_or_probe(self) -> Lane:
+        try:
+            lane = self._held or await self._open()
+            if self._broken:
+                write = self._way == WRITES and bool(self.key)
+                await lane.call(_probe(self.key) if write else _PING, PROBE_TIMEOUT_S, write=write)
+        except (StoreUnavailable, OutcomeUnknown) as error:
+            self._trying = None
+            self._break()
+            raise StoreUnavailable(error.message) from None
+        finally:
+            self._trying = None
+        self._held, self.lane = None, lane
+        self._mend()
+        return lane
+
+    async def _open(self) -> Lane:
+        lane = await open_lane(self._road.endpoint, self._road.address, self._make)
+        self._held = lane
+        self._opened += 1
+        self._opened_at = _now()
+        if self._opened > 1:
+            self._road.common.told_reconnect()
+        return lane
+
+    def _make(self, address: Address) -> Lane:
+        self.address = address
+        replicas = self._road.common.replicas
+        return Lane(self) if replicas is None or self._way != WRITES else ReplicatedLane(self, replicas)
+
+    def _break(self) -> None:
+        """Turn callers away until a probe is answered."""
+        if not self._broken:
+            self._broken = True
+            if _now() - self._closed_at > STEADY_S:
+                self._failures = 0  # it was well for a while
+            self._road.common.noticed.store_breaker(self._road.number, self._way, True)
+        elif not self._wanted:
+            return  # nobody cares now: whoever comes next probes
+        self._wanted = False
         pause_s = min(PAUSE_MAX_S, PAUSE_MIN_S * 2**self._failures) * random.uniform(0.5, 1.0)
         self._failures = min(self._failures + 1, 16)
-        self._not_before = asyncio.get_running_loop().time() + pause_s
+        self._timer = asyncio.get_running_loop().call_later(pause_s, self._try)
 
-    def _lost(self, lane: Lane) -> None:
+    def _mend(self) -> None:
+        if self._broken:
+            self._broken = False
+            self._closed_at = _now()
+            self._road.common.noticed.store_breaker(self._road.number, self._way, False)
+
+    def silent(self, lane: Lane) -> None:
+        """See `LaneOwner`."""
         if lane is self.lane:
-            self.lane = None
+            self.lane, self._held = None, lane
+            self._break()
+
+    def lost(self, lane: Lane) -> None:
+        """See `LaneOwner`."""
+        if lane is self._held:
+            self._held = None
+        if lane is not self.lane:
+            return
+        self.lane = None
+        self._lost_at_once = self._lost_at_once + 1 if _now() - self._opened_at < STEADY_S else 0
+        if self._lost_at_once >= LOST_MAX:
+            self._lost_at_once = 0
+            self._break()
+
+    def elsewhere(self) -> None:
+        """See `LaneOwner`."""
+        self._road.renew()
 
     def renew(self) -> None:
         """Open a new lane next time; the present one finishes what is under way."""
@@ -114,22 +210,49 @@ class _Way:
 
     async def close(self) -> None:
         """Close the lane, and stop opening one."""
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
-        if self.lane is not None:
-            self.lane.drop("the store is closed")
+        if self._timer is not None:
+            self._timer.cancel()
+        self._broken = True
+        if self._trying is not None:
+            self._trying.cancel()
+            await asyncio.wait([self._trying])
+        for lane in (self.lane, self._held):
+            if lane is not None:
+                lane.drop("the store is closed")
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _probe(key: bytes) -> bytes:
+    return pack(("SET", fence_key(key), b""))
+
+
+class Common:
+    """What all roads of a store share."""
+
+    def __init__(self, replicas: Replicas | None, noticed: Noticed) -> None:
+        self.replicas = replicas
+        self.noticed = noticed
+        self.resends = Resends(noticed)
+        self.told_reconnect: Callable[[], None] = lambda: None
+        self.roads = 0
 
 
 class Road:
     """One server: a way for reads and a way for writes."""
 
-    def __init__(self, endpoint: Endpoint, address: Address) -> None:
-        def open_(on_lost: Callable[[Lane], None]) -> Awaitable[Lane]:
-            return open_lane(endpoint, address, on_lost, self.renew)
-
-        self._reads = _Way(open_)
-        self._writes = _Way(open_)
+    def __init__(self, endpoint: Endpoint, address: Address, common: Common) -> None:
+        self.endpoint = endpoint
+        self.address = address
+        self.common = common
+        self.number = common.roads
+        common.roads += 1
+        self._reads = _Way(self, READS)
+        self._writes = _Way(self, WRITES)
 
     def call(
         self, key: bytes, command: bytes, timeout_s: float, *, write: bool, preface: bytes = b""
@@ -137,14 +260,14 @@ class Road:
         """Send to this server, whatever the key; what is returned yields the reply."""
         way = self._writes if write else self._reads
         if way.lane is None:
+            way.key = way.key or key
             return self._call_when_open(way, command, timeout_s, write, preface)
         return way.lane.call(command, timeout_s, write=write, preface=preface)
 
     async def _call_when_open(self, way: _Way, command: bytes, timeout_s: float, write: bool, preface: bytes) -> Any:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
+        until = _now() + timeout_s
         lane = await way.ready(timeout_s)
-        return await lane.call(command, until - loop.time(), write=write, preface=preface)
+        return await lane.call(command, until - _now(), write=write, preface=preface)
 
     def renew(self) -> None:
         """Connect anew: the server turned out not to be the primary."""
@@ -162,8 +285,23 @@ class Standalone(Road):
 
     sharded = False
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__(endpoint, endpoint.addresses[0])
+    def __init__(self, endpoint: Endpoint, common: Common) -> None:
+        super().__init__(endpoint, endpoint.addresses[0], common)
+
+    @property
+    def resends(self) -> Resends:
+        return self.common.resends
+
+    def on_reconnect(self, told: Callable[[], None]) -> None:
+        self.common.told_reconnect = told
+
+    async def follow(self) -> None:
+        if self.endpoint.kind != "sentinel":
+            return
+        address = await primary_address(self.endpoint)
+        for way in (self._reads, self._writes):
+            if address is not None and way.lane is not None and way.address != address:
+                way.renew()
 
     async def call_all(self, command: bytes, timeout_s: float) -> list[Any]:
         return [await self.call(b"", command, timeout_s, write=False)]
@@ -174,8 +312,9 @@ class Cluster:
 
     sharded = True
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, common: Common) -> None:
         self._endpoint = endpoint
+        self._common = common
         self._roads: dict[Address, Road] = {}
         self._addresses: list[Address] = []
         self._table = array("h", [-1]) * SLOTS  # slot -> index into _addresses, -1 not covered
@@ -192,11 +331,13 @@ class Cluster:
             await self._learn_for(slot, timeout_s)
         address, preface, redirects = self._address_of(slot), b"", 0
         while True:
-            reply = await self._call_node(address, command, until - loop.time(), write, preface)
+            reply = await self._call_node(address, key, command, until - loop.time(), write, preface)
             code = reply.code if isinstance(reply, ErrorReply) else ""
             if code == "TRYAGAIN" and loop.time() + TRYAGAIN_SPARE_S < until:
+                self._common.resends.take()
                 await asyncio.sleep(TRYAGAIN_PAUSE_S)
             elif code in ("MOVED", "ASK") and redirects < REDIRECTS_MAX:
+                self._common.resends.take()
                 redirects += 1
                 address = _redirect(reply, address)
                 preface = _ASKING if code == "ASK" else b""
@@ -205,9 +346,11 @@ class Cluster:
             else:
                 return reply
 
-    async def _call_node(self, address: Address, command: bytes, timeout_s: float, write: bool, preface: bytes) -> Any:
+    async def _call_node(
+        self, address: Address, key: bytes, command: bytes, timeout_s: float, write: bool, preface: bytes
+    ) -> Any:
         try:
-            reply = await self._road(address).call(b"", command, timeout_s, write=write, preface=preface)
+            reply = await self._road(address).call(key, command, timeout_s, write=write, preface=preface)
         except StoreUnavailable:
             self._suspect(address)  # perhaps the node is gone and another took over
             raise
@@ -219,6 +362,16 @@ class Cluster:
         self._doubted = True
         self._suspects.add(address)
 
+    @property
+    def resends(self) -> Resends:
+        return self._common.resends
+
+    async def follow(self) -> None:
+        """Nodes say themselves where a slot went."""
+
+    def on_reconnect(self, told: Callable[[], None]) -> None:
+        self._common.told_reconnect = told
+
     async def call_all(self, command: bytes, timeout_s: float) -> list[Any]:
         await self._learn(timeout_s)
         primaries = [self._addresses[i] for i in sorted(set(self._table)) if i >= 0]
@@ -227,7 +380,7 @@ class Cluster:
     def _road(self, address: Address) -> Road:
         road = self._roads.get(address)
         if road is None:
-            road = self._roads[address] = Road(self._endpoint, address)
+            road = self._roads[address] = Road(self._endpoint, address, self._common)
         return road
 
     def _address_of(self, slot: int) -> Address:
@@ -315,6 +468,7 @@ def _redirect(reply: ErrorReply, asked: Address) -> Address:
     return host or asked[0], int(port)
 
 
-def open_topology(endpoint: Endpoint) -> Topology:
-    """The topology for an endpoint; nothing is connected yet."""
-    return Cluster(endpoint) if endpoint.kind == "cluster" else Standalone(endpoint)
+def open_topology(endpoint: Endpoint, replicas: Replicas | None = None, noticed: Noticed | None = None) -> Topology:
+    """The topology for an endpoint; nothing is connected yet. With `replicas` its writes wait for them."""
+    common = Common(replicas, noticed or Nobody())
+    return Cluster(endpoint, common) if endpoint.kind == "cluster" else Standalone(endpoint, common)

@@ -26,6 +26,8 @@ from decision_service.telemetry.meters import (
     RUNGS,
     STAGES,
     STATUSES,
+    STORE_SERVERS_MAX,
+    STORE_WAYS,
     TAKEN,
     Meters,
 )
@@ -42,6 +44,12 @@ def render(meters: Meters) -> bytes:
 
 
 _ALONE: Final = {  # groups of one cell each: the family, its name and what it means
+    "store_lost": (
+        GaugeMetricFamily, "store_history_lost", "Workers of this host to which the store's history is missing",
+    ),
+    "store_forgotten": (
+        CounterMetricFamily, "store_forgotten_seconds", "Seconds that the store forgot in fail-overs, about",
+    ),
     "links_waiting": (GaugeMetricFamily, "links_waiting", "Commits whose links are not yet in the entity logs"),
     "link_lag": (
         GaugeMetricFamily, "link_lag_seconds", "Age of the oldest commit whose links are not yet in the entity logs",
@@ -85,6 +93,8 @@ class MeterCollector(Collector):
         yield self._rules_wrong(totals)
         yield self._named(totals, "reasons", "Reasons given with decisions", "code")
         yield self._named(totals, "store_errors", "Failures of the store", "code")
+        yield self._named(totals, "store_resends", "Commands of which nothing ran, by what became of them", "result")
+        yield from self._breakers(totals)
         yield self._labelled(
             totals, "links", "Links to entity logs by what became of them", ("result",), [(r,) for r in LINK_RESULTS]
         )
@@ -129,6 +139,20 @@ class MeterCollector(Collector):
         for i, member in enumerate(members, self._meters.start[group]):
             family.add_metric(member, float(totals.cells[i]))
         return family
+
+    def _breakers(self, totals: Totals) -> Iterator[Metric]:
+        """Of servers that a breaker ever opened to, and of the first."""
+        text = "Workers of this host that leave a server of the store alone until it answers a probe"
+        now = GaugeMetricFamily(PREFIX + "store_breakers_open", text, labels=("server", "way"))
+        text = "How often a server of the store was left alone"
+        opened = CounterMetricFamily(PREFIX + "store_breakers_opened", text, labels=("server", "way"))
+        for i, (server, way) in enumerate(product(range(STORE_SERVERS_MAX), STORE_WAYS)):
+            times = float(totals.cells[self._meters.start["store_breakers_opened"] + i])
+            if times or server == 0:
+                now.add_metric((str(server), way), float(totals.cells[self._meters.start["store_breakers"] + i]))
+                opened.add_metric((str(server), way), times)
+        yield now
+        yield opened
 
     def _decisions(self, totals: Totals) -> CounterMetricFamily:
         """Drawdowns under all their labels; of other scenes what occurred."""

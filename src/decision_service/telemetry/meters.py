@@ -31,6 +31,10 @@ as a whole: `unreadable` ones stay where they are; `left` are those for which th
 whoever sweeps their partition finds them."""
 OTHER: Final = "other"
 RANKS: Final = tuple(rank.name.lower() for rank in Rank)
+STORE_SERVERS_MAX: Final = 8  # servers of a store that are told apart; the last one stands for all further ones
+STORE_WAYS: Final = ("reads", "writes")
+BREAKERS: Final = STORE_SERVERS_MAX * len(STORE_WAYS)
+RESEND_RESULTS: Final = ("refused", "sent")
 CONSUMERS: Final = ("shadows", "drift")  # of decisions that are made (`afterwards.py`)
 TAKEN: Final = ("taken", "failed", "dropped")  # dropped: never given to the consumer, for want of room or time
 JOURNAL_RESULTS: Final = ("written", "replayed", "refused", "late", "delivered", "never_told", "conflict")
@@ -83,6 +87,8 @@ class Meters:
         self._error_codes = (*sorted(store_error_codes()), OTHER)
         self._reason_codes = (*TEXTS, OTHER)
         groups = {
+            "store_breakers": [f"{server} {way}" for server, way in product(range(STORE_SERVERS_MAX), STORE_WAYS)],
+            "store_lost": [""],
             "in_flight": [""],
             "links_waiting": [""],
             "afterwards_waiting": [""],
@@ -94,6 +100,9 @@ class Meters:
             "decisions": [" ".join(labels) for labels in product(SCENES, OUTCOMES, RUNGS, FLAGS)],
             "reasons": list(self._reason_codes),
             "store_errors": list(self._error_codes),
+            "store_breakers_opened": [f"{s} {way}" for s, way in product(range(STORE_SERVERS_MAX), STORE_WAYS)],
+            "store_resends": list(RESEND_RESULTS),
+            "store_forgotten": [""],
             "links": list(LINK_RESULTS),
             "links_missed": list(LINK_GRAINS),
             "afterwards": [" ".join(labels) for labels in product(CONSUMERS, TAKEN)],
@@ -112,7 +121,7 @@ class Meters:
         for group, members in groups.items():
             self.start[group] = len(names)
             names += [f"{group} {member}" for member in members]
-        self.layout = Layout(tuple(names), gauges=8, extremes=4, named=RULES_WRONG_MAX)
+        self.layout = Layout(tuple(names), gauges=9 + BREAKERS, extremes=4, named=RULES_WRONG_MAX)
         self.directory = directory
         fold_retired(directory, self.layout)
         self._file = CellFile(directory, self.layout)
@@ -142,6 +151,22 @@ class Meters:
     def count_store_error(self, code: str) -> None:
         """One failure of the store, by the error's `code`."""
         self._cells[self._store_errors.get(code, self._store_errors[OTHER])] += 1.0
+
+    def store_breaker(self, server: int, way: int, is_open: bool) -> None:
+        """See `store.noticed.Noticed`. Further servers than STORE_SERVERS_MAX share the last place."""
+        at = min(server, STORE_SERVERS_MAX - 1) * len(STORE_WAYS) + way
+        self._cells[self.start["store_breakers"] + at] += 1.0 if is_open else -1.0
+        if is_open:
+            self._cells[self.start["store_breakers_opened"] + at] += 1.0
+
+    def store_resend(self, granted: bool) -> None:
+        """See `store.noticed.Noticed`."""
+        self._cells[self.start["store_resends"] + granted] += 1.0
+
+    def store_history(self, lost: bool, forgotten_beats: int) -> None:
+        """See `store.noticed.Noticed`."""
+        self._cells[self.start["store_lost"]] = lost
+        self._cells[self.start["store_forgotten"]] += forgotten_beats
 
     def count_links(self, result: str, number: int) -> None:
         """So many links, by what became of them (LINK_RESULTS)."""

@@ -30,6 +30,7 @@ def _load(name: str, *, writes: bool) -> Script:
     return Script(sha, by_sha, b"$4\r\nEVAL\r\n$%d\r\n%b\r\n" % (len(source), source), writes)
 
 
+BEAT: Final = _load("beat", writes=True)
 READ: Final = _load("read", writes=False)
 COMMIT: Final = _load("commit", writes=True)
 LINK: Final = _load("link", writes=True)

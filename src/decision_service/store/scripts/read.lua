@@ -1,12 +1,15 @@
 #!lua flags=no-writes
 -- Everything one decision needs to know of one customer, as one state.
 --
--- KEYS   1 meta hash · 2 event log · 3 decision frame (optional), all of one partition
+-- KEYS   1 meta hash · 2 event log · 3 marker of the partition · 4 decision frame (optional), all of one partition
 -- ARGV   none
--- REPLY  array: meta as field, value, field, value ...; the log or nil; the frame or nil
--- COST   O(fields of the hash) + bytes of the log; 2 to 3 commands
-return {
-  redis.call('HGETALL', KEYS[1]),
-  redis.call('GET', KEYS[2]),
-  KEYS[3] and redis.call('GET', KEYS[3]) or false,
-}
+-- REPLY  array: meta as field, value, field, value ...; the log or nil; the frame or nil; and only of a customer that
+--        nothing is known of, the marker or nil
+-- COST   O(fields of the hash) + bytes of the log; 2 to 3 commands, one more for an unknown customer
+local meta = redis.call('HGETALL', KEYS[1])
+local log = redis.call('GET', KEYS[2])
+local frame = KEYS[4] and redis.call('GET', KEYS[4]) or false
+if #meta == 0 then
+  return {meta, log, frame, redis.call('GET', KEYS[3])}
+end
+return {meta, log, frame}
