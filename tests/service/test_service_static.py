@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tcp_proxy import TcpProxy
 
 from decision_service.core.errors import OutcomeUnknown, RequestIdReused, StoreUnavailable
 from decision_service.core.event import words_of
-from decision_service.store import scripts
+from decision_service.store import Store, scripts
 from decision_service.store.open import open_store
 from valkey_server import ValkeyServer
 
@@ -149,11 +150,23 @@ def test_one_small_amount_is_paid_and_seen_by_what_comes_next(valkey_private: Va
         assert sorted(approved) == [0, 0, 0, 500]
         assert said(await host.decide(clean("r-5", 500_01, customer_id="c-2")))["decision"] == "hold"
         valkey_private.start()
+        await reached(host.store)
         answer = said(await patiently(host, ask("r-6", 401_00)))
         assert (answer["rung"], answer["decision"]) == ("full", "hold"), "400 are left of the line"
         assert said(await host.decide(ask("r-7", 400_00)))["approved_amount"] == 400
 
     on(valkey_private.url, tmp_path, test)
+
+
+async def reached(store: Store) -> None:
+    """Return once the store answers and takes writes: until a probe has found that, every answer is static."""
+    for _ in range(200):
+        with contextlib.suppress(StoreUnavailable, OutcomeUnknown):
+            await store.read_fleet(1.0)
+            await store.publish_reload(1.0)
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("the store never came back")
 
 
 def proxy_url(proxy: TcpProxy) -> str:
