@@ -49,8 +49,10 @@ from decision_service.core.errors import (
     NotFound,
     OutcomeUnknown,
     RequestIdReused,
+    StoreDamaged,
     StoreError,
     StoreUnavailable,
+    StoreUnsafe,
     VersionMoved,
 )
 from decision_service.core.limits import COMMIT_ATTEMPTS_MAX
@@ -77,6 +79,10 @@ from decision_service.turns import Turns
 READ_TIMEOUT_S: Final = 2.0  # of calls that no money waits for
 LINKS_GRACE_S: Final = 0.001  # that entity logs may come after the customer, whatever the budget
 ASK_PAUSE_S: Final = (0.002, 0.1)  # first and longest pause between asking what became of a commit
+NOTHING_WRITTEN: Final = (
+    VersionMoved, StoreUnavailable, StoreDamaged, StoreUnsafe, DeadlineExceeded, JournalUnavailable,
+)  # fmt: skip
+"""What a commit raises that has not happened."""
 
 
 class DecisionService:
@@ -199,7 +205,7 @@ class DecisionService:
     async def _send(self, commit: Commit, request: DecisionRequest, decision_id: str, deadline: float) -> None:
         """Commit, having marked the id as sent; the mark goes if the store says that nothing was written.
 
-        VersionMoved, StoreUnavailable, OutcomeUnknown; ToldMeanwhile.
+        VersionMoved, StoreUnavailable, StoreDamaged, StoreUnsafe, OutcomeUnknown; ToldMeanwhile.
         """
         static = self._static
         if static is None:
@@ -210,7 +216,7 @@ class DecisionService:
             if static.pending:
                 static.refuse_told_meanwhile(request, decision_id, mine)
             await self._store.commit(commit, time_left(deadline - self._clock()))
-        except (VersionMoved, StoreUnavailable, DeadlineExceeded, JournalUnavailable):  # nothing was written
+        except NOTHING_WRITTEN:
             if mine:
                 static.sent.unmark(decision_id)
             raise

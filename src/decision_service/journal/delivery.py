@@ -33,6 +33,7 @@ from decision_service.core.errors import (
     DecisionServiceError,
     JournalUnavailable,
     OutcomeUnknown,
+    StoreDamaged,
     StoreError,
     StoreUnavailable,
     VersionMoved,
@@ -286,6 +287,9 @@ class Deliverer:
     async def _deliver_one(self, row: StaticRow) -> None:
         try:
             await self._delivery.deliver(row, STORE_TIMEOUT_S)
+        except StoreDamaged:
+            LOG.error("the customer of a journalled answer is damaged in the store; it is kept among the conflicts")
+            await self._delivery.refuse(row)
         except (StoreError, JournalUnavailable):
             raise
         except (DecisionServiceError, ValueError, TypeError, KeyError):

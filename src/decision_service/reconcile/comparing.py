@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from decision_service.core.errors import StoreUnavailable
+from decision_service.core.errors import StoreDamaged
 from decision_service.core.event import drawdown_key
 from decision_service.core.limits import DAY_MS
 from decision_service.core.money import SCALES
@@ -215,10 +215,8 @@ class Comparing:
         """The customer; None if what is stored is no customer."""
         try:
             return await self._store.read(customer_id, None, STORE_TIMEOUT_S)
-        except StoreUnavailable as error:
-            if "WRONGTYPE" in error.message:
-                return None
-            raise
+        except StoreDamaged:
+            return None
 
     async def _verify_one(self, told: Told, state: CustomerState | None) -> None:
         missing = "the customer cannot be read" if state is None else missing_in(state.log, told)
