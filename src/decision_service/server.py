@@ -33,6 +33,7 @@ from decision_service.api.connection import GuardedConnection
 from decision_service.api.connections import raise_descriptor_limit
 from decision_service.api.gate import Gate
 from decision_service.api.handlers import Desk
+from decision_service.api.rate import preview_limit
 from decision_service.api.routes import LABELS
 from decision_service.bootstrap import running_service
 from decision_service.core.errors import SettingInvalid
@@ -129,7 +130,10 @@ def gate_of(settings: Settings) -> Gate:
     @contextlib.asynccontextmanager
     async def open_desk() -> AsyncIterator[Desk]:
         async with running_service(settings, meters) as running:
-            desk = Desk(running.decisions, running.customers, settings, meters, running.decisions.now_ms)
+            previews = preview_limit(settings.previews_per_hour, settings.authenticated)
+            desk = Desk(
+                running.decisions, running.customers, settings, meters, running.decisions.now_ms, previews=previews
+            )
             with _reloading_on_hangup(desk), _stopping_with_parent(), watched_loop(on_beat, meters.count_loop_block):
                 yield desk
 

@@ -198,6 +198,11 @@ class Settings(BaseSettings):
     rate_limit_burst: int = Field(
         2_000, ge=1, le=10_000_000, description="Requests a rested principal may send at once."
     )
+    previews_per_hour: int = Field(
+        60, ge=0, le=1_000_000,
+        description="Previews of one customer an hour and worker, where callers say who they are, so that nobody finds "
+        "thresholds by bisection; 0 is no limit.",
+    )  # fmt: skip
 
     # --- logging ----------------------------------------------------------------------------------------
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")

@@ -320,6 +320,7 @@ def test_buckets_are_bounded() -> None:
     assert limit.take("0", 0.0)[0] is True
 
 
+@pytest.mark.fault("E13", "I08")
 def test_too_many_requests_are_429_with_their_headers(tmp_path: Path) -> None:
     """Every answer tells what is left; the refused one when to come again; other principals are not touched."""
     file = tmp_path / "keys.json"

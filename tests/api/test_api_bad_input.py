@@ -46,7 +46,7 @@ def assert_problem(answer: httpx.Response, status: int, field: str | None = None
         assert problem["field"] == field, problem
 
 
-@pytest.mark.fault("D13", "D16", "D18")
+@pytest.mark.fault("D13", "D16", "D18", "E01", "E02", "E04", "E05", "E11", "I03")
 @pytest.mark.parametrize("line", LINES, ids=[f"{line[1]}-{line[2][:24]!r}" for line in LINES])
 def test_a_bad_value_is_refused_by_name(line: list[str], tmp_path: Path) -> None:
     """Every line of the corpus is refused with its status and field, and the service hears nothing of it."""
@@ -67,6 +67,7 @@ def test_the_good_body_is_good(tmp_path: Path) -> None:
     assert opened.decisions.budgets_ms == [50]
 
 
+@pytest.mark.fault("E02", "E03", "E10")
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -97,6 +98,7 @@ def test_a_bad_body_is_refused_whole(body: bytes, status: int, tmp_path: Path) -
     assert opened.decisions.asked == []
 
 
+@pytest.mark.fault("E10")
 @pytest.mark.parametrize(
     "content_type",
     [
@@ -124,6 +126,7 @@ def test_json_in_utf_8_is_read_however_it_is_written(content_type: str, tmp_path
     assert answer.status_code == 200
 
 
+@pytest.mark.fault("E07")
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "identity, gzip"])
 def test_a_content_encoding_is_refused(encoding: str, tmp_path: Path) -> None:
     """Nothing is ever unpacked."""
@@ -131,6 +134,7 @@ def test_a_content_encoding_is_refused(encoding: str, tmp_path: Path) -> None:
     assert_problem(answer, 415)
 
 
+@pytest.mark.fault("E06")
 def test_a_chunked_body_is_cut_off_at_the_cap(tmp_path: Path) -> None:
     """An endless body without announced length is refused as soon as the cap is passed."""
     sent = 0
@@ -149,6 +153,7 @@ def test_a_chunked_body_is_cut_off_at_the_cap(tmp_path: Path) -> None:
     assert sent <= 18_000
 
 
+@pytest.mark.fault("E06")
 def test_an_announced_body_over_the_cap_is_not_read(tmp_path: Path) -> None:
     """A Content-Length over the cap is refused before the first byte of the body."""
     answer, _ = post(tmp_path, b" " * 16_385)
@@ -170,6 +175,7 @@ def test_an_idempotency_key_may_repeat_the_request_id(tmp_path: Path) -> None:
         assert answer.status_code == 200
 
 
+@pytest.mark.fault("E05", "E12")
 @pytest.mark.parametrize("customer_id", ["}{", "{}", "a\nb", "\u202eabc", "客户", "a/b", "..", " ", "'\"\\", "x" * 128])
 def test_strange_ids_work(customer_id: str, tmp_path: Path) -> None:
     """Any text of 1 to 128 characters but NUL is an id."""
@@ -178,6 +184,7 @@ def test_strange_ids_work(customer_id: str, tmp_path: Path) -> None:
     assert opened.decisions.asked[0].customer_id == customer_id
 
 
+@pytest.mark.fault("E01", "E11")
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -276,6 +276,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path, rules: Path, mod
         until(gone, 30)
 
 
+@pytest.mark.fault("E11")
 def test_schemathesis_finds_no_server_error_and_no_violation(tmp_path: Path, rules: Path, models: Path) -> None:
     """Generated calls against the document: every answer is of a documented status, type and shape, none is 5xx."""
     with ServiceProcess(tmp_path, rules=rules, models=models) as service:

@@ -14,6 +14,7 @@ from decision_service.api.access import Access
 from decision_service.api.gate import Gate
 from decision_service.api.handlers import Desk
 from decision_service.api.keys import KeyFile
+from decision_service.api.rate import preview_limit
 from decision_service.api.routes import LABELS
 from decision_service.bootstrap import running_service
 from decision_service.settings import Settings
@@ -79,7 +80,10 @@ async def real_office(directory: Path, keys: Path | None, **values: Any) -> Asyn
     @asynccontextmanager
     async def open_desk() -> AsyncIterator[Desk]:
         async with running_service(settings, meters) as service:
-            yield Desk(service.decisions, service.customers, settings, meters, service.decisions.now_ms)
+            previews = preview_limit(settings.previews_per_hour, settings.authenticated)
+            yield Desk(
+                service.decisions, service.customers, settings, meters, service.decisions.now_ms, previews=previews
+            )
 
     gate = Gate(settings, Access(None if keys is None else KeyFile(keys)), meters, open_desk)
     transport = httpx.ASGITransport(gate, client=("127.0.0.1", 5))  # type: ignore[arg-type]

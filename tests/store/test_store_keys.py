@@ -52,6 +52,7 @@ def test_keys_of_grains_differ() -> None:
 
 
 @given(ids, ids, ids, ids)
+@pytest.mark.fault("E12")
 def test_keys_of_two_customers_differ(one: str, other: str, request: str, again: str) -> None:
     """Different customers or requests never share a decision id, equal ones always do."""
     same = (one, request) == (other, again)

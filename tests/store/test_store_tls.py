@@ -17,7 +17,7 @@ from decision_service.store import Commit
 from decision_service.store.open import open_store
 from valkey_server import ValkeyServer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.fault("A12")]
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +55,72 @@ async def test_tls_stranger_is_refused(valkey_server: ValkeyServer, certificate:
         with pytest.raises(StoreUnavailable):
             await store.read("c-1", None, T)
         await store.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "valid_days"), [("127.0.0.1", (-2, -1)), ("127.0.0.1", (1, 2)), ("127.0.0.2", (-1, 1))],
+    ids=["expired", "not yet valid", "of another name"],
+)  # fmt: skip
+async def test_tls_certificate_that_does_not_hold_is_refused(
+    valkey_server: ValkeyServer, tmp_path: Path, address: str, valid_days: tuple[int, int]
+) -> None:
+    """Out of its time or of another address: unavailable, although its issuer is trusted; nothing is sent to it."""
+    wrong = make_certificate(tmp_path, address=address, valid_days=valid_days)
+    async with FaultProxy(valkey_server.port, server_side(wrong)) as proxy:
+        store = open_store(f"{proxy.url}?ssl_ca_certs={wrong}")
+        with pytest.raises(StoreUnavailable):
+            await store.read("c-1", None, T)
+        assert b"c-1" not in proxy.requests
+        await store.close()
+
+
+async def test_tls_certificate_may_be_replaced_while_the_service_runs(
+    valkey_server: ValkeyServer, tmp_path: Path, certificate: Path
+) -> None:
+    """The server's certificate expires: open connections go on, new ones fail closed; a new certificate, and its issuer
+    in the file of trusted ones, and the store is back without a restart."""
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(certificate.read_bytes())
+    context = server_side(certificate)
+    async with FaultProxy(valkey_server.port, context) as proxy:
+        store = open_store(f"{proxy.url}?ssl_ca_certs={trusted}")
+        await store.read("c-1", None, T)
+        context.load_cert_chain(make_certificate(tmp_path, valid_days=(-2, -1)))
+        await store.read("c-1", None, T)
+        proxy.cut()
+        with pytest.raises(StoreUnavailable):
+            await store.read("c-1", None, T)
+        renewed = make_certificate(tmp_path)
+        context.load_cert_chain(renewed)
+        trusted.write_bytes(renewed.read_bytes())
+        for _ in range(100):
+            try:
+                await store.read("c-1", None, T)
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(0.05)
+        else:
+            raise AssertionError("the store did not come back")
+        await store.close()
+
+
+async def test_tls_store_that_asks_who_we_are_is_told(
+    valkey_server: ValkeyServer, tmp_path: Path, certificate: Path
+) -> None:
+    """A server that demands a certificate gets ours (`ssl_certfile`, `ssl_keyfile`); without one, or with one it does
+    not know, it is unavailable."""
+    ours = make_certificate(tmp_path)
+    other = make_certificate(tmp_path, name="other.pem")
+    context = server_side(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ours)
+    async with FaultProxy(valkey_server.port, context) as proxy:
+        for own, works in ((ours, True), (other, False), (None, False)):
+            mine = "" if own is None else f"&ssl_certfile={own}&ssl_keyfile={own}"
+            store = open_store(f"{proxy.url}?ssl_ca_certs={certificate}{mine}")
+            if works:
+                await store.read("c-1", None, T)
+            else:
+                with pytest.raises(StoreUnavailable):
+                    await store.read("c-1", None, T)
+            await store.close()

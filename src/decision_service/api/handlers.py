@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -24,7 +24,8 @@ from decision_service.api.parse import (
     parse_policy_files,
     read_events,
 )
-from decision_service.api.refusals import Forbidden, NotReady, TooBusy
+from decision_service.api.rate import RateLimit
+from decision_service.api.refusals import Forbidden, NotReady, RateLimited, TooBusy
 from decision_service.core.errors import InvalidInput, NotFound, PolicyRejected, ScorecardRejected
 from decision_service.core.money import to_major
 from decision_service.core.request import DecisionRequest
@@ -65,6 +66,7 @@ class Desk:
     meters: Meters
     now_ms: Callable[[], int]
     admission: Admission | None = None  # the gate's, once it runs
+    previews: RateLimit | None = None  # of each customer: bisecting a threshold takes many
 
     def clock(self) -> Clock:
         """Now, with the bounds on callers' instants."""
@@ -97,6 +99,11 @@ def _refuse_too_late(desk: Desk, call: Call, budget_s: float) -> None:
 async def preview(desk: Desk, call: Call) -> Reply:
     """POST /v1/decisions/preview."""
     request, _, _ = await _question(desk, call)
+    if desk.previews is not None:
+        let_in, _, seconds = desk.previews.take(request.customer_id, monotonic())
+        if not let_in:
+            desk.meters.count_rate_limited()
+            raise RateLimited(seconds)
     return Reply(200, await desk.decisions.preview(request, call.arrived))
 
 

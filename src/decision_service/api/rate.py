@@ -26,7 +26,7 @@ class Bucket:
 class RateLimit:
     """The buckets of one worker."""
 
-    def __init__(self, per_s: int, burst: int) -> None:
+    def __init__(self, per_s: float, burst: int) -> None:
         self.per_s = per_s
         self.burst = max(burst, per_s)
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
@@ -47,3 +47,8 @@ class RateLimit:
             return False, 0, max(1, math.ceil((1.0 - bucket.tokens) / self.per_s))
         bucket.tokens -= 1.0
         return True, int(bucket.tokens), math.ceil((self.burst - bucket.tokens) / self.per_s)
+
+
+def preview_limit(previews_per_hour: int, authenticated: bool) -> RateLimit | None:
+    """The limit on previews of one customer; none where callers do not say who they are, or the setting is 0."""
+    return RateLimit(previews_per_hour / 3_600, previews_per_hour) if authenticated and previews_per_hour else None
