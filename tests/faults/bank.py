@@ -87,6 +87,7 @@ class Bank:
         self.limit = limit
         self.told: dict[str, bytes] = {}  # request id -> the first answer there was
         self.asked: dict[str, dict[str, Any]] = {}  # request id -> body, of every request ever made
+        self.undone: set[str] = set()  # request ids whose drawdown was cancelled: they reserve nothing
         self.late: list[str] = []
         self._client = httpx.AsyncClient(base_url=url, timeout=30, limits=httpx.Limits(max_connections=300))
 
@@ -161,7 +162,8 @@ class Bank:
         """Tell what became of a drawdown; the status of the event."""
         event = {
             "event_id": event_id, "customer_id": self.customer(customer), "facility_id": self.facility(customer),
-            "kind": "drawdown", "status": status, "occurred_at": datetime.now(UTC).isoformat(), "decision_id": decision_id,
+            "kind": "drawdown", "status": status, "occurred_at": datetime.now(UTC).isoformat(),
+            "decision_id": decision_id,
         }  # fmt: skip
         reply = await self._client.post("/v1/events", json={"events": [event]})
         assert reply.status_code == 200, reply.text
@@ -219,7 +221,9 @@ class Bank:
                 await asyncio.sleep(0.05)
             await self.delivered(request_id)
         for n in range(self.customers):
-            mine = [r for r, body in self.asked.items() if body["customer_id"] == self.customer(n)]
+            mine = [
+                r for r, body in self.asked.items() if body["customer_id"] == self.customer(n) and r not in self.undone
+            ]
             answers = [json.loads(self.told[request_id]) for request_id in mine]
             approved = sum(answer["approved_amount"] for answer in answers)
             assert (await self.position(n))["reserved"] == approved <= self.limit

@@ -63,7 +63,7 @@ class Network:
             )
 
 
-def started_network(directory: Path, workers: int = 1) -> Iterator[Network]:
+def started_network(directory: Path, workers: int = 2) -> Iterator[Network]:
     """One, started; stopped at the end."""
     server = ValkeyServer(directory / "valkey").start()
     (directory / "models").mkdir()
