@@ -88,6 +88,7 @@ class Bank:
         self.told: dict[str, bytes] = {}  # request id -> the first answer there was
         self.asked: dict[str, dict[str, Any]] = {}  # request id -> body, of every request ever made
         self.undone: set[str] = set()  # request ids whose drawdown was cancelled: they reserve nothing
+        self.instants: dict[str, str] = {}  # of events by their id: told again they are the same
         self.late: list[str] = []
         self._client = httpx.AsyncClient(base_url=url, timeout=30, limits=httpx.Limits(max_connections=300))
 
@@ -160,9 +161,10 @@ class Bank:
 
     async def event(self, event_id: str, status: str, decision_id: str, *, customer: int = 0) -> str:
         """Tell what became of a drawdown; the status of the event."""
+        instant = self.instants.setdefault(event_id, datetime.now(UTC).isoformat())
         event = {
             "event_id": event_id, "customer_id": self.customer(customer), "facility_id": self.facility(customer),
-            "kind": "drawdown", "status": status, "occurred_at": datetime.now(UTC).isoformat(),
+            "kind": "drawdown", "status": status, "occurred_at": instant,
             "decision_id": decision_id,
         }  # fmt: skip
         reply = await self._client.post("/v1/events", json={"events": [event]})

@@ -157,8 +157,10 @@ async def _connected(endpoint: Endpoint, address: Address) -> Any:
         await connection.connect()
         if endpoint.kind == "sentinel":
             await _refuse_demoted(connection)
-    except BaseException:
+    except BaseException as error:
         await connection.disconnect(nowait=True)
+        if isinstance(error, RuntimeError) and "closed" in str(error):
+            raise ConnectionError("the connection was reset") from None  # uvloop's word for a peer that was faster
         raise
     return connection
 
