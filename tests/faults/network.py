@@ -63,14 +63,14 @@ class Network:
             )
 
 
-def started_network(directory: Path, workers: int = 2) -> Iterator[Network]:
+def started_network(directory: Path, workers: int = 1) -> Iterator[Network]:
     """One, started; stopped at the end."""
     server = ValkeyServer(directory / "valkey").start()
     (directory / "models").mkdir()
     try:
         with TcpProxy(server.port, keep_requests=True) as proxy:
             service = ServiceProcess(
-                directory / "service", store_url=f"redis://{USER}:{PASSWORD}@127.0.0.1:{proxy.port}/0",
+                directory / "service", redis_url=f"redis://{USER}:{PASSWORD}@127.0.0.1:{proxy.port}/0",
                 rules=bank_rules(directory / "rules"), models=directory / "models", workers=workers,
             )  # fmt: skip
             network = Network(server, proxy, service)

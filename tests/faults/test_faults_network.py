@@ -283,7 +283,7 @@ def test_a_healed_store_is_not_stormed(network: Network) -> None:
 
 @pytest.mark.fault("D02")
 def test_one_request_fifty_times_at_once_has_one_answer(network: Network) -> None:
-    """Two workers, fifty calls: one decision, the same bytes for all, one reservation; with the store away as well."""
+    """Fifty calls: one decision, the same bytes for all, one reservation; with the store away as well."""
 
     async def hurt(bank: Bank) -> None:
         once = f"{bank.name}once"

@@ -112,9 +112,10 @@ async def judge(url: str, answers: dict[str, bytes | None]) -> None:
             assert told["reserved"] == approved <= LIMIT, "the log and the answers disagree"
 
 
-@pytest.mark.fault("D05")
+@pytest.mark.fault("D02", "D05")
 def test_four_workers_lend_a_limit_once(start: Callable[..., ServiceProcess], valkey: str) -> None:
-    """Two hundred concurrent drawdowns of 100 on a limit of 1,000 through four processes approve exactly ten."""
+    """Two hundred concurrent drawdowns of 100 on a limit of 1,000 through four processes approve exactly ten, and one
+    drawdown asked for fifty times at once is one."""
     service = start(store_url=valkey, workers=4)
     assert len(service.worker_pids()) == 4
 
@@ -131,6 +132,18 @@ def test_four_workers_lend_a_limit_once(start: Callable[..., ServiceProcess], va
     answers = asyncio.run(go())
     assert len(answers) == 200
     assert sum(b'"decision":"approve"' in (a or b"") for a in answers) == 10
+
+    async def the_same() -> list[bytes | None]:
+        async with httpx.AsyncClient(
+            base_url=service.url, timeout=30, limits=httpx.Limits(max_connections=50)
+        ) as client:
+            assert (await client.put("/v1/facilities/f-1", json=facility(1))).status_code == 200
+            body = {**drawdown(1, "same"), "deadline_ms": 5_000}
+            first = await asyncio.gather(*(ask(client, body) for _ in range(50)))
+            assert (await client.get("/v1/facilities/f-1")).json()["position"]["reserved"] == 100
+            return [*first, await ask(client, body)]
+
+    assert len(set(asyncio.run(the_same())) - {None}) == 1
 
 
 @pytest.mark.fault("D07", "H01", "H03")
