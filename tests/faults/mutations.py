@@ -51,7 +51,7 @@ MUTATIONS: Final = (
     # --- the store ---
     Mutation(
         "a commit needs the version that was read", "store/scripts/commit.lua",
-        "if version ~= ARGV[1] then", "if false then",
+        "if version ~= expected then", "if false then",
         ("store/test_store_contract.py::test_store_moved_version_writes_nothing",),
     ),
     Mutation(
@@ -67,9 +67,9 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a late reply is given to nobody else", "store/lane.py",
-        "future = waiting.popleft()[0]",
-        "future = waiting.popleft()[0]\n                while future.done() and waiting:\n"
-        "                    future = waiting.popleft()[0]",
+        "future, _, until, _ = waiting.popleft()",
+        "future, _, until, _ = waiting.popleft()\n                while future.done() and waiting:\n"
+        "                    future, _, until, _ = waiting.popleft()",
         ("store/test_store_faults.py::test_faults_late_replies_reach_nobody",),
     ),
     Mutation(
@@ -96,6 +96,65 @@ MUTATIONS: Final = (
         "a log is whole records", "store/scripts/commit.lua",
         "if stored % 64 ~= 0 or #ARGV[2] % 64 ~= 0 or #ARGV[3] % 64 ~= 0 then", "if false then",
         ("store/test_store_contract.py::test_store_torn_records_are_refused",),
+    ),
+    Mutation(
+        "a partition without its marker has no new customers", "store/scripts/commit.lua",
+        "if redis.call('GET', KEYS[5]) ~= expected:sub(3) then", "if false then",
+        ("store/test_store_epoch.py::test_epoch_commit_decided_before_the_loss_is_refused",),
+    ),
+    Mutation(
+        "who is unknown to a store that lost its history is not new", "store/redis.py",
+        "if len(reply) > _KNOWN_WORDS and reply[_KNOWN_WORDS] != self._epoch:", "if False:",
+        ("store/test_store_epoch.py::test_epoch_emptied_store_takes_nobody_for_new",
+         "store/test_store_epoch.py::test_epoch_lost_partition_is_named"),
+    ),
+    Mutation(
+        "a breaker closes when its probe is answered", "store/topology.py",
+        "        self._held, self.lane = None, lane\n        self._mend()",
+        "        self._held, self.lane = None, None if self._broken else lane\n",
+        ("store/test_store_faults.py::test_faults_frozen_server_and_thaw",),
+    ),
+    # --- static answers ---
+    Mutation(
+        "what was sent is never answered for", "static_answers.py",
+        "        if self.sent.holds(decision_id):\n            _refuse_sent()\n        try:", "        try:",
+        ("service/test_service_static.py::test_a_lost_reply_is_never_answered_for",
+         "simulation/test_simulation_histories.py::test_simulation_no_history_breaks_an_invariant[0]"),
+    ),
+    Mutation(
+        "a mark stays where the outcome is unknown", "service.py",
+        "        except NOTHING_WRITTEN:", "        except Exception:",
+        ("service/test_service_static.py::test_a_lost_reply_is_never_answered_for",
+         "simulation/test_simulation_histories.py::test_simulation_no_history_breaks_an_invariant[0]"),
+    ),
+    Mutation(
+        "whoever decides looks into the journal first", "service.py",
+        "                if static.pending:\n                    answer =",
+        "                if False:\n                    answer =",
+        ("service/test_service_static.py", "simulation/test_simulation_histories.py::test_simulation_no_history_breaks_an_invariant[0]"),
+    ),
+    Mutation(
+        "journalled approvals are delivered before the next decision", "service.py",
+        "if static is not None and static.pending:\n                    await", "if False:\n                    await",
+        ("service/test_service_static.py::test_one_small_amount_is_paid_and_seen_by_what_comes_next",
+         "simulation/test_simulation_histories.py::test_simulation_no_history_breaks_an_invariant[0]"),
+    ),
+    Mutation(
+        "one small amount of a customer at a time", "static_answers.py",
+        "for small_allowed in (may_be and not self._approved_already(request.customer_id), False):",
+        "for small_allowed in (may_be, False):",
+        ("service/test_service_static.py::test_one_small_amount_is_paid_and_seen_by_what_comes_next",
+         "journal/test_journal_contract.py"),
+    ),
+    Mutation(
+        "a static answer is synced before it is told", "journal/sqlite.py",
+        "db.execute(\"PRAGMA synchronous = FULL\")", "db.execute(\"PRAGMA synchronous = OFF\")",
+        ("faults/test_faults_disk.py::test_a_sync_that_fails_once_is_never_taken_for_one_that_did_not",),
+    ),
+    Mutation(
+        "a static answer is not told after the deadline", "static_answers.py",
+        "async with asyncio.timeout(left_s):", "async with asyncio.timeout(None):",
+        ("simulation/test_simulation_histories.py::test_simulation_no_history_breaks_an_invariant[0]",),
     ),
     # --- deciding ---
     Mutation(
@@ -180,6 +239,11 @@ MUTATIONS: Final = (
         "a principal has a rate", "api/rate.py",
         "if bucket.tokens < 1.0:", "if False:",
         ("api/test_api_access.py::test_too_many_requests_are_429_with_their_headers",),
+    ),
+    Mutation(
+        "a draw that would be late is shed", "admission.py",
+        "        if predicted_s > room_s:\n            return True", "        if False:\n            return True",
+        ("api/test_api_admission.py::test_a_draw_is_let_in_while_its_predicted_age_leaves_room",),
     ),
     # --- policies and scorecards ---
     Mutation(

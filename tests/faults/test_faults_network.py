@@ -288,8 +288,8 @@ def test_one_request_fifty_times_at_once_has_one_answer(network: Network) -> Non
     async def hurt(bank: Bank) -> None:
         once = f"{bank.name}once"
         answers = await asyncio.gather(*(bank.draw(once, deadline_ms=5_000) for _ in range(50)))
-        assert rungs(answers) == {"full"}
-        assert sum(not said.replayed for said in answers) == 1
+        assert rungs(answers) <= {"full", "too-busy"}
+        assert sum(said.rung == "full" and not said.replayed for said in answers) == 1
         assert (await bank.position())["reserved"] == 200
         network.proxy.hurt(black_hole=True)
         away = f"{bank.name}away"
