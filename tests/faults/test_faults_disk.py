@@ -19,7 +19,8 @@ from bank import RECOVERY_S, Bank, Said
 from network import Network
 
 from decision_service.core.errors import JournalUnavailable, StoreError
-from decision_service.core.limits import PARTITIONS
+from decision_service.core.event import APPROVED, DRAWDOWN, Event
+from decision_service.core.limits import PARTITIONS, RECORD_BYTES
 from decision_service.journal import StaticRow
 from decision_service.journal.local import LocalJournal
 from decision_service.store import Commit, Store, keys
@@ -120,6 +121,66 @@ async def test_a_full_disk_ends_a_store_that_always_syncs_and_loses_nothing(valk
         assert await all_there(valkey_private.url, ids)
     finally:
         await store.close()
+
+
+def whole_customers(server: ValkeyServer) -> tuple[int, int]:
+    """How many customers are whole, and how many are not: a decision has its version, record and outbox entry."""
+    whole = torn = 0
+    with server.client() as client:
+        entries = {entry[b"id"] for key in client.keys("*:out") for _, entry in client.xrange(key)}
+        for number in range(60):
+            customer = f"c-{number}"
+            partition = keys.partition_of(customer, PARTITIONS)
+            decision_id = keys.decision_id_of(customer, "r", PARTITIONS)
+            parts = {
+                client.hget(keys.meta_key(partition, customer), keys.VERSION_FIELD) == b"1",
+                client.strlen(keys.log_key(partition, customer)) == 2 * RECORD_BYTES,
+                client.get(keys.decision_key(partition, decision_id)) == b"f" * 1_000,
+                decision_id.encode() in entries,
+            }
+            whole += parts == {True}
+            torn += parts == {True, False}
+    return whole, torn
+
+
+@pytest.mark.anyio
+@pytest.mark.fault("B14")
+async def test_an_append_only_file_that_is_cut_off_holds_whole_decisions_only(
+    tmp_path: Path, valkey_private: ValkeyServer
+) -> None:
+    """Cut anywhere, it loads, and each customer's change is there with all its parts or with none."""
+    store = open_store(valkey_private.url)
+    try:
+        for number in range(60):
+            customer = f"c-{number}"
+            decision_id = keys.decision_id_of(customer, "r", PARTITIONS)
+            entry = {b"kind": b"decision", b"id": decision_id.encode()}
+            state = await store.read(customer, decision_id, T)
+            records = Event(key=number + 1, kind=DRAWDOWN, status=APPROVED, occurred_at_ms=1_795_000_000_000).pack()
+            decision = decision_id, b"f" * 1_000
+            await store.commit(Commit(customer, state.version, records, decision=decision, outbox=(entry,)), T)
+    finally:
+        await store.close()
+    valkey_private.kill()
+    data = valkey_private.directory / "appendonlydir"
+    name = max(data.iterdir(), key=lambda path: path.stat().st_size).name
+    size = (data / name).stat().st_size
+    rng = random.Random(14)
+    found = []
+    for case in range(12):
+        server = ValkeyServer(tmp_path / f"cut-{case}")
+        shutil.copytree(data, server.directory / "appendonlydir")
+        with (server.directory / "appendonlydir" / name).open("r+b") as file:
+            file.truncate(rng.randrange(size))
+        server.start()
+        try:
+            whole, torn = whole_customers(server)
+        finally:
+            server.stop()
+        assert torn == 0
+        found.append(whole)
+    assert 0 < max(found) <= 60
+    assert min(found) < 60
 
 
 # --- the journal's disk -----------------------------------------------------------------------------------------
