@@ -37,6 +37,7 @@ from whole_service import PlainStore, WholeService, halves_of_machine
 
 DEADLINE_MS: Final = 50
 GRACE_MS: Final = 5
+PATIENT_MS: Final = 2_000  # the deadline of what is asked again afterwards
 CONNECTIONS: Final = 24
 CUSTOMERS: Final = 400
 LIMIT: Final = 10_000_000
@@ -96,21 +97,21 @@ class Seen:
         return 0.0
 
 
-def content(key: str) -> bytes:
+def content(key: str, deadline_ms: int) -> bytes:
     """The request with an id `<round>-<number>`, whole."""
     customer = int(key.rpartition("-")[2]) % CUSTOMERS
     body = orjson.dumps(
         {
             "request_id": key, "customer_id": f"z-{customer}", "facility_id": f"zf-{customer}", "amount": AMOUNT,
-            "currency": "CNY", "deadline_ms": DEADLINE_MS,
+            "currency": "CNY", "deadline_ms": deadline_ms,
         }
     )  # fmt: skip
     return b"%b%d\r\n\r\n%b" % (HEAD, len(body), body)
 
 
-def asked(keys: Iterator[str]) -> Iterator[tuple[str, bytes]]:
+def asked(keys: Iterator[str], deadline_ms: int = DEADLINE_MS) -> Iterator[tuple[str, bytes]]:
     """The requests with these ids."""
-    return ((key, content(key)) for key in keys)
+    return ((key, content(key, deadline_ms)) for key in keys)
 
 
 async def freeze_at_random(store: PlainStore, rng: random.Random, spans: list[tuple[float, float]]) -> None:
@@ -148,6 +149,7 @@ async def one_round(
         seen.approved_frozen += sum(
             any(since < sent and received < until for since, until in spans) for sent, received in seen.approved
         )
+    async with Generator(service.port, CONNECTIONS // 4) as generator:
         await afterwards(service, generator, seen)
     return gaps
 
@@ -166,7 +168,7 @@ async def afterwards(service: WholeService, generator: Generator, seen: Seen) ->
     left_keys = [*seen.static, *seen.undecided]
     for _ in range(20):
         again: list[str] = []
-        await generator.run(asked(iter(left_keys)), same)
+        await generator.run(asked(iter(left_keys), PATIENT_MS), same)
         left_keys = again
     seen.unanswered += len(left_keys)
 
