@@ -33,6 +33,8 @@ ROOT: Final = Path(__file__).parents[2]
 SOURCES: Final = ROOT / "src"
 TESTS_S: Final = 240.0  # for the tests of one entry; a hang without the guard is noticed, too
 
+SIMULATED: Final = "simulation/test_simulation_histories.py::test_simulation_no_history_breaks_an_invariant[0]"
+
 Verdict = Literal["caught", "MISSED", "STALE", "BROKEN"]
 
 
@@ -119,25 +121,25 @@ MUTATIONS: Final = (
         "what was sent is never answered for", "static_answers.py",
         "        if self.sent.holds(decision_id):\n            _refuse_sent()\n        try:", "        try:",
         ("service/test_service_static.py::test_a_lost_reply_is_never_answered_for",
-         "simulation/test_simulation_histories.py::test_simulation_no_history_breaks_an_invariant[0]"),
+         SIMULATED),
     ),
     Mutation(
         "a mark stays where the outcome is unknown", "service.py",
         "        except NOTHING_WRITTEN:", "        except Exception:",
         ("service/test_service_static.py::test_a_lost_reply_is_never_answered_for",
-         "simulation/test_simulation_histories.py::test_simulation_no_history_breaks_an_invariant[0]"),
+         SIMULATED),
     ),
     Mutation(
         "whoever decides looks into the journal first", "service.py",
         "                if static.pending:\n                    answer =",
         "                if False:\n                    answer =",
-        ("service/test_service_static.py", "simulation/test_simulation_histories.py::test_simulation_no_history_breaks_an_invariant[0]"),
+        ("service/test_service_static.py", SIMULATED),
     ),
     Mutation(
         "journalled approvals are delivered before the next decision", "service.py",
         "if static is not None and static.pending:\n                    await", "if False:\n                    await",
         ("service/test_service_static.py::test_one_small_amount_is_paid_and_seen_by_what_comes_next",
-         "simulation/test_simulation_histories.py::test_simulation_no_history_breaks_an_invariant[0]"),
+         SIMULATED),
     ),
     Mutation(
         "one small amount of a customer at a time", "static_answers.py",
@@ -154,7 +156,7 @@ MUTATIONS: Final = (
     Mutation(
         "a static answer is not told after the deadline", "static_answers.py",
         "async with asyncio.timeout(left_s):", "async with asyncio.timeout(None):",
-        ("simulation/test_simulation_histories.py::test_simulation_no_history_breaks_an_invariant[0]",),
+        (SIMULATED,),
     ),
     # --- deciding ---
     Mutation(
