@@ -119,6 +119,7 @@ def test_two_workers_share_socket_store_and_counters(tmp_path: Path, rules: Path
         probe.bind(("127.0.0.1", service.port))
 
 
+@pytest.mark.fault("H01")
 def test_a_killed_worker_is_replaced(tmp_path: Path, rules: Path, models: Path) -> None:
     """The other worker goes on, and soon there are two again; what the dead one counted stays."""
     with ServiceProcess(tmp_path, workers=2, rules=rules, models=models) as service:
@@ -206,6 +207,7 @@ def test_a_broken_policy_is_refused_with_diagnostics_and_changes_nothing(
         assert httpx.get(f"{service.url}/readyz").status_code == 200
 
 
+@pytest.mark.fault("H02")
 def test_what_is_in_flight_at_sigterm_is_answered(tmp_path: Path, rules: Path, models: Path) -> None:
     """A request whose body is still coming when the signal arrives gets its decision; then the status is 0."""
 

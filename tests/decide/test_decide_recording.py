@@ -114,6 +114,7 @@ def test_money_of_another_currency_than_the_facility_is_rejected() -> None:
     assert after.log == EMPTY_LOG
 
 
+@pytest.mark.fault("B19")
 def test_a_full_log_is_trimmed_from_the_front_and_says_so() -> None:
     """Beyond the cap the oldest records go, sequence numbers stay, and the header tells since when they are gone."""
     small = Retention(400 * DAY_MS, 8, 2)

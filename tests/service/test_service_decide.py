@@ -242,6 +242,7 @@ def test_the_currency_of_a_facility_is_for_ever(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.fault("B19")
 def test_a_position_that_rests_on_trimmed_history_is_unknown_and_held(run: Run) -> None:
     """When retention has dropped records younger than the snapshot, what is available is not known: a review."""
 

@@ -146,6 +146,7 @@ async def test_store_customers_do_not_meet(any_store: Store) -> None:
         assert (state.version, state.log) == (1, EMPTY_LOG + record(number))
 
 
+@pytest.mark.fault("B19")
 async def test_store_holds_a_full_log(any_store: Store) -> None:
     """A log of 4,096 events comes back byte for byte."""
     records = b"".join(record(n) for n in range(EVENTS_PER_CUSTOMER_MAX))
@@ -163,6 +164,7 @@ async def test_store_large_call_is_one_commit(any_store: Store) -> None:
     assert (state.log, state.attributes) == (EMPTY_LOG + records, attributes)
 
 
+@pytest.mark.fault("D05")
 async def test_store_concurrent_commits_all_count(any_store: Store) -> None:
     """Of commits that race on one version exactly one wins; those who read again all get through."""
 

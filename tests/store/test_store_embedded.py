@@ -178,6 +178,7 @@ def test_embedded_successor_waits_for_a_server_still_stopping(tmp_path: Path, se
         successor.kill()
 
 
+@pytest.mark.fault("A02")
 def test_embedded_killed_server_keeps_acknowledged_commits(tmp_path: Path, service: Service) -> None:
     """kill -9 of the server itself loses nothing that was acknowledged."""
     url, server_pid = service.told()

@@ -50,6 +50,7 @@ async def settled(store: Store) -> CustomerState:
     raise AssertionError("the store never came back")
 
 
+@pytest.mark.fault("B03", "B04")
 async def test_faults_forgotten_script_runs_once(store: Store, valkey_server: ValkeyServer) -> None:
     """When the server forgets our scripts between any two calls, every call still has exactly one effect."""
     with valkey_server.client() as client:
@@ -62,6 +63,7 @@ async def test_faults_forgotten_script_runs_once(store: Store, valkey_server: Va
     assert (state.version, len(state.log)) == (20, 21 * 64)
 
 
+@pytest.mark.fault("A05")
 async def test_faults_lost_reply_of_commit_is_unknown_and_single(proxied_store: Store, proxy: FaultProxy) -> None:
     """A commit whose reply is lost says so, has happened exactly once and is found again by its id."""
     await proxied_store.read("c-1", None, T)
@@ -77,6 +79,7 @@ async def test_faults_lost_reply_of_commit_is_unknown_and_single(proxied_store: 
     assert (state.version, state.log, state.decision) == (1, EMPTY_LOG + record(1), b"frame")
 
 
+@pytest.mark.fault("A05")
 async def test_faults_lost_reply_of_list_change_is_unknown(
     proxied_store: Store, proxy: FaultProxy, store: Store
 ) -> None:
@@ -88,6 +91,7 @@ async def test_faults_lost_reply_of_list_change_is_unknown(
     assert (await store.read_fleet(T)).reload == 2
 
 
+@pytest.mark.fault("A06")
 async def test_faults_lost_request_changes_nothing(proxied_store: Store, proxy: FaultProxy) -> None:
     """A commit lost on its way is unknown to the caller, has not happened, and may be made again."""
     await proxied_store.commit(Commit("c-0", 0), T)
@@ -100,6 +104,7 @@ async def test_faults_lost_request_changes_nothing(proxied_store: Store, proxy: 
     assert await proxied_store.commit(Commit("c-1", 0, record(1)), T) == 1
 
 
+@pytest.mark.fault("A05")
 async def test_faults_lost_reply_of_read_is_unavailable(proxied_store: Store, proxy: FaultProxy) -> None:
     """A read that gets no reply changed nothing, so the store is just unavailable."""
     await proxied_store.read("c-1", None, T)
@@ -108,6 +113,7 @@ async def test_faults_lost_reply_of_read_is_unavailable(proxied_store: Store, pr
         await proxied_store.read("c-1", None, SOON)
 
 
+@pytest.mark.fault("A07")
 async def test_faults_silent_connection_is_replaced(proxied_store: Store, proxy: FaultProxy) -> None:
     """A connection that swallows replies is given up for a new one, without anything closing it."""
     await proxied_store.read("c-1", None, T)
@@ -124,6 +130,7 @@ async def test_faults_silent_connection_is_replaced(proxied_store: Store, proxy:
     assert await settled(proxied_store) == CustomerState()
 
 
+@pytest.mark.fault("A07")
 async def test_faults_silence_from_the_start(proxied_store: Store, proxy: FaultProxy) -> None:
     """A server that accepts and never says a word is unavailable; closing the store leaves nothing open."""
     proxy.lose_replies = True
@@ -135,6 +142,7 @@ async def test_faults_silence_from_the_start(proxied_store: Store, proxy: FaultP
         await proxied_store.commit(Commit("c-1", 0), SOON)
 
 
+@pytest.mark.fault("A08")
 async def test_faults_sliced_replies_are_put_together(proxied_store: Store, proxy: FaultProxy) -> None:
     """Replies that arrive byte by byte are the same replies."""
     records = b"".join(record(n) for n in range(16))
@@ -144,6 +152,7 @@ async def test_faults_sliced_replies_are_put_together(proxied_store: Store, prox
     assert [state.log for state in states] == [EMPTY_LOG + records, EMPTY_LOG, EMPTY_LOG + records]
 
 
+@pytest.mark.fault("A02", "A08")
 async def test_faults_reset_connection_fails_calls_by_kind(proxied_store: Store, proxy: FaultProxy) -> None:
     """When a connection is reset under way, reads are unavailable, writes are unknown, and the next call works."""
     await proxied_store.read("c-1", None, T)
@@ -159,6 +168,7 @@ async def test_faults_reset_connection_fails_calls_by_kind(proxied_store: Store,
     assert (await settled(proxied_store)).version == 1
 
 
+@pytest.mark.fault("A03", "A04")
 async def test_faults_late_replies_reach_nobody(store: Store, valkey_server: ValkeyServer) -> None:
     """After time-outs and cancellations in the middle of a pipeline every caller still gets its own reply."""
     for number in range(30):
@@ -177,6 +187,7 @@ async def test_faults_late_replies_reach_nobody(store: Store, valkey_server: Val
     assert [state.log for state in again] == [EMPTY_LOG + record(n) for n in range(30)]
 
 
+@pytest.mark.fault("D19")
 async def test_faults_cancelled_commit_is_whole_or_absent(store: Store) -> None:
     """A caller that goes away in the middle of a commit leaves all of it or none of it."""
     for number in range(20):
@@ -195,6 +206,7 @@ async def test_faults_cancelled_commit_is_whole_or_absent(store: Store) -> None:
         assert (state.version, state.log, state.decision) in (whole, (0, EMPTY_LOG, None))
 
 
+@pytest.mark.fault("A03")
 async def test_faults_frozen_server_and_thaw(valkey_private: ValkeyServer) -> None:
     """While the server is frozen a commit is unknown and a read unavailable; after the thaw the commit is there."""
     async with opened(valkey_private.url) as store:
@@ -210,6 +222,7 @@ async def test_faults_frozen_server_and_thaw(valkey_private: ValkeyServer) -> No
         assert (await settled(store)).decision == b"frame"
 
 
+@pytest.mark.fault("A09")
 async def test_faults_too_many_waiting_calls_are_refused(valkey_private: ValkeyServer) -> None:
     """A server that takes commands and answers none fills a lane up to its bound and not beyond."""
     async with opened(valkey_private.url) as store:
@@ -226,6 +239,7 @@ async def test_faults_too_many_waiting_calls_are_refused(valkey_private: ValkeyS
         assert replies.count(CustomerState()) == WAITING_MAX
 
 
+@pytest.mark.fault("A01")
 async def test_faults_server_down_at_the_start(valkey_private: ValkeyServer) -> None:
     """A store whose server is down is unavailable, and works as soon as the server is up."""
     valkey_private.stop()
@@ -237,6 +251,7 @@ async def test_faults_server_down_at_the_start(valkey_private: ValkeyServer) -> 
         assert await settled(store) == CustomerState()
 
 
+@pytest.mark.fault("A02")
 async def test_faults_killed_server_keeps_what_it_acknowledged(valkey_private: ValkeyServer) -> None:
     """After kill -9 under load and a restart every acknowledged commit is there, whole, and none twice."""
     acknowledged: set[int] = set()
@@ -272,6 +287,7 @@ async def test_faults_killed_server_keeps_what_it_acknowledged(valkey_private: V
         assert len(entries) == len(set(entries))
 
 
+@pytest.mark.fault("B01")
 async def test_faults_full_memory_refuses_writes_and_serves_reads(valkey_private: ValkeyServer) -> None:
     """Out of memory: reads go on, commits are refused and wrote nothing."""
     async with opened(valkey_private.url) as store:
@@ -285,6 +301,7 @@ async def test_faults_full_memory_refuses_writes_and_serves_reads(valkey_private
         assert await store.commit(Commit("c-1", 1, record(2)), T) == 2
 
 
+@pytest.mark.fault("B11")
 async def test_faults_too_few_replicas_refuse_writes(valkey_private: ValkeyServer) -> None:
     """Without the replicas it must have, the server refuses commits and wrote nothing."""
     async with opened(valkey_private.url) as store:
@@ -296,6 +313,7 @@ async def test_faults_too_few_replicas_refuse_writes(valkey_private: ValkeyServe
         assert (await store.read("c-1", None, T)).version == 1
 
 
+@pytest.mark.fault("B10")
 async def test_faults_demoted_server_refuses_writes(valkey_private: ValkeyServer) -> None:
     """A server that became a replica refuses commits; promoted again it takes them."""
     async with opened(valkey_private.url) as store:
@@ -309,6 +327,7 @@ async def test_faults_demoted_server_refuses_writes(valkey_private: ValkeyServer
         assert await store.commit(Commit("c-1", 1), T) == 2
 
 
+@pytest.mark.fault("B05")
 async def test_faults_busy_server_is_unavailable(valkey_private: ValkeyServer) -> None:
     """While somebody's script hogs the server every call is told BUSY, and works once the script is gone."""
     async with opened(valkey_private.url) as store:
@@ -333,6 +352,7 @@ def _hog(client: redis.Redis) -> None:
         client.eval("while true do end", 0)
 
 
+@pytest.mark.fault("B13", "C12")
 @pytest.mark.parametrize("key", ["meta", "log", "outbox"])
 async def test_faults_wrong_type_changes_nothing(store: Store, valkey_server: ValkeyServer, key: str) -> None:
     """A key of another type than ours makes a commit unavailable, and no other key changes."""
@@ -352,6 +372,7 @@ async def test_faults_wrong_type_changes_nothing(store: Store, valkey_server: Va
         assert client.scard(spoilt) == 1
 
 
+@pytest.mark.fault("B13", "C12")
 async def test_faults_wrong_type_fails_only_its_reader(store: Store, valkey_server: ValkeyServer) -> None:
     """In a pipeline, a read that hits a spoilt key fails alone."""
     await store.commit(Commit("c-2", 0, record(2)), T)
@@ -363,6 +384,7 @@ async def test_faults_wrong_type_fails_only_its_reader(store: Store, valkey_serv
     assert good.log == EMPTY_LOG + record(2)
 
 
+@pytest.mark.fault("A10")
 async def test_faults_connections_exhausted(valkey_private: ValkeyServer) -> None:
     """A server that takes no more clients is unavailable, and is used again when it does."""
     with valkey_private.client() as client:
@@ -374,6 +396,7 @@ async def test_faults_connections_exhausted(valkey_private: ValkeyServer) -> Non
             assert await settled(store) == CustomerState()
 
 
+@pytest.mark.fault("A11")
 async def test_faults_wrong_password(valkey_private: ValkeyServer) -> None:
     """A wrong password is unavailable and not repeated in the error; the right one, percent-encoded, works."""
     with valkey_private.client() as client:
@@ -400,6 +423,7 @@ async def test_faults_partitions_never_change(valkey: str) -> None:
         assert (await store.read("c-1", None, T)).version == 1
 
 
+@pytest.mark.fault("B02")
 @pytest.mark.parametrize(
     ("setting", "value", "profile", "complaint"),
     [
@@ -421,6 +445,7 @@ async def test_faults_unsafe_configuration_is_named(
     assert [complaint in problem for problem in problems] == ([True] if complaint else [])
 
 
+@pytest.mark.fault("B02")
 async def test_faults_hidden_configuration_is_a_problem(valkey_private: ValkeyServer) -> None:
     """A server that does not show its configuration cannot be called safe."""
     with valkey_private.client() as client:

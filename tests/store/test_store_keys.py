@@ -14,6 +14,7 @@ from decision_service.store import keys
 ids = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=128)
 
 
+@pytest.mark.fault("C07")
 @given(ids, ids, st.sampled_from([1, 7, PARTITIONS, PARTITIONS_MAX]))
 def test_keys_of_a_customer_share_a_slot(customer_id: str, request_id: str, partitions: int) -> None:
     """Meta, log, decision and outbox of one customer hash to one cluster slot, which `slot_of` knows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from store_cases import record
@@ -28,6 +29,7 @@ def test_retention_leaves_a_young_short_log() -> None:
     assert trim(log_of([RETENTION_MS] * 100), 1, NOW, RETENTION_MS, 101, 10) is None
 
 
+@pytest.mark.fault("B19")
 def test_retention_full_log_makes_room_for_many() -> None:
     """One record too many trims down to the slack, so that the next trim is far away."""
     log = log_of([5_000 - n for n in range(4_096)], 7)

@@ -134,6 +134,7 @@ def test_the_largest_lag_of_all_workers_is_shown(tmp_path: Path) -> None:
     mine.close()
 
 
+@pytest.mark.fault("H17")
 def test_labels_are_bounded(tmp_path: Path) -> None:
     """Unknown routes, statuses and reasons are gathered under `other`; the page does not grow."""
     meters = Meters(tmp_path, ROUTES)
@@ -148,6 +149,7 @@ def test_labels_are_bounded(tmp_path: Path) -> None:
     meters.close()
 
 
+@pytest.mark.fault("H17")
 def test_rules_that_go_wrong_are_bounded_and_added_up_by_name(tmp_path: Path) -> None:
     """Every worker names its own cells; when all are taken the rest is one. Dead workers' counts are folded by name."""
     mine = Meters(tmp_path, ROUTES)
@@ -204,6 +206,7 @@ def record(text: str) -> logging.LogRecord:
     return logging.LogRecord("decision_service.api", logging.INFO, __file__, 1, text, None, None)
 
 
+@pytest.mark.fault("H16")
 def test_a_full_log_drops_lines_and_says_how_many() -> None:
     """A blocked reader of the log costs lines, never a decision."""
     lines: queue.Queue[logging.LogRecord] = queue.Queue(2)
