@@ -142,8 +142,6 @@ class DecisionService:
             if not self._turns.take(request.customer_id):
                 await self._turns.wait(request.customer_id, self._loop_time(until))
             try:
-                if static is not None and static.pending:
-                    await static.deliver_rows_of(request.customer_id, until)
                 return await self._decide_in_turn(request, decision_id, arrived, deadline, until)
             finally:
                 self._turns.leave(request.customer_id)
@@ -173,6 +171,8 @@ class DecisionService:
         policy = self._active.current
         links: Links | None = None
         for _ in range(COMMIT_ATTEMPTS_MAX):
+            if self._static is not None and self._static.pending:
+                await self._static.deliver_rows_of(request.customer_id, until)
             began = clock()
             state = await self._read(request, decision_id, time_left(until - clock()), links, policy)
             links, read_s = state.links, clock() - began
@@ -185,7 +185,7 @@ class DecisionService:
             time_left(until - clock())
             began = clock()
             try:
-                await self._send(commit, request, decision_id, deadline)
+                await self._send(commit, request, decision, deadline)
             except VersionMoved:
                 continue
             except ToldMeanwhile as told:
@@ -202,7 +202,7 @@ class DecisionService:
             )
         raise DeadlineExceeded("this customer is being changed by too many callers at once")
 
-    async def _send(self, commit: Commit, request: DecisionRequest, decision_id: str, deadline: float) -> None:
+    async def _send(self, commit: Commit, request: DecisionRequest, decision: Decision, deadline: float) -> None:
         """Commit, having marked the id as sent; the mark goes if the store says that nothing was written.
 
         VersionMoved, StoreUnavailable, StoreDamaged, StoreUnsafe, OutcomeUnknown; ToldMeanwhile.
@@ -211,14 +211,14 @@ class DecisionService:
         if static is None:
             await self._store.commit(commit, time_left(deadline - self._clock()))
             return
-        mine = static.sent.mark(decision_id)
+        mine = static.mark(decision)
         try:
             if static.pending:
-                static.refuse_told_meanwhile(request, decision_id, mine)
+                static.refuse_told_meanwhile(request, decision.decision_id, mine)
             await self._store.commit(commit, time_left(deadline - self._clock()))
         except NOTHING_WRITTEN:
             if mine:
-                static.sent.unmark(decision_id)
+                static.sent.unmark(decision.decision_id)
             raise
 
     async def _read(

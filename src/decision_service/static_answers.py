@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import orjson
 
@@ -30,8 +30,10 @@ from decision_service.core.errors import (
     JournalUnavailable,
     OutcomeUnknown,
     RequestIdReused,
+    VersionMoved,
 )
 from decision_service.core.fallback import decide_static, may_be_paid
+from decision_service.core.limits import DAY_MS
 from decision_service.core.links import customer_key, log_names, pack_links
 from decision_service.core.policy import Policy
 from decision_service.core.request import DRAWDOWN_SCENE, DecisionRequest
@@ -39,9 +41,12 @@ from decision_service.decision_log import answer_in, encode, fingerprint_of
 from decision_service.decision_records import drawdown_record
 from decision_service.journal import Journal, SentTable, StaticRow
 from decision_service.journal.delivery import Delivery
+from decision_service.journal.sent import approval_key
 from decision_service.policies.active_policy import ActivePolicy
 from decision_service.store.records import encode_facility
 from decision_service.telemetry import Meters
+
+GIVEN_UP_S: Final = 60.0  # a journal that needs as long does not work
 
 
 class ToldMeanwhile(Exception):
@@ -74,9 +79,12 @@ class StaticAnswers:
         return self._journal.pending
 
     def needs_s(self, left_s: float) -> float:
-        """How much of the time that is left must be kept for a static answer; none if it could not be made anyway."""
+        """How much of the time that is left must be kept for a static answer; none if it could not be made anyway.
+
+        At least a quarter of it: a busy machine notices late that a read took too long. At most half of it.
+        """
         write_s = self._journal.write_s
-        return write_s if write_s < left_s / 2 else 0.0
+        return min(max(write_s, left_s / 4), left_s / 2) if write_s < GIVEN_UP_S else 0.0
 
     # --- what was told ------------------------------------------------------------------------------------------
 
@@ -89,15 +97,25 @@ class StaticAnswers:
 
     def refuse_told_meanwhile(self, request: DecisionRequest, decision_id: str, mine: bool) -> None:
         """To be called when the id is marked and before the commit is sent: there must be no row. `mine`: the mark was
-        made just now, so it says nothing about earlier attempts. ToldMeanwhile, OutcomeUnknown, JournalUnavailable."""
-        row = self._journal.find(decision_id)
-        if row is None:
+        made just now, so it says nothing about earlier attempts. VersionMoved if there are other rows of the customer;
+        ToldMeanwhile, OutcomeUnknown, JournalUnavailable."""
+        rows = self._journal.of_customer(request.customer_id)
+        if not rows:
             return
+        row = next((row for row in rows if row.decision_id == decision_id), None)
+        if row is None:
+            raise VersionMoved("the customer was answered while the store was away")
         if mine:
             self.sent.unmark(decision_id)
         if row.doubtful or self.sent.holds(decision_id):
             raise OutcomeUnknown("another worker is answering this request")
         raise ToldMeanwhile(self._replayed(row, request))
+
+    def mark(self, decision: Decision) -> bool:
+        """Mark a decision that is about to be committed, and that it approves; True if the id was not marked before."""
+        if decision.approved_minor:
+            self.sent.mark(approval_key(decision.customer_id, decision.decided_at_ms))
+        return self.sent.mark(decision.decision_id)
 
     def frame(self, decision_id: str) -> bytes | None:
         """The frame of a decision that is only in the journal. JournalUnavailable."""
@@ -148,8 +166,10 @@ class StaticAnswers:
     async def _written(self, request: DecisionRequest, decision_id: str, arrived: float) -> Answer:
         policy, journal = self._active.current, self._journal
         may_be = may_be_paid(request, policy, self._now_ms())
-        for small_allowed in (may_be and not self._approved_already(request.customer_id), False):
+        for small_allowed in (may_be and not self._approved_lately(request.customer_id), False):
             decision = decide_static(request, policy, self._now_ms(), decision_id, small_allowed=small_allowed)
+            if decision.approved_minor:
+                self.sent.mark(approval_key(request.customer_id, decision.decided_at_ms))
             row = self._row(request, decision, policy, arrived)
             written = await journal.write(row)
             if written is not None:
@@ -167,8 +187,10 @@ class StaticAnswers:
             self._meters.count_reason(reason.code)
         return _answer_of(written, replayed=False)
 
-    def _approved_already(self, customer_id: str) -> bool:
-        return self._journal.pending > 0 and any(row.approved_minor for row in self._journal.of_customer(customer_id))
+    def _approved_lately(self, customer_id: str) -> bool:
+        """Whether this host approved money to a customer that a snapshot may not show yet."""
+        now_ms = self._now_ms()
+        return any(self.sent.holds(approval_key(customer_id, t_ms)) for t_ms in (now_ms, now_ms - DAY_MS))
 
     def _row(self, request: DecisionRequest, decision: Decision, policy: Policy, arrived: float) -> StaticRow:
         """A decision with all that its delivery needs; what `DecisionService` would commit."""

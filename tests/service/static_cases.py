@@ -31,7 +31,7 @@ from decision_service.telemetry.meters import JOURNAL_RESULTS
 from decision_service.warm import warm
 
 PARTITIONS = 16
-BUDGET_MS = 300
+BUDGET_MS = 1_000
 STATIC_RULES = RULES.replace("reason: RC90}", "reason: RC90}, small_amount: 500")
 
 

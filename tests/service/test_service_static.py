@@ -105,12 +105,12 @@ def test_a_lost_reply_is_never_answered_for(proxy: TcpProxy, tmp_path: Path) -> 
         await host.decide(ask("r-0"))
         proxy.hurt(lose_replies_of=COMMIT)
         with pytest.raises(OutcomeUnknown):
-            await host.decide(ask("r-1"), 100)
+            await host.decide(ask("r-1"), 400)
         assert host.journal.pending == 0
         proxy.hurt(black_hole=True)
         proxy.cut()
         with pytest.raises(OutcomeUnknown):
-            await host.decide(ask("r-1"), 100)
+            await host.decide(ask("r-1"), 400)
         assert host.journal.pending == 0
         proxy.heal()
         proxy.cut()
@@ -128,7 +128,7 @@ def test_a_black_hole_is_answered_for(proxy: TcpProxy, tmp_path: Path) -> None:
     async def test(host: Host) -> None:
         await host.decide(ask("r-0"))
         proxy.hurt(black_hole=True)
-        first = await host.decide(ask("r-1"), 100)
+        first = await host.decide(ask("r-1"), 400)
         assert said(first)["rung"] == "static"
         proxy.heal()
         proxy.cut()
@@ -143,7 +143,7 @@ def test_one_small_amount_is_paid_and_seen_by_what_comes_next(valkey_private: Va
     and the first decision of the customer sees it even if it is the one that delivers it."""
 
     async def test(host: Host) -> None:
-        await host.decide(ask("r-0", 100_00))
+        assert said(await host.decide(ask("r-0", 1_001_00)))["decision"] == "hold"
         valkey_private.kill()
         answers = await asyncio.gather(*(host.decide(clean(f"r-{n}", 500_00)) for n in range(1, 5)))
         approved = [said(a)["approved_amount"] for a in answers]
@@ -151,9 +151,11 @@ def test_one_small_amount_is_paid_and_seen_by_what_comes_next(valkey_private: Va
         assert said(await host.decide(clean("r-5", 500_01, customer_id="c-2")))["decision"] == "hold"
         valkey_private.start()
         await reached(host.store)
-        answer = said(await patiently(host, ask("r-6", 401_00)))
-        assert (answer["rung"], answer["decision"]) == ("full", "hold"), "400 are left of the line"
-        assert said(await host.decide(ask("r-7", 400_00)))["approved_amount"] == 400
+        answer = said(await patiently(host, ask("r-6", 501_00)))
+        assert (answer["rung"], answer["decision"]) == ("full", "hold"), "500 are left of the line"
+        assert said(await host.decide(ask("r-7", 500_00)))["approved_amount"] == 500
+        valkey_private.kill()
+        assert said(await host.decide(clean("r-8", 1_00)))["decision"] == "hold", "the snapshot does not show the rest"
 
     on(valkey_private.url, tmp_path, test)
 

@@ -35,6 +35,13 @@ and goes; if not, it is delivered. A row that was, or may have been, told and wh
 (another host decided it anew, before this one delivered) is a *conflict*: kept with what the store has, counted, and
 what it approved is appended to the customer's log, so that exposure is never understated.
 
+A small amount is paid on a snapshot, which does not show what this service approved and core banking has not booked.
+So whoever approves money marks that as well, by customer and day, before it commits or writes; a small amount is paid
+only to whom this host approved nothing today or yesterday, and at most one approval of a customer waits in the journal
+(SQLite sees to that). A decider that finds rows of its customer before it commits delivers them and reads again. What
+is left is a drawdown approved by another worker in the very milliseconds in which a small amount is written: then the
+line may be exceeded by the small amount, once.
+
 What this cannot see: what other hosts sent; what was sent before the sent table was lost with the machine (it is not
 synced) or overflowed (about the last 1.6 million commits of a worker are remembered).
 """
