@@ -185,7 +185,9 @@ class DecisionService:
             time_left(until - clock())
             began = clock()
             try:
-                await self._send(commit, request, decision, deadline)
+                if self._static is not None and decision.approved_minor:
+                    self._static.mark_approval(decision)
+                await self._send(commit, request, decision_id, deadline)
             except VersionMoved:
                 continue
             except ToldMeanwhile as told:
@@ -202,7 +204,7 @@ class DecisionService:
             )
         raise DeadlineExceeded("this customer is being changed by too many callers at once")
 
-    async def _send(self, commit: Commit, request: DecisionRequest, decision: Decision, deadline: float) -> None:
+    async def _send(self, commit: Commit, request: DecisionRequest, decision_id: str, deadline: float) -> None:
         """Commit, having marked the id as sent; the mark goes if the store says that nothing was written.
 
         VersionMoved, StoreUnavailable, StoreDamaged, StoreUnsafe, OutcomeUnknown; ToldMeanwhile.
@@ -211,14 +213,14 @@ class DecisionService:
         if static is None:
             await self._store.commit(commit, time_left(deadline - self._clock()))
             return
-        mine = static.mark(decision)
+        mine = static.sent.mark(decision_id)
         try:
             if static.pending:
-                static.refuse_told_meanwhile(request, decision.decision_id, mine)
+                static.refuse_told_meanwhile(request, decision_id, mine)
             await self._store.commit(commit, time_left(deadline - self._clock()))
         except NOTHING_WRITTEN:
             if mine:
-                static.sent.unmark(decision.decision_id)
+                static.sent.unmark(decision_id)
             raise
 
     async def _read(

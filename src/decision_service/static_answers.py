@@ -111,11 +111,9 @@ class StaticAnswers:
             raise OutcomeUnknown("another worker is answering this request")
         raise ToldMeanwhile(self._replayed(row, request))
 
-    def mark(self, decision: Decision) -> bool:
-        """Mark a decision that is about to be committed, and that it approves; True if the id was not marked before."""
-        if decision.approved_minor:
-            self.sent.mark(approval_key(decision.customer_id, decision.decided_at_ms))
-        return self.sent.mark(decision.decision_id)
+    def mark_approval(self, decision: Decision) -> None:
+        """Mark that money is about to be approved to a customer; never taken back."""
+        self.sent.mark(approval_key(decision.customer_id, decision.decided_at_ms))
 
     def frame(self, decision_id: str) -> bytes | None:
         """The frame of a decision that is only in the journal. JournalUnavailable."""
@@ -169,7 +167,7 @@ class StaticAnswers:
         for small_allowed in (may_be and not self._approved_lately(request.customer_id), False):
             decision = decide_static(request, policy, self._now_ms(), decision_id, small_allowed=small_allowed)
             if decision.approved_minor:
-                self.sent.mark(approval_key(request.customer_id, decision.decided_at_ms))
+                self.mark_approval(decision)
             row = self._row(request, decision, policy, arrived)
             written = await journal.write(row)
             if written is not None:
