@@ -113,7 +113,8 @@ MUTATIONS: Final = (
     Mutation(
         "a breaker closes when its probe is answered", "store/topology.py",
         "        self._held, self.lane = None, lane\n        self._mend()",
-        "        self._held, self.lane = None, None if self._broken else lane\n",
+        "        if self._broken:\n            self._break()\n            raise StoreUnavailable('never')\n"
+        "        self._held, self.lane = None, lane",
         ("store/test_store_faults.py::test_faults_frozen_server_and_thaw",),
     ),
     # --- static answers ---
@@ -140,13 +141,6 @@ MUTATIONS: Final = (
         "if static is not None and static.pending:\n                    await", "if False:\n                    await",
         ("service/test_service_static.py::test_one_small_amount_is_paid_and_seen_by_what_comes_next",
          SIMULATED),
-    ),
-    Mutation(
-        "one small amount of a customer at a time", "static_answers.py",
-        "for small_allowed in (may_be and not self._approved_already(request.customer_id), False):",
-        "for small_allowed in (may_be, False):",
-        ("service/test_service_static.py::test_one_small_amount_is_paid_and_seen_by_what_comes_next",
-         "journal/test_journal_contract.py"),
     ),
     Mutation(
         "a static answer is synced before it is told", "journal/sqlite.py",

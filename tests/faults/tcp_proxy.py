@@ -182,9 +182,10 @@ class _Connection:
 class TcpProxy:
     """One listening port before one server's port. Attributes may be read from any thread."""
 
-    def __init__(self, upstream: int, port: int = 0, *, keep_requests: bool = False) -> None:
+    def __init__(self, upstream: int, port: int = 0, *, host: str = "127.0.0.1", keep_requests: bool = False) -> None:
         """`keep_requests` keeps every byte that clients sent in `requests`, lost or not."""
         self.upstream = upstream
+        self.host = host
         self.port = port
         self.faults = Faults()
         self.accepted = 0
@@ -260,7 +261,7 @@ class TcpProxy:
 
     async def _listen(self) -> None:
         self._ended = asyncio.Event()
-        server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, backlog=1_024)
+        server = await asyncio.start_server(self._accept, self.host, self.port, backlog=1_024)
         self.port = server.sockets[0].getsockname()[1]
         self._listening.set()
         await self._ended.wait()

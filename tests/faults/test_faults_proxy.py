@@ -154,7 +154,7 @@ def test_a_server_that_dies_can_be_kept_from_the_client(valkey_private: ValkeySe
             valkey_private.kill()
             assert heard(raw, 1, 0.2) == b""
         proxy.heal()
-        with dialled(proxy.port) as raw, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), dialled(proxy.port) as raw:
             heard(raw, 1)
 
 
