@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import ssl
 from pathlib import Path
 
@@ -80,7 +81,7 @@ async def test_tls_certificate_may_be_replaced_while_the_service_runs(
     """The server's certificate expires: open connections go on, new ones fail closed; a new certificate, and its issuer
     in the file of trusted ones, and the store is back without a restart."""
     trusted = tmp_path / "trusted.pem"
-    trusted.write_bytes(certificate.read_bytes())
+    shutil.copyfile(certificate, trusted)
     context = server_side(certificate)
     async with FaultProxy(valkey_server.port, context) as proxy:
         store = open_store(f"{proxy.url}?ssl_ca_certs={trusted}")
@@ -92,7 +93,7 @@ async def test_tls_certificate_may_be_replaced_while_the_service_runs(
             await store.read("c-1", None, T)
         renewed = make_certificate(tmp_path)
         context.load_cert_chain(renewed)
-        trusted.write_bytes(renewed.read_bytes())
+        shutil.copyfile(renewed, trusted)
         for _ in range(100):
             try:
                 await store.read("c-1", None, T)
