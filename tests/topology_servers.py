@@ -187,7 +187,7 @@ class SentinelServers(_Nodes):
             f"port {sentinel.port}\nbind 127.0.0.1\ndir {sentinel.directory}\n"
             f"sentinel monitor {PRIMARY_NAME} 127.0.0.1 {self._through} 2\n"
             f"sentinel down-after-milliseconds {PRIMARY_NAME} {NODE_TIMEOUT_MS}\n"
-            f"sentinel failover-timeout {PRIMARY_NAME} 5000\nsentinel parallel-syncs {PRIMARY_NAME} 2\n"
+            f"sentinel failover-timeout {PRIMARY_NAME} 2000\nsentinel parallel-syncs {PRIMARY_NAME} 2\n"
         )
         with (sentinel.directory / "sentinel.log").open("wb") as log:
             return subprocess.Popen([str(server_binary()), str(settings), "--sentinel"], stdout=log, stderr=log)
