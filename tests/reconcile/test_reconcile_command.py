@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import tracemalloc
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from conftest_service import Run, Started, decide
 from reconcile_cases import PARTITIONS, LivedStore, kept, log_of, question, reconcile
 
+from decision_service.core.errors import StoreUnsafe
 from decision_service.core.event import drawdown_key, holds_key
 from decision_service.core.retention import trim_front
 from decision_service.decision_log import decode
@@ -19,6 +21,7 @@ from decision_service.reconcile.acknowledged import AcknowledgedList
 from decision_service.reconcile.comparing import Comparing
 from decision_service.reconcile.findings import Findings
 from decision_service.store.keys import decision_id_of
+from decision_service.store.open import open_store
 from valkey_server import ValkeyServer
 
 NEEDED = ("request_id", "customer_id", "decision", "approved_amount")
@@ -138,6 +141,33 @@ def test_everything_is_lost(
     assert (status, told["lost"], told["repaired"]["lost"]) == (1, 4, 4)
     status, told = reconcile(capsys, lived.server.url, bare, "--since", "2026-01-01", "--verify")
     assert (status, told["agreed"], told["verified"]) == (0, 6, 6)
+
+
+@pytest.mark.fault("B17", "H20")
+def test_a_store_that_was_emptied_is_accepted_once_it_is_repaired(
+    lived: LivedStore, draws: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A host that knew the store refuses it empty, and refuses it repaired, until --accept-history says that it is
+    right; then a customer whose answers are put back goes on where it was."""
+
+    async def sees() -> int:
+        store = open_store(lived.server.url, partitions=PARTITIONS, data_dir=tmp_path / "host")
+        try:
+            return len((await store.read("c-1", None, 5.0)).log) // 64 - 1
+        finally:
+            await store.close()
+
+    assert asyncio.run(sees()) == 3
+    with lived.server.client() as client:
+        client.flushall()
+    where = (kept(tmp_path / "told.jsonl", draws), "--data-dir", tmp_path / "host", "--repair")
+    with pytest.raises(StoreUnsafe):
+        asyncio.run(sees())
+    assert reconcile(capsys, lived.server.url, *where)[1]["repaired"]["lost"] == 6
+    with pytest.raises(StoreUnsafe):
+        asyncio.run(sees())
+    assert reconcile(capsys, lived.server.url, *where, "--accept-history")[0] == 0
+    assert asyncio.run(sees()) == 2  # the hold's record is not made up
 
 
 def test_another_answer_is_told_and_what_was_paid_beyond_it_reserved(

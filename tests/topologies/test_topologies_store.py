@@ -18,7 +18,7 @@ from store_cases import T, decision_id, record
 from store_racer import CREDIT
 from topology_load import Draws
 
-from decision_service.core.errors import StoreUnavailable, VersionMoved
+from decision_service.core.errors import StoreDamaged, StoreUnavailable, VersionMoved
 from decision_service.core.event import EMPTY_LOG
 from decision_service.core.limits import PARTITIONS
 from decision_service.core.links import LINK_GRAINS, log_names
@@ -172,8 +172,8 @@ async def test_one_command_of_many_fails_alone(any_store: Store, topology: Serve
     )
     for number, (read, version) in enumerate(zip(reads, commits, strict=True)):
         if number == 7:
-            assert isinstance(read, StoreUnavailable)
-            assert isinstance(version, StoreUnavailable), "nothing was written, and it is known"
+            assert isinstance(read, StoreDamaged)
+            assert isinstance(version, StoreDamaged), "nothing was written, and it is known"
         else:
             assert read.log == EMPTY_LOG + record(number)  # type: ignore[union-attr]
             assert version == 2

@@ -122,19 +122,9 @@ async def _reconcile(
             if span is not None:
                 listed = acknowledged is not None and args.since is not None
                 await comparing.look_through(span, listed=listed, verify=args.verify)
+            if args.accept_history:
+                await store.accept_history(ACCEPT_TIMEOUT_S)
             return comparing.counts
-        comparing = Comparing(store, settings.partitions, findings, restoring, lambda _: None, stages)
-        if acknowledged is not None:
-            comparing.check_list(acknowledged)
-        await refuse_unsafe(store)
-        if acknowledged is not None:
-            await comparing.compare_list(acknowledged)
-        if span is not None:
-            listed = acknowledged is not None and args.since is not None
-            await comparing.look_through(span, listed=listed, verify=args.verify)
-        if args.accept_history:
-            await store.accept_history(ACCEPT_TIMEOUT_S)
-        return comparing.counts
     finally:
         stages.finish()
         await store.close()
