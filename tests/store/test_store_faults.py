@@ -452,3 +452,20 @@ async def test_faults_hidden_configuration_is_a_problem(valkey_private: ValkeySe
         client.acl_setuser("app", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all", "-config"])
     async with opened(f"redis://app:pw@127.0.0.1:{valkey_private.port}/0") as store:
         assert ["cannot see its configuration" in problem for problem in await store.check()] == [True]
+
+
+@pytest.mark.fault("A11")
+async def test_faults_rights_taken_away_are_a_problem(valkey_private: ValkeyServer) -> None:
+    """A user who may no longer run scripts is told by `check` while it lasts, and calls are refused."""
+    with valkey_private.client() as client:
+        client.acl_setuser("app", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all"])
+        async with opened(f"redis://app:pw@127.0.0.1:{valkey_private.port}/0") as store:
+            assert await store.commit(Commit("c-1", 0, record(1)), T) == 1
+            assert await store.check() == ()
+            client.execute_command("ACL", "SETUSER", "app", "-evalsha", "-eval")
+            assert ["does not let this user run scripts" in problem for problem in await store.check()] == [True]
+            with pytest.raises(StoreUnavailable, match="NOPERM"):
+                await store.commit(Commit("c-1", 1, record(2)), T)
+            client.execute_command("ACL", "SETUSER", "app", "+evalsha", "+eval")
+            assert await store.check() == ()
+            assert await store.commit(Commit("c-1", 1, record(2)), T) == 2

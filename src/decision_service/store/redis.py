@@ -84,6 +84,7 @@ OUTBOX_AT_ONCE: Final = 500  # entries of an outbox read at once
 LOG = logging.getLogger("decision_service.store")
 
 _CONFIGURATION: Final = pack(("CONFIG", "GET", "maxmemory-policy", "appendonly", "appendfsync"))
+_NO_SCRIPT: Final = pack(("EVALSHA", "0" * 40, 0))  # what nobody loaded: answered NOSCRIPT by whoever may run scripts
 _KNOWN_WORDS: Final = 3  # of the reply to a read of a customer that is known
 _FACILITY_START: Final = len(keys.FACILITY_FIELD)
 _ATTRIBUTE_START: Final = len(keys.ATTRIBUTE_FIELD)
@@ -455,6 +456,9 @@ class RedisStore:
             problems += _server_problems(refuse_errors(told, write=False))
         for told in await self._topology.call_all(_CONFIGURATION, CHECK_TIMEOUT_S):
             problems += _configuration_problems(told, self._profile)
+        for told in await self._topology.call_all(_NO_SCRIPT, CHECK_TIMEOUT_S):
+            if isinstance(told, ErrorReply) and told.code != "NOSCRIPT":
+                problems.append(f"does not let this user run scripts: {told.text[:100]}")
         try:
             await self._admit(CHECK_TIMEOUT_S)
             if self._lost:
