@@ -13,7 +13,7 @@ Ranks differ in what they may do when there is much to do:
     preview   begins only while what is under way leaves draws their room, else waits in line for its turn
     other     the same, behind the previews; in a line callers take turns, so that one who sends much does not stand in
               front of one who sends little. Who would wait longer than WAIT_S is refused
-    (none)    probes, metrics and documentation are always let in
+    (none)    probes and metrics are always let in
 
     costs     CPU time of one request, and what it waited for a CPU, by rank: from everything this thread did in windows
               of WINDOW_S that were busy (in one that mostly slept background work would count)

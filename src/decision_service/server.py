@@ -52,6 +52,7 @@ SUPERVISE_S: Final = 0.25
 RESTART_S: Final = 1.0  # between attempts at a worker that cannot start
 STARTUP_FAILED: Final = 3
 BACKLOG: Final = 2_048
+SEND_BUFFER_BYTES: Final = 131_072  # a caller that does not read fills so much of the kernel's memory, not megabytes
 
 
 def serve(settings: Settings, say: Callable[[str], None]) -> int:
@@ -83,6 +84,7 @@ def open_socket(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # connections inherit it
     try:
         listening.bind((settings.host, settings.port))
     except OSError as error:

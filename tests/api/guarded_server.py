@@ -22,6 +22,7 @@ from decision_service.api.connection import GuardedConnection
 from decision_service.api.gate import Gate
 from decision_service.api.handlers import Desk
 from decision_service.api.routes import LABELS
+from decision_service.server import SEND_BUFFER_BYTES
 from decision_service.telemetry import Meters
 
 PATIENCE_S = 20.0
@@ -149,6 +150,7 @@ def guarded_server(directory: Path, access: Access | None = None, **values: Any)
     )  # fmt: skip
     server = uvicorn.Server(config)
     with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listening.bind(("127.0.0.1", 0))
         listening.listen(256)
         thread = threading.Thread(target=server.run, args=([listening],))

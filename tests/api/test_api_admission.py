@@ -211,12 +211,12 @@ def test_bytes_may_be_as_old_as_the_last_look_unless_the_loop_rested(monkeypatch
 
 
 def test_ranks_are_told_by_the_request_line() -> None:
-    """Draws, previews, the rest of the API; probes, metrics and pages are always let in."""
+    """Draws, previews, the rest, pages included; probes and metrics are always let in."""
     lines = {b"POST /v1/decisions": 0, b"POST /v1/decisions/preview": 1, b"GET /v1/policy": 2, b"GET /livez": None}
     assert {line: rank_of_line(line + b" HTTP/1.1\r\n") for line in lines} == lines
     for method, path, rank in (
         ("POST", "/v1/decisions", 0), ("POST", "/v1/decisions/preview", 1), ("PUT", "/v1/facilities/f", 2),
-        ("GET", "/v1/decisions", 2), ("GET", "/readyz", None), ("GET", "/metrics", None), ("GET", "/docs/a.js", None),
+        ("GET", "/v1/decisions", 2), ("GET", "/readyz", None), ("GET", "/metrics", None), ("GET", "/docs/a.js", 2),
     ):  # fmt: skip
         assert rank_of(method, path) == rank
 

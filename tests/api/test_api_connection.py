@@ -15,9 +15,11 @@ import orjson
 import pytest
 import uvicorn
 from api_fakes import DRAWDOWN, FakeCustomers, FakeDecisions, settings_of
+from guarded_server import call, draw, guarded_server, until
 
 from decision_service.api.access import Access
 from decision_service.api.connection import GuardedConnection
+from decision_service.api.connections import Connections
 from decision_service.api.gate import Gate
 from decision_service.api.handlers import Desk
 from decision_service.api.routes import LABELS
@@ -108,6 +110,7 @@ def test_half_sent_headers_are_closed(port: int) -> None:
     assert talk(port, HEAD) == b""
 
 
+@pytest.mark.fault("E08")
 def test_dripping_headers_are_closed(port: int) -> None:
     """Sending a byte now and then does not extend the time."""
     began = time.monotonic()
@@ -121,6 +124,7 @@ def test_dripping_headers_of_a_second_request_are_closed(port: int) -> None:
     assert answer.count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.fault("E08")
 def test_a_body_that_does_not_come_is_408(port: int) -> None:
     """The answer is a problem, and the connection ends."""
     answer = talk(port, HEAD + b"Content-Length: 500\r\n\r\n" + b'{"request_id"')
@@ -129,11 +133,13 @@ def test_a_body_that_does_not_come_is_408(port: int) -> None:
     assert b"body-timeout" in answer
 
 
+@pytest.mark.fault("E08")
 def test_a_dripping_body_is_408(port: int) -> None:
     """Neither does a byte now and then extend the body's time."""
     assert status(talk(port, HEAD + b"Content-Length: 500\r\n\r\n", *[b" "] * 30, pause_s=0.02)) == 408
 
 
+@pytest.mark.fault("E09")
 @pytest.mark.parametrize(
     "headers",
     [
@@ -155,6 +161,7 @@ def test_an_oversize_request_line_is_431(port: int) -> None:
     assert status(talk(port, b"GET /" + b"a" * 3_000 + b" HTTP/1.1\r\n\r\n")) in (431, 0)
 
 
+@pytest.mark.fault("E09")
 @pytest.mark.parametrize(
     "request_bytes",
     [
@@ -177,6 +184,7 @@ def test_what_is_no_http_is_400(request_bytes: bytes, port: int) -> None:
     assert answer.count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.fault("E06")
 def test_an_endless_chunked_body_is_cut_off(port: int) -> None:
     """413 after the cap, and the connection ends."""
     chunk = b"1000\r\n" + b" " * 4_096 + b"\r\n"
@@ -185,6 +193,7 @@ def test_an_endless_chunked_body_is_cut_off(port: int) -> None:
     assert answer.count(b"HTTP/1.1") <= 1
 
 
+@pytest.mark.fault("E08")
 def test_two_hundred_slow_connections_do_not_hold_up_the_others(port: int) -> None:
     """Callers that send nothing more get no answer; a whole request beside them does."""
     slow = [socket.create_connection(("127.0.0.1", port), PATIENCE_S) for _ in range(200)]
@@ -211,10 +220,10 @@ def test_a_caller_that_hangs_up_leaves_nothing_behind(port: int, tmp_path: Path)
         assert time.monotonic() < until
 
 
-def test_the_bounds_are_asyncio_safe(port: int) -> None:
-    """Fifty callers at once on fifty connections all get their answer."""
+def test_fifty_callers_at_once_all_get_their_answer(tmp_path: Path) -> None:
+    """On fifty connections."""
 
-    async def ask() -> bytes:
+    async def ask(port: int) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(WHOLE.replace(b"Host", b"Connection: close\r\nHost"))
         answer = await reader.read()
@@ -222,7 +231,108 @@ def test_the_bounds_are_asyncio_safe(port: int) -> None:
         await writer.wait_closed()
         return answer
 
-    async def all_at_once() -> list[bytes]:
-        return await asyncio.gather(*(ask() for _ in range(50)))
+    async def all_at_once(port: int) -> list[bytes]:
+        return await asyncio.gather(*(ask(port) for _ in range(50)))
 
-    assert {status(answer) for answer in asyncio.run(all_at_once())} == {200}
+    with guarded_server(tmp_path, deadline_ms_default=5_000) as server:
+        assert {status(answer) for answer in asyncio.run(all_at_once(server.port))} == {200}
+
+
+# --- callers that do not read, and too many of them -------------------------------------------------------------------
+
+
+@pytest.mark.fault("E08")
+def test_two_hundred_callers_that_never_read_are_let_go(tmp_path: Path) -> None:
+    """Each asks for far more than its socket takes and reads nothing: they are closed, others are answered meanwhile,
+    and nothing of them is left."""
+    with guarded_server(tmp_path, write_timeout_ms=300, deadline_ms_default=5_000) as server:
+        slow = []
+        for _ in range(200):
+            caller = socket.socket()
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            caller.connect(("127.0.0.1", server.port))
+            caller.settimeout(PATIENCE_S)
+            caller.sendall(call(b"GET /openapi.json") * 16)
+            slow.append(caller)
+        with contextlib.closing(server.caller()) as other:
+            assert other.ask(draw("beside"))[0] == 200
+            until(lambda: server.gate.connections.open == 1)
+            assert other.ask(draw("after"))[0] == 200
+        assert server.gate.admission.here == 0
+        for caller in slow:
+            caller.close()
+
+
+@pytest.mark.fault("E08")
+def test_an_answer_that_nobody_takes_does_not_hold_its_connection(tmp_path: Path) -> None:
+    """Not even the last one, after which the connection is to be closed."""
+    with guarded_server(tmp_path, write_timeout_ms=300) as server, socket.socket() as caller:
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        caller.connect(("127.0.0.1", server.port))
+        until(lambda: server.gate.connections.open == 1)
+        caller.sendall(call(b"GET /openapi.json") * 2 + call(b"GET /openapi.json", b"", b"Connection: close"))
+        until(lambda: server.gate.connections.open == 0)
+
+
+@pytest.mark.fault("E08", "H18")
+def test_connections_beyond_the_bound_are_told_so(tmp_path: Path) -> None:
+    """503 too-busy and the end; once another hangs up there is room."""
+    with guarded_server(tmp_path, connections_max=8) as server:
+        callers = [server.caller() for _ in range(8)]
+        assert all(caller.ask(call(b"GET /livez"))[0] == 200 for caller in callers)
+        with contextlib.closing(server.caller()) as excess:
+            status, headers, body = excess.answer()
+            assert (status, headers["connection"]) == (503, "close")
+            assert b"too-busy" in body
+            assert excess.ended()
+        assert callers[0].ask(call(b"GET /livez"))[0] == 200
+        callers[0].close()
+        until(lambda: server.gate.connections.open == 7)
+        callers[0] = server.caller()
+        assert callers[0].ask(call(b"GET /livez"))[0] == 200
+        for caller in callers:
+            caller.close()
+
+
+@pytest.mark.fault("E08")
+def test_one_address_cannot_take_all_connections() -> None:
+    """It has a bound of its own; another address is let in."""
+    connections = Connections(100, 2)
+    assert [connections.enter(n, "10.0.0.1") for n in range(3)] == [True, True, False]
+    assert connections.enter(3, "10.0.0.2")
+    connections.leave(2)  # was never let in
+    connections.leave(0)
+    assert connections.enter(4, "10.0.0.1")
+    assert connections.open == 3
+
+
+@pytest.mark.fault("E09")
+def test_a_smuggled_request_is_never_carried_out(port: int) -> None:
+    """Content-length and transfer-encoding together, in either order: 400, the end, and the rest is not looked at."""
+    hidden = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    both = [b"Content-Length: %d\r\n" % (len(hidden) + 5), b"Transfer-Encoding: chunked\r\n"]
+    for first, second in (both, both[::-1]):
+        answer = talk(port, HEAD + first + second + b"\r\n0\r\n\r\n" + hidden)
+        assert status(answer) == 400
+        assert b"alive" not in answer
+
+
+@pytest.mark.fault("H17")
+def test_labels_do_not_grow_with_what_callers_send(tmp_path: Path) -> None:
+    """A thousand ids, paths, methods and hosts leave the page of metrics as long as it was."""
+    with guarded_server(tmp_path, deadline_ms_default=5_000) as server, contextlib.closing(server.caller()) as caller:
+
+        def send(n: int) -> None:
+            caller.ask(draw(f"canary-{n}", customer_id=f"canary-{n}"))
+            caller.ask(call(b"GET /v1/decisions/canary-%d" % n))
+            caller.ask(call(b"GET /canary-%d?canary=%d" % (n, n)))
+            caller.ask(call(b"OPTIONS /v1/facilities/canary-%d" % n))
+
+        send(0)
+        server.page()  # is on the page itself
+        before = server.page()
+        for n in range(1, 250):
+            send(n)
+        after = server.page()
+        assert "canary" not in after
+        assert len(after.splitlines()) == len(before.splitlines())

@@ -13,6 +13,7 @@ from importlib.resources import files
 from time import perf_counter
 from typing import Any, Final
 
+import orjson
 from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
@@ -80,7 +81,10 @@ def log_crash(error: BaseException) -> None:
 @cache
 def create_app() -> FastAPI:
     """The FastAPI application; the gate puts desk and principal into each request's scope."""
-    app = FastAPI(title="decision-service", version=_version(), docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="decision-service", version=_version(), docs_url=None, redoc_url=None, openapi_url=None,
+        redirect_slashes=False,
+    )  # fmt: skip
     for route in ROUTES:
         app.add_api_route(
             route.path, _endpoint(route), methods=[route.method], name=route.handler.__name__,
@@ -89,6 +93,7 @@ def create_app() -> FastAPI:
         )  # fmt: skip
     app.mount("/docs/assets", StaticFiles(directory=str(files("fastapi_offline") / "static")))
     app.add_api_route("/docs", _docs, include_in_schema=False)
+    app.add_api_route("/openapi.json", _openapi, include_in_schema=False)
     app.add_exception_handler(HTTPException, _unmatched)
     app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
     return app
@@ -119,6 +124,15 @@ async def _docs(request: Request) -> HTMLResponse:
         swagger_js_url="/docs/assets/swagger-ui-bundle.js", swagger_css_url="/docs/assets/swagger-ui.css",
         swagger_favicon_url="/docs/assets/favicon.png",
     )  # fmt: skip
+
+
+async def _openapi(request: Request) -> Response:
+    """The document, rendered once: anybody may ask for it, so it must not cost anything."""
+    request.scope["route_label"] = "GET /openapi.json"
+    state = request.app.state
+    if not hasattr(state, "openapi_bytes"):
+        state.openapi_bytes = orjson.dumps(openapi_of(request.app))
+    return Response(state.openapi_bytes, media_type="application/json")
 
 
 async def _unmatched(request: Request, error: Exception) -> Response:

@@ -65,6 +65,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._came = 0.0
         self._screened = False
         self._spoke = False
+        self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first request's headers are awaited from now on."""
@@ -82,6 +83,10 @@ class GuardedConnection(HttpToolsProtocol):
         if self._write_watch is not None:
             self._write_watch.cancel()
         self._connections.leave(self)
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True  # uvicorn tells only the last of pipelined requests
+            self._running.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -173,6 +178,7 @@ class GuardedConnection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """A request of this connection has its turn."""
         self._admission.expect()
+        self._running = cycle
         super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:

@@ -29,6 +29,11 @@ class Connections:
         self._of_host: Counter[str] = Counter()
         self.refused = 0
 
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return len(self._hosts)
+
     def enter(self, connection: object, host: str) -> bool:
         """Whether a new connection may stay."""
         if len(self._hosts) >= self.most or self._of_host[host] >= self.most_of_one:

@@ -18,13 +18,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from decision_service.admission import RETRY_AFTER_S, Admission, Rank
 from decision_service.api.problems import problem_of
 from decision_service.api.refusals import TooBusy
-from decision_service.api.routes import DECIDE_PATH, OPEN_PATHS, OPEN_PREFIX
+from decision_service.api.routes import DECIDE_PATH
 from decision_service.core.limits import DEADLINE_MS_MAX
 from decision_service.telemetry import Meters
 
 DECIDE_LINE: Final = b"POST %b " % DECIDE_PATH.encode()
 PREVIEW_LINE: Final = b"POST %b/preview " % DECIDE_PATH.encode()
-ALWAYS_IN: Final = OPEN_PATHS | {"/metrics"}
+ALWAYS_IN: Final = frozenset({"/livez", "/readyz", "/metrics"})
 API_LINES: Final = tuple(b"%b /v1/" % method for method in (b"GET", b"POST", b"PUT", b"DELETE"))
 BUSY_TEXT: Final = "too many requests: try again a little later"
 _DEADLINE: Final = b'"deadline_ms"'
@@ -110,12 +110,12 @@ def rank_of_line(data: bytes) -> Rank | None:
 
 
 def rank_of(method: str, path: str) -> Rank | None:
-    """The same by method and path: None for probes, metrics and documentation."""
+    """The same by method and path: None for probes and metrics."""
     if path == DECIDE_PATH and method == "POST":
         return Rank.DRAW
     if path == DECIDE_PATH + "/preview":
         return Rank.PREVIEW
-    return None if path in ALWAYS_IN or path.startswith(OPEN_PREFIX) else Rank.OTHER
+    return None if path in ALWAYS_IN else Rank.OTHER
 
 
 def whole_request(data: bytes) -> int:
