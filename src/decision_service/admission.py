@@ -96,7 +96,7 @@ class Admission:
         """`budget_s` holds for requests that name none; `requests_max` may be here at once in any case."""
         self.budget_s = budget_s
         self.requests_max = requests_max
-        self.here = 0  # requests that the gate holds, under way or in line
+        self.here = 0  # requests that the gate holds; those whose bodies are still coming cost nothing
         self.coming = 0  # let in by a connection, and their task has not begun
         self.under_way = [0] * len(Rank)
         self.costs_s = list(COSTS_FIRST_S)
@@ -117,12 +117,13 @@ class Admission:
 
     def crowded(self) -> bool:
         """Whether a draw has to be judged at all: cheap, and False in quiet times."""
-        here = self.here + self.coming
-        return here >= FREE or here >= self.requests_max
+        taken = sum(self.under_way) + self.coming
+        return taken >= FREE or taken >= self.requests_max
 
     def full(self) -> bool:
-        """Whether there are as many requests as there may be."""
-        return self.here + self.coming >= self.requests_max
+        """Whether there are as many requests, under way or in line, as there may be."""
+        standing = self._lines[Rank.PREVIEW].length + self._lines[Rank.OTHER].length
+        return sum(self.under_way) + self.coming + standing >= self.requests_max
 
     def sheds_draw(self, caller: str | None, age_s: float, budget_s: float) -> bool:
         """Whether a draw that is so old and came from `caller` (None: not known yet) has to be refused."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -90,7 +92,7 @@ def test_a_smaller_budget_is_judged_once_it_is_known() -> None:
 def test_there_is_a_bound_whatever_the_budget() -> None:
     """`requests_max` holds even if all of them could wait for hours."""
     made = Admission(3_600.0, requests_max=2)
-    made.arrive()
+    made.begin(Rank.OTHER)
     assert not made.full()
     made.expect()
     assert made.full()
@@ -386,6 +388,45 @@ def test_a_draw_that_is_not_plain_is_shed_by_the_gate(sent: str, crowded: Guarde
             chunked = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
             status = caller.ask(head + chunked)[0]
         assert status == 503
+
+
+@pytest.mark.fault("E08")
+def test_bodies_that_never_end_take_nobodys_place(tmp_path: Path) -> None:
+    """A hundred draws and a hundred events that are half sent are no load: others are let in at once."""
+    with guarded_server(tmp_path, requests_in_flight_max=20, deadline_ms_default=1_000) as server:
+        server.gate.admission.costs_s[Rank.DRAW] = 0.1
+        slow = [server.caller() for _ in range(100)]
+        for i, caller in enumerate(slow):
+            caller.send((draw("r") if i % 2 else call(b"PUT /v1/facilities/f", b"{    }"))[:-5])
+        until(lambda: server.gate.admission.here == 100)
+        with closing(server.caller()) as other:
+            assert other.ask(draw("whole"))[0] == 200
+            assert other.ask(call(b"GET /v1/policy"))[0] == 200
+        assert server.gate.admission.under_way == [0, 0, 0]
+        for caller in slow:
+            caller.close()
+        until(lambda: server.gate.admission.here == 0)
+
+
+@pytest.mark.fault("D16")
+def test_time_runs_from_the_last_byte(tmp_path: Path) -> None:
+    """A body that took its caller longer than the deadline is decided all the same."""
+    arrived: list[float] = []
+    with guarded_server(tmp_path) as server, closing(server.caller()) as caller:
+        decide = server.decisions.decide
+
+        async def noting(request: Any, budget_ms: int, came: float) -> Any:
+            arrived.append(came)
+            return await decide(request, budget_ms, came)
+
+        server.decisions.decide = noting  # type: ignore[method-assign]
+        request = draw("slow")
+        caller.send(request[:-5])
+        until(lambda: server.gate.admission.here == 1)
+        begun = time.perf_counter()
+        time.sleep(0.05)  # longer than the deadline of 20 ms
+        assert caller.ask(request[-5:])[0] == 200
+    assert arrived[0] > begun
 
 
 def test_the_next_request_of_a_shed_connection_may_come_in_parts(crowded: Guarded) -> None:

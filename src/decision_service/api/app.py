@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from functools import cache
 from importlib.resources import files
-from time import perf_counter
 from typing import Any, Final
 
 import orjson
@@ -105,8 +104,7 @@ def _endpoint(route: Route) -> Any:
         scope["route_label"] = route.label
         principal: Principal = scope["principal"]
         call = Call(
-            principal, dict(scope["headers"]), request.receive, scope.get("arrived") or perf_counter(),
-            request.path_params, scope["query_string"],
+            principal, dict(scope["headers"]), request.receive, scope, request.path_params, scope["query_string"],
         )  # fmt: skip
         reply = await run(route, scope["desk"], call)
         response = Response(reply.body, reply.status, media_type=reply.content_type.decode())

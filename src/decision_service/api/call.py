@@ -21,14 +21,21 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`arrived` is the `perf_counter` instant; `path_values` are still percent-encoded."""
+    """`path_values` are still percent-encoded. `scope` tells when the request `came`, which is not known before its
+    body is read to the end."""
 
     principal: Principal
     headers: Mapping[bytes, bytes]
     receive: Receive
-    arrived: float
+    scope: Mapping[str, Any]
     path_values: Mapping[str, str] = field(default_factory=dict)
     query: bytes = b""
+
+    @property
+    def arrived(self) -> float:
+        """The `perf_counter` instant at which the last of it was here."""
+        came: float = self.scope["came"]
+        return came
 
     def path_id(self, name: str) -> str:
         """An id from the path: any UTF-8 but NUL. Raises InvalidInput."""

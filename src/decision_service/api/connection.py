@@ -203,14 +203,16 @@ class GuardedConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The body is awaited from now on."""
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
-        scope.update(came=self._came, caller=self._caller, screened=self._screened)
+        scope.update(came=self._came, caller=self._caller)
         super().on_headers_complete()
-        self._screened = False  # further ones in the same read were not looked at
         self._waits_for = BODY
         self._header_bytes = 0
 
     def on_message_complete(self) -> None:
         """The request is here as a whole."""
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        scope.update(came=self._came, screened=self._screened)
+        self._screened = False  # further ones in the same read were not looked at
         super().on_message_complete()
         self._waits_for = IDLE
 

@@ -1,6 +1,6 @@
 """The gate: the outermost ASGI application, through which every request passes.
 
-    admission -> who calls -> rate limit -> POST /v1/decisions straight to its handler
+    who calls -> rate limit -> admission -> POST /v1/decisions straight to its handler
                                          -> everything else to FastAPI
     and back: one count by route and status
 
@@ -28,11 +28,12 @@ from decision_service.api.app import create_app, internal_reply, log_crash, prob
 from decision_service.api.call import Call, Receive, Reply
 from decision_service.api.connections import Connections
 from decision_service.api.handlers import Desk
+from decision_service.api.intake import BODILESS, Intake
 from decision_service.api.keys import SCOPES, Principal
 from decision_service.api.rate import RateLimit
-from decision_service.api.refusals import ClientGone, NotReady, RateLimited, TooBusy
+from decision_service.api.refusals import ClientGone, NotReady, RateLimited
 from decision_service.api.routes import DECIDE_PATH, OPEN_PATHS, OPEN_PREFIX, ROUTES
-from decision_service.api.shedding import BUSY_TEXT, Shedding, rank_of
+from decision_service.api.shedding import Shedding, rank_of
 from decision_service.core.errors import DecisionServiceError, Draining
 from decision_service.settings import Settings
 from decision_service.telemetry import Meters
@@ -89,7 +90,7 @@ class Gate:
         return self._desk
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        arrived = scope.get("came") or perf_counter()
+        scope.setdefault("came", perf_counter())
         self.admission.arrive()
         self._meters.move_in_flight(1)
         try:
@@ -97,23 +98,21 @@ class Gate:
                 scope["path"] = scope["raw_path"].decode("latin-1")
             path = scope["path"]
             if path == DECIDE_PATH and scope["method"] == "POST":
-                await self._decide(scope, receive, send, arrived)
+                await self._decide(scope, receive, send)
             else:
-                await self._other(scope, receive, send, arrived)
+                await self._other(scope, receive, send)
         except ClientGone:
             pass
         finally:
             self.admission.leave()
             self._meters.move_in_flight(-1)
 
-    async def _decide(self, scope: Scope, receive: Receive, send: Send, arrived: float) -> None:
+    async def _decide(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         more: Headers = ()
         try:
-            if not scope.get("screened"):
-                self._screen_draw(scope, arrived)
-            principal, more = await self._admit(scope, headers, arrived)
-            reply = await self._decide_for(principal, Call(principal, headers, receive, arrived))
+            principal, more = await self._admit(scope, headers)
+            reply = await self._decide_for(principal, headers, scope, receive)
         except DecisionServiceError as error:
             reply = problem_reply(error)
         except asyncio.CancelledError:  # by the server, whose time to end is over
@@ -121,44 +120,41 @@ class Gate:
         self._meters.count_request(DECIDE.label, reply.status)
         await _send_reply(send, reply, more)
 
-    async def _decide_for(self, principal: Principal, call: Call) -> Reply:
+    async def _decide_for(
+        self, principal: Principal, headers: dict[bytes, bytes], scope: Scope, receive: Receive
+    ) -> Reply:
         desk = self._running_desk()
-        self.admission.begin(Rank.DRAW, principal.name)
+        intake = Intake(self.admission, self._meters, scope, receive, Rank.DRAW, principal.name)
         try:
-            return await run(DECIDE, desk, call)
+            return await run(DECIDE, desk, Call(principal, headers, intake.receive, scope))
         finally:
-            self.admission.end(Rank.DRAW, principal.name)
+            intake.end()
 
-    async def _other(self, scope: Scope, receive: Receive, send: Send, arrived: float) -> None:
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
+        rank = rank_of(scope["method"], path)
         more: Headers = ()
+        intake: Intake | None = None
         try:
             principal = ANYBODY
-            if self.admission.here > self.admission.requests_max and path != "/livez":
-                raise self._too_busy(Rank.OTHER)
             if path not in OPEN_PATHS and not path.startswith(OPEN_PREFIX):
-                principal, more = await self._admit(scope, dict(scope["headers"]), arrived)
+                principal, more = await self._admit(scope, dict(scope["headers"]))
             scope["desk"] = self._running_desk()
+            if rank is not None:
+                intake = Intake(self.admission, self._meters, scope, receive, rank, principal.name)
+                if scope["method"] in BODILESS:
+                    await intake.begin_behind()
         except DecisionServiceError as error:
             reply = problem_reply(error)
             self._meters.count_request("other", reply.status)
             await _send_reply(send, reply, more)
             return
         scope["principal"] = principal
-        scope["arrived"] = arrived
-        rank = rank_of(scope["method"], path)
-        if rank is None:
-            await self._run_app(scope, receive, send, more)
-        elif await self.admission.turn(rank, principal.name):
-            self.admission.begin(rank)
-            try:
-                await self._run_app(scope, receive, send, more)
-            finally:
-                self.admission.end(rank)
-        else:
-            reply = problem_reply(self._too_busy(rank))
-            self._meters.count_request("other", reply.status)
-            await _send_reply(send, reply, more)
+        try:
+            await self._run_app(scope, receive if intake is None else intake.receive, send, more)
+        finally:
+            if intake is not None:
+                intake.end()
 
     async def _run_app(self, scope: Scope, receive: Receive, send: Send, more: Headers) -> None:
         status, started = 500, False
@@ -184,19 +180,7 @@ class Gate:
         finally:
             self._meters.count_request(scope.get("route_label", "other"), status)
 
-    def _screen_draw(self, scope: Scope, arrived: float) -> None:
-        """TooBusy for a draw that admission does not let in."""
-        caller = scope["caller"].name if "caller" in scope else None
-        admission, age_s = self.admission, perf_counter() - arrived
-        full = admission.here > admission.requests_max
-        if full or admission.sheds_draw(caller, age_s, admission.budget_s):
-            raise self._too_busy(Rank.DRAW)
-
-    def _too_busy(self, rank: Rank) -> TooBusy:
-        self._meters.count_shed(rank)
-        return TooBusy(BUSY_TEXT, self.admission.retry_after_s())
-
-    async def _admit(self, scope: Scope, headers: dict[bytes, bytes], now_s: float) -> tuple[Principal, Headers]:
+    async def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[Principal, Headers]:
         """Who calls, and the rate-limit headers of the answer. Raises what refuses the call."""
         client = scope.get("client")
         principal = await self._access.principal(headers, client[0] if client else None)
@@ -204,7 +188,7 @@ class Gate:
             scope["caller"].name = principal.name
         if self._rate is None:
             return principal, ()
-        let_in, left, seconds = self._rate.take(principal.name, now_s)
+        let_in, left, seconds = self._rate.take(principal.name, perf_counter())
         if not let_in:
             self._meters.count_rate_limited()
             raise RateLimited(seconds)

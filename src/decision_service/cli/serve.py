@@ -11,6 +11,7 @@ import orjson
 
 from decision_service.server import serve
 from decision_service.settings import environment_name, load_settings
+from decision_service.telemetry.logs import takes_a_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
 
     def say(line: str) -> None:
         text = orjson.dumps({"text": line}).decode() if settings.log_json else f"decision-service: {line}"
-        print(text, file=sys.stderr, flush=True)
+        if takes_a_line(sys.stderr):  # a reader that hangs must not keep the service from serving
+            print(text, file=sys.stderr, flush=True)
 
     if args.redis_url and urlsplit(args.redis_url).password:
         say(

@@ -117,6 +117,26 @@ def _instant(record: logging.LogRecord) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
 
 
+def takes_a_line(stream: IO[str]) -> bool:
+    """Whether a short line can be written to a stream without waiting for whoever reads it."""
+    file = _file_of(stream)
+    return file < 0 or _takes(file, 0.0)
+
+
+def _takes(file: int, wait_s: float) -> bool:
+    ready = select.poll()  # not `select`: descriptors may be above 1,024
+    ready.register(file, select.POLLOUT)
+    return bool(ready.poll(wait_s * 1000))
+
+
+def _file_of(stream: IO[str]) -> int:
+    """Its descriptor; -1 if it is in memory."""
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return -1
+
+
 class LogWriter:
     """The thread that writes lines. Whoever should read them may be slow or hang: only this thread ever waits for that,
     and it can always be stopped. (`logging.StreamHandler` would wait inside a lock that the end of the process needs.)
@@ -126,10 +146,7 @@ class LogWriter:
         self._lines = lines
         self._formatter = formatter
         self._stream = stream
-        try:
-            self._file = stream.fileno()
-        except (OSError, ValueError, AttributeError):  # it is in memory
-            self._file = -1
+        self._file = _file_of(stream)
         self._stop_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
@@ -162,9 +179,7 @@ class LogWriter:
         while rest:
             if self._stop_at is not None and time.monotonic() > self._stop_at:
                 return False
-            ready = select.poll()  # not `select`: descriptors may be above 1,024
-            ready.register(self._file, select.POLLOUT)
-            if ready.poll(LOOK_S * 1000):
+            if _takes(self._file, LOOK_S):
                 rest = rest[os.write(self._file, rest[: select.PIPE_BUF]) :]  # so much does not wait
         return True
 
