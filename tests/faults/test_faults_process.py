@@ -254,6 +254,7 @@ def test_callers_cannot_use_up_all_files(tmp_path: Path, rules: Path, store: Val
 
 
 @pytest.mark.fault("G09")
+@pytest.mark.slow
 def test_a_worker_has_few_threads_whatever_the_environment_says(tmp_path: Path) -> None:
     """Libraries that would start a thread a core are kept to one: two workers on two cores must not fight."""
     hostile = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "16")
@@ -281,6 +282,7 @@ def test_a_worker_has_few_threads_whatever_the_environment_says(tmp_path: Path) 
 
 
 @pytest.mark.fault("H02")
+@pytest.mark.slow
 def test_what_cannot_finish_before_the_end_is_told_so(tmp_path: Path, rules: Path, store: ValkeyServer) -> None:
     """SIGTERM while the store hangs: after the time to drain, whoever still waits is told to ask elsewhere (or has the
     answer without the store), the status is 0, and the next process finds one decision."""
