@@ -52,7 +52,7 @@ class ValkeyServer:
                     "--enable-debug-command", "local", *self._arguments,
                 ],
                 stdout=log, stderr=log,
-                restore_signals=False,  # a write beyond `limit_files` fails, as it does on a full disk, and ends nothing
+                restore_signals=False,  # a write beyond `limit_files` fails as on a full disk, and ends nothing
             )  # fmt: skip
         self.wait_ready()
         return self

@@ -148,7 +148,7 @@ def main() -> int:
     parser = parser_of(__doc__)
     parser.add_argument("--kills", type=int, help="how many (1,000, or 30 with --quick)")
     parser.add_argument("--kills-per-round", type=int, default=100, help="after so many the check, and a new store")
-    parser.add_argument("--pause-s", type=float, default=0.9, help="mean time between kills")
+    parser.add_argument("--pause-s", type=float, default=0.7, help="mean time between kills")
     parser.add_argument("--workers", type=int, help="worker processes (4, or 2 with --quick)")
     args = parser.parse_args()
     args.kills = args.kills or (30 if args.quick else 1_000)
