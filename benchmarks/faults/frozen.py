@@ -4,8 +4,8 @@
     core 1   this generator (closed loop), Valkey, which is stopped and continued (SIGSTOP, SIGCONT) at random
 
 Every request has DEADLINE_MS. Late is what the caller got later than that and GRACE_MS after the bytes of the request
-were handed to the kernel. Beside it runs a control that only wants to wake up each millisecond: a late answer whose
-lateness lies inside a stall of the control, or of the generator's own loop, is the machine's; both are told.
+were handed to the kernel. Beside it runs a control (`control.py`): an answer that is no later than the time in
+which service and generator were kept from running while it was made is the machine's; both are told.
 
 While the store stands still nothing may be approved. Afterwards every static answer is asked for again, of the store by
 then, and must be the same bytes; whatever had no answer in time gets one.
@@ -30,7 +30,7 @@ import orjson
 import uvloop
 from callers import AMOUNT, open_lines
 from checking import wait_delivered
-from control import Control, overlap_s
+from control import Control, lost_s
 from figures import Figure, Result, parser_of, run, say
 from generator import Generator
 from whole_service import PlainStore, WholeService, halves_of_machine
@@ -176,18 +176,18 @@ async def afterwards(service: WholeService, generator: Generator, seen: Seen) ->
 def measure(result: Result, args: Any) -> None:
     """All rounds, each on a fresh store and journal."""
     service_cores, other_cores = halves_of_machine()
-    seen, by_machine, stalled_s, steal = Seen(), 0, 0.0, stolen_s()
+    seen, by_machine, lost, steal = Seen(), 0, [0.0, 0.0, 0.0], stolen_s()
     rng = random.Random(args.seed)
     rounds = -(-args.requests // args.requests_per_round)
     late_before, server_late = 0, 0.0
     for number in range(rounds):
         with (
             tempfile.TemporaryDirectory() as name,
-            Control(Path(name)) as control,
             PlainStore(Path(name) / "store", other_cores) as store,
             WholeService(
                 Path(name) / "service", store_url=store.url, cores=service_cores, log_level="error"
             ) as service,
+            Control(Path(name), (service.pid, os.getpid())) as control,
         ):  # fmt: skip
             asyncio.run(open_lines(service.url, "z", CUSTOMERS, LIMIT))
             if other_cores is not None:
@@ -197,11 +197,11 @@ def measure(result: Result, args: Any) -> None:
                     one_round(service, store, f"z{number}", min(args.requests, args.requests_per_round), seen, rng)
                 )
             server_late += late_by_server(service.metrics())
-            stalls = sorted([*control.stalls, *gaps])
+            sorts = (control.spans("gaps"), control.spans("waits"), gaps)
             for sent, received in seen.late[late_before:]:
                 late_s = received - sent - (DEADLINE_MS + GRACE_MS) / 1_000
-                by_machine += overlap_s(sent, received, stalls) >= late_s
-            stalled_s += sum(until - since for since, until in control.stalls)
+                by_machine += max(lost_s(sent, received, spans) for spans in sorts) >= late_s
+            lost = [so_far + sum(s for *_, s in spans) for so_far, spans in zip(lost, sorts, strict=True)]
             say(f"round {number + 1} of {rounds}: {len(seen.late) - late_before} late, {dict(seen.outcomes)}")
             late_before = len(seen.late)
             if service_cores is not None and other_cores is not None:
@@ -210,7 +210,7 @@ def measure(result: Result, args: Any) -> None:
     result.figures += [
         Figure("requests with the store frozen at random", seen.answers, args.requests, "at least"),
         Figure(f"... answered later than the deadline + {GRACE_MS} ms", len(seen.late), 0),
-        Figure("... of them not in a stall of the machine", len(seen.late) - by_machine, 0),
+        Figure("... of them not by waiting for the machine", len(seen.late) - by_machine, 0),
         Figure("... approved while it stood still", seen.approved_frozen, 0),
         Figure("... static answers that changed afterwards", seen.changed, 0),
         Figure("... never answered, or never delivered", seen.unanswered + seen.outcomes["never delivered"], 0),
@@ -222,7 +222,8 @@ def measure(result: Result, args: Any) -> None:
         "freezes": seen.freezes, "frozen_s": round(seen.frozen_s, 1), "seconds": round(seen.seconds, 1),
         "requests_per_s": round(seen.answers / seen.seconds), "p99_ms": seen.percentile_ms(99),
         "latest_ms": round(worst_ms, 1), "late_by_server_s_histogram": server_late,
-        "control_stalled_s": round(stalled_s, 2), "stolen_by_host_s": round(stolen_s() - steal, 2),
+        "machine_s": dict(zip(("control_gaps", "service_and_generator_waited", "generator_gaps"), lost, strict=True)),
+        "stolen_by_host_s": round(stolen_s() - steal, 2),
     }  # fmt: skip
 
 

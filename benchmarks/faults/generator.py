@@ -8,7 +8,7 @@ body)` is called for every answer, with status 0 for a connection that was lost 
 `perf_counter`, taken just before the bytes are handed to the kernel and just after they were read.
 
 A generator that has no time to read sees late what came early: `gaps` are the times its loop did not come round for
-more than GAP_S, which whoever judges single answers has to look at.
+more than GAP_S (from, to, seconds lost), which whoever judges single answers has to look at.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Generator:
         self._port, self._connections = port, connections
         self.requests: Iterator[tuple[Any, bytes]] = iter(())
         self.taken: Taken = _ignore
-        self.gaps: list[tuple[float, float]] = []
+        self.gaps: list[tuple[float, float, float]] = []
         self._ended = False
         self._ticking: asyncio.Task[None] | None = None
 
@@ -127,7 +127,7 @@ class Generator:
             await asyncio.sleep(TICK_S)
             now = perf_counter()
             if now - last > GAP_S:
-                self.gaps.append((last, now))
+                self.gaps.append((last, now, now - last - TICK_S))
             last = now
 
 
