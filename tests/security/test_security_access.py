@@ -91,12 +91,15 @@ def test_every_route_takes_exactly_its_scope(tmp_path: Path) -> None:
 
     async def go() -> None:
         async with real_office(tmp_path, file) as client:
+            told_all: set[str] = set()  # scopes of which a route was tried with every kind of stranger
             for route in ROUTES:
                 if route.scope is None:
                     assert route.path in OPEN, f"{route.label} is open to anybody: say so here if it should be"
                     assert (await call(client, route, None)).status_code == 200
                     continue
-                for credentials in strangers:
+                each = strangers if route.scope not in told_all else (None, f"Bearer {expired}", f"Bearer {good}x")
+                told_all.add(route.scope)
+                for credentials in each:
                     answer = await call(client, route, credentials)
                     assert answer.status_code == 401, (route.label, credentials)
                     assert answer.headers["www-authenticate"].startswith("Bearer")

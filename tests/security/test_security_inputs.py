@@ -112,6 +112,7 @@ LOOK_ALIKE: Final = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("E05", "E12")
 def test_ids_that_look_alike_are_different_and_come_back_as_they_were_sent(tmp_path: Path) -> None:
     """An id is its code points: nothing is normalised, trimmed or folded, so no two customers are ever taken for one;

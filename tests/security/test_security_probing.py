@@ -9,10 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from api_fakes import DRAWDOWN, office
 from real_office import bearer, real_office
 from test_security_access import drawdown, facility
 
-from decision_service.api.keys import add_key
+from decision_service.api.access import Access
+from decision_service.api.keys import KeyFile, add_key
+from decision_service.core.errors import StoreUnavailable
 from decision_service.core.reasons import TEXTS
 
 pytestmark = pytest.mark.fault("I08")
@@ -84,3 +87,24 @@ def test_reasons_tell_no_numbers() -> None:
     """The text of no reason names a threshold, an amount or a count: what a caller may show a customer is coarse."""
     assert len(TEXTS) > 10
     assert [text for text in TEXTS.values() if re.search(r"\d", str(text))] == []
+
+
+@pytest.mark.fault("E13")
+def test_limits_and_keys_hold_with_the_store_down_and_after_it_is_back(tmp_path: Path) -> None:
+    """Neither asks the store: a stranger is 401 and a flood 429 while every decision fails, and the same afterwards."""
+    file = tmp_path / "keys.json"
+    key = add_key(file, "bank", ["decide"])
+
+    async def go() -> list[int]:
+        async with office(tmp_path, Access(KeyFile(file)), rate_limit_per_s=1, rate_limit_burst=4) as opened:
+
+            async def ask(bearer_key: str) -> int:
+                answer = await opened.client.post("/v1/decisions", json=DRAWDOWN, headers=bearer(bearer_key))
+                return answer.status_code
+
+            opened.decisions.raises = StoreUnavailable("it is down")
+            told = [await ask(key), await ask("dsk_stranger"), await ask(key)]
+            opened.decisions.raises = None
+            return [*told, await ask(key), await ask(key), await ask(key), await ask("dsk_stranger")]
+
+    assert asyncio.run(go()) == [503, 401, 503, 200, 200, 429, 401]

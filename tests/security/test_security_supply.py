@@ -61,6 +61,7 @@ def install(wheel: Path, digest: str, target: Path) -> subprocess.CompletedProce
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_one_changed_byte_of_a_package_is_refused(tmp_path: Path) -> None:
     """pip installs the file that was locked and refuses it with one byte changed, or without a hash for it."""
     if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False).returncode:
