@@ -389,6 +389,45 @@ def test_a_full_disk_under_the_journal_tells_no_answer_that_is_not_kept(network_
 # --- power ------------------------------------------------------------------------------------------------------
 
 
+WRITING = """
+import os, signal, sys
+os.chdir(sys.argv[1])
+one = os.open("appended", os.O_CREAT | os.O_RDWR | os.O_APPEND)
+os.write(one, b"kept "); os.fsync(one); os.write(one, b"gone "); os.write(one, b"gone too")
+two = os.open("overwritten", os.O_CREAT | os.O_RDWR)
+os.write(two, b"0123456789"); os.fdatasync(two)
+os.pwrite(two, b"AB", 2); os.ftruncate(two, 5); os.pwrite(two, b"ZZ", 8)
+os.rename("overwritten", "renamed")
+three = os.open("failed", os.O_CREAT | os.O_RDWR)
+open(os.environ["POWER_EIO"], "w").write("failed")
+os.write(three, b"lost")
+try:
+    os.fsync(three)
+except OSError as error:
+    assert error.errno == 5
+os.fsync(three)
+os.pwrite(three, b"!", 4); os.fsync(three)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_power_library_takes_away_exactly_what_was_not_synced(tmp_path: Path) -> None:
+    """Appended, overwritten, cut, renamed; and what failed to sync once is gone although a later sync succeeded."""
+    library = build(tmp_path)
+    if library is None:
+        pytest.skip("needs a C compiler and LD_PRELOAD")
+    data, notes = tmp_path / "data", tmp_path / "notes"
+    data.mkdir()
+    shim = environment(library, data, notes)
+    subprocess.run([sys.executable, "-c", WRITING, str(data)], env=os.environ | shim, timeout=60, check=False)
+    assert (data / "renamed").read_bytes() == b"01AB4\0\0\0ZZ"
+    assert lose_power(notes, data, "nothing", random.Random(1)).writes == 6
+    assert (data / "appended").read_bytes() == b"kept "
+    assert (data / "renamed").read_bytes() == b"0123456789"
+    assert (data / "failed").read_bytes() == b"\0\0\0\0!"
+    assert lose_power(notes, data, "nothing", random.Random(1)).writes == 0
+
+
 @pytest.mark.slow
 @pytest.mark.fault("B16")
 def test_power_loss_takes_nothing_that_was_acknowledged() -> None:
