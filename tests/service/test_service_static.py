@@ -151,9 +151,8 @@ def test_one_small_amount_is_paid_and_seen_by_what_comes_next(valkey_private: Va
         assert said(await host.decide(clean("r-5", 500_01, customer_id="c-2")))["decision"] == "hold"
         valkey_private.start()
         await reached(host.store)
-        answer = said(await patiently(host, ask("r-6", 501_00)))
-        assert (answer["rung"], answer["decision"]) == ("full", "hold"), "500 are left of the line"
-        assert said(await host.decide(ask("r-7", 500_00)))["approved_amount"] == 500
+        assert (await judged(host, 501_00))["decision"] == "hold", "500 are left of the line"
+        assert (await judged(host, 500_00))["approved_amount"] == 500
         valkey_private.kill()
         assert said(await host.decide(clean("r-8", 1_00)))["decision"] == "hold", "the snapshot does not show the rest"
 
@@ -174,6 +173,15 @@ async def reached(store: Store) -> None:
 def proxy_url(proxy: TcpProxy) -> str:
     """The store's URL through a proxy."""
     return f"redis://127.0.0.1:{proxy.port}/0"
+
+
+async def judged(host: Host, amount: int) -> dict[str, Any]:
+    """The answer to a drawdown that was judged by rules: asked for under new ids until the machine is quick enough."""
+    for n in range(100):
+        answer = said(await host.decide(ask(f"judged-{amount}-{n}", amount)))
+        if answer["rung"] == "full":
+            return answer
+    raise AssertionError("no answer from the store")
 
 
 async def patiently(host: Host, request: Any) -> Any:
