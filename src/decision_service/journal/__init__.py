@@ -33,7 +33,9 @@ stored one may say otherwise.
 A doubtful row stays until the store can be asked: if the store has a decision under its id, the row was never told
 and goes; if not, it is delivered. A row that was, or may have been, told and whose id the store knows otherwise
 (another host decided it anew, before this one delivered) is a *conflict*: kept with what the store has, counted, and
-what it approved is appended to the customer's log, so that exposure is never understated.
+what it approved is appended to the customer's log, so that exposure is never understated. A row whose caller gave up,
+or whose worker died, before marks were looked for counts as told: such a conflict may be a false alarm, never a missed
+one.
 
 A small amount is paid on a snapshot, which does not show what this service approved and core banking has not booked.
 So whoever approves money marks that as well, by customer and day, before it commits or writes; a small amount is paid
