@@ -115,7 +115,18 @@ MUTATIONS: Final = (
         "        self._held, self.lane = None, lane\n        self._mend()",
         "        if self._broken:\n            self._break()\n            raise StoreUnavailable('never')\n"
         "        self._held, self.lane = None, lane",
-        ("store/test_store_faults.py::test_faults_frozen_server_and_thaw",),
+        ("store/test_store_breaker.py::test_breaker_dead_server_is_probed_alone",
+         "store/test_store_breaker.py::test_breaker_frozen_server_meets_no_storm_when_it_thaws"),
+    ),
+    Mutation(
+        "what is sent again is a tenth", "store/resends.py",
+        "granted = left >= 1.0", "granted = True",
+        ("store/test_store_breaker.py::test_breaker_resends_are_a_tenth",),
+    ),
+    Mutation(
+        "too few replicas are no success", "store/replication.py",
+        "return isinstance(reply, int) and reply >= self.number", "return True",
+        ("store/test_store_replicated.py::test_replicated_short_of_replicas_is_unknown_and_so_is_the_replay",),
     ),
     # --- static answers ---
     Mutation(
@@ -138,7 +149,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "journalled approvals are delivered before the next decision", "service.py",
-        "if static is not None and static.pending:\n                    await", "if False:\n                    await",
+        "if self._static is not None and self._static.pending:\n                await",
+        "if False:\n                await",
         ("service/test_service_static.py::test_one_small_amount_is_paid_and_seen_by_what_comes_next",
          SIMULATED),
     ),
@@ -151,6 +163,21 @@ MUTATIONS: Final = (
         "a static answer is not told after the deadline", "static_answers.py",
         "async with asyncio.timeout(left_s):", "async with asyncio.timeout(None):",
         (SIMULATED,),
+    ),
+    Mutation(
+        "a small amount needs a clean line", "core/fallback.py",
+        "and facility.days_past_due == 0", "",
+        ("decide/test_decide_static.py::test_one_blemish_is_enough_to_hold",),
+    ),
+    Mutation(
+        "who stands on a list is held without the store, too", "core/fallback.py",
+        "return any(not named.isdisjoint(values) for values in policy.lists.values())", "return False",
+        ("decide/test_decide_static.py::test_who_stands_on_a_list_is_held",),
+    ),
+    Mutation(
+        "an attempt to connect is one attempt", "store/client.py",
+        '"retry": Retry(NoBackoff(), 0),  # the default', '"retry": Retry(NoBackoff(), 10),  # the default',
+        ("faults/test_faults_connecting.py::test_a_connection_reset_while_it_opens_is_unavailable",),
     ),
     # --- deciding ---
     Mutation(

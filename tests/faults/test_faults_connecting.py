@@ -46,6 +46,7 @@ async def test_a_connection_reset_while_it_opens_is_unavailable(
         for _ in range(3):
             failures = await asyncio.gather(*(opened() for _ in range(10)), return_exceptions=True)
             assert {type(failure) for failure in failures} == {StoreUnavailable}
+        assert proxy.accepted <= 30, "nothing is tried again behind our back"
         proxy.heal()
         lane = await opened()
         lane.drop("done")
