@@ -20,6 +20,16 @@ from valkey_server import ValkeyServer
 pytestmark = pytest.mark.anyio
 
 
+class Nobody:
+    """Owns a lane and does not care."""
+
+    def lost(self, lane: Lane) -> None: ...
+
+    def silent(self, lane: Lane) -> None: ...
+
+    def elsewhere(self) -> None: ...
+
+
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
     """Both event loops: uvloop has words of its own for a connection that is gone."""
@@ -40,7 +50,7 @@ async def test_a_connection_reset_while_it_opens_is_unavailable(
         endpoint = parse_store_url(f"redis://default:none@127.0.0.1:{proxy.port}/1")
 
         async def opened() -> Lane:
-            return await open_lane(endpoint, endpoint.addresses[0], lambda lane: None, lambda: None)
+            return await open_lane(endpoint, endpoint.addresses[0], lambda address: Lane(Nobody()))
 
         proxy.hurt(**faults)
         for _ in range(3):
@@ -72,7 +82,7 @@ async def test_a_peer_that_resets_faster_than_we_write_is_unavailable() -> None:
         endpoint = parse_store_url(f"redis://default:none@127.0.0.1:{listening.getsockname()[1]}/1")
         for _ in range(20):
             failures = await asyncio.gather(
-                *(open_lane(endpoint, endpoint.addresses[0], lambda lane: None, lambda: None) for _ in range(20)),
+                *(open_lane(endpoint, endpoint.addresses[0], lambda address: Lane(Nobody())) for _ in range(20)),
                 return_exceptions=True,
             )
             assert {type(failure) for failure in failures} == {StoreUnavailable}
