@@ -11,11 +11,12 @@ import gc
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from decision_service.afterwards import Afterwards
+from decision_service.core.errors import StoreUnavailable, StoreUnsafe
 from decision_service.core.limits import DAY_MS, EVENTS_TRIM_SLACK
 from decision_service.customers import Customers
 from decision_service.journal.keeping import Keeping
@@ -26,7 +27,7 @@ from decision_service.recording import Retention
 from decision_service.scorecards.shadows import ShadowScoring
 from decision_service.service import DecisionService
 from decision_service.settings import Settings
-from decision_service.store import Store
+from decision_service.store import EVICTS, Store
 from decision_service.store.noticed import Noticed
 from decision_service.store.open import open_store
 from decision_service.store.replication import Replicas
@@ -70,6 +71,14 @@ def linker_of(settings: Settings, store: Store, meters: Meters, now_ms: Callable
     return Linker(store, meters, now_ms, settings.partitions, settings.links_per_entity_max, kept_ms)
 
 
+async def refuse_evicting(store: Store) -> None:
+    """StoreUnsafe for a store that may forget what it acknowledged; whatever else is wrong `/readyz` says, and a store
+    that is away may be right when it is back."""
+    with suppress(StoreUnavailable):
+        if evicting := [problem for problem in await store.check() if problem.startswith(EVICTS)]:
+            raise StoreUnsafe("; ".join(evicting))
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """What a started worker answers with."""
@@ -102,6 +111,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
     gauges = ScorecardGauges(store, meters, lambda: active.policy, wall_clock_ms, settings.watch_days)
     meters.also_told.append(gauges.collect)
     try:
+        await refuse_evicting(store)
         await active.start()
         warm(active.policy)
         gc.collect()

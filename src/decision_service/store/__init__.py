@@ -34,6 +34,7 @@ from decision_service.store.link_reads import LinkReads
 __all__ = ["Commit", "CustomerState", "FleetNumbers", "LinkCounts", "LinkReads", "Store", "WorkerStatus"]
 
 TALLY_AT_ONCE: Final = 4_000  # increments of one script: about 3 ms of the server's time
+EVICTS: Final = "maxmemory-policy"  # what begins a problem of `check` that the service does not even start with
 WORKER_SILENT_MS: Final = 10 * SECOND_MS  # a worker not heard of for longer is forgotten
 
 

@@ -39,6 +39,7 @@ from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import DAY_MS, PARTITIONS, POLICIES_KEPT_MAX, RECORD_BYTES
 from decision_service.core.links import EMPTY_ENTITY_LOGS, LINK_GRAINS, entity_header
 from decision_service.store import (
+    EVICTS,
     TALLY_AT_ONCE,
     WORKER_SILENT_MS,
     Commit,
@@ -70,10 +71,9 @@ from decision_service.store.resends import RESENDS_SHARE
 from decision_service.store.topology import Topology
 
 Profile = Literal["fast", "safe", "replicated"]
-VERSION_MIN: Final = (
-    7,
-    0,
-)  # of Redis; Valkey answers as Redis 7.2. Scripts need flags, SET needs NX with GET
+VERSION_MIN: Final = (7, 0)  # of Redis; Valkey answers as Redis 7.2. Scripts need flags, SET needs NX with GET
+WAITAOF_VERSION_MIN: Final = (7, 2)
+REPLICA_LAG_MAX_S: Final = 10  # since a replica was last heard of by its primary
 CHECK_TIMEOUT_S: Final = 2.0
 DOUBT_PAUSE_S: Final = 0.02  # doubts about the history make it looked at at most this often
 LOGS_AT_ONCE: Final = 32  # entity logs one script touches: about 1 ms of the server's time if all are full
@@ -83,7 +83,9 @@ OUTBOX_AT_ONCE: Final = 500  # entries of an outbox read at once
 
 LOG = logging.getLogger("decision_service.store")
 
-_CONFIGURATION: Final = pack(("CONFIG", "GET", "maxmemory-policy", "appendonly", "appendfsync"))
+_CONFIGURATION: Final = pack(
+    ("CONFIG", "GET", "maxmemory-policy", "appendonly", "appendfsync", "min-replicas-to-write")
+)
 _NO_SCRIPT: Final = pack(("EVALSHA", "0" * 40, 0))  # what nobody loaded: answered NOSCRIPT by whoever may run scripts
 _KNOWN_WORDS: Final = 3  # of the reply to a read of a customer that is known
 _FACILITY_START: Final = len(keys.FACILITY_FIELD)
@@ -453,9 +455,9 @@ class RedisStore:
         """See `Store.check`. Asks every primary."""
         problems: list[str] = []
         for told in await self._topology.call_all(pack(("INFO",)), CHECK_TIMEOUT_S):
-            problems += _server_problems(refuse_errors(told, write=False))
+            problems += _server_problems(refuse_errors(told, write=False), self._replicas)
         for told in await self._topology.call_all(_CONFIGURATION, CHECK_TIMEOUT_S):
-            problems += _configuration_problems(told, self._profile)
+            problems += _configuration_problems(told, self._profile, self._replicas)
         for told in await self._topology.call_all(_NO_SCRIPT, CHECK_TIMEOUT_S):
             if isinstance(told, ErrorReply) and told.code != "NOSCRIPT":
                 problems.append(f"does not let this user run scripts: {told.text[:100]}")
@@ -703,7 +705,7 @@ def _lists(entries: list[bytes]) -> dict[str, frozenset[str]]:
     return {name: frozenset(values) for name, values in lists.items()}
 
 
-def _server_problems(info: bytes) -> list[str]:
+def _server_problems(info: bytes, replicas: Replicas | None) -> list[str]:
     """What INFO says that rules a server out."""
     told = dict(line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line)
     problems = []
@@ -715,10 +717,23 @@ def _server_problems(info: bytes) -> list[str]:
         problems.append("this is a replica: it takes no writes")
     if told.get("loading") == "1":
         problems.append("still loading its data")
+    if replicas is None:
+        return problems
+    if replicas.on_disk and version < WAITAOF_VERSION_MIN:
+        problems.append(f"version {told.get('redis_version')} has no WAITAOF, which replicas_on_disk asks for")
+    linked = sum(_linked_replica(line) for name, line in told.items() if re.fullmatch(r"slave\d+", name))
+    if linked < replicas.number:
+        problems.append(f"{linked} replicas are linked and up to date: profile replicated wants {replicas.number}")
     return problems
 
 
-def _configuration_problems(reply: Any, profile: Profile) -> list[str]:
+def _linked_replica(line: str) -> bool:
+    """Whether a replica, as INFO describes it, has all data and was heard of lately."""
+    told = dict(part.split("=", 1) for part in line.split(",") if "=" in part)
+    return told.get("state") == "online" and 0 <= int(told.get("lag", "-1")) <= REPLICA_LAG_MAX_S
+
+
+def _configuration_problems(reply: Any, profile: Profile, replicas: Replicas | None) -> list[str]:
     """What CONFIG says that a durability profile does not allow."""
     if isinstance(reply, ErrorReply):
         return [f"cannot see its configuration: {reply.text[:100]}"]
@@ -726,12 +741,18 @@ def _configuration_problems(reply: Any, profile: Profile) -> list[str]:
     told = {name.decode(): value.decode() for name, value in zip(pairs, pairs, strict=True)}
     problems = []
     if told.get("maxmemory-policy") != "noeviction":
-        problems.append(f"maxmemory-policy is {told.get('maxmemory-policy')}, it would evict: want noeviction")
+        problems.append(f"{EVICTS} is {told.get('maxmemory-policy')}, it would evict: want noeviction")
     if told.get("appendonly") != "yes":
         problems.append("appendonly is off: a restart would lose everything")
     wanted = ("always", "everysec") if profile == "fast" else ("always",)
     if told.get("appendfsync") not in wanted:
         problems.append(f"appendfsync is {told.get('appendfsync')}: profile {profile} wants {' or '.join(wanted)}")
+    writing = int(told.get("min-replicas-to-write") or 0)
+    if replicas is not None and writing < replicas.number:
+        problems.append(
+            f"min-replicas-to-write is {writing}: profile replicated wants {replicas.number}, or a primary that was "
+            "replaced takes writes that will be lost"
+        )
     return problems
 
 

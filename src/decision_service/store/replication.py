@@ -22,6 +22,7 @@ from decision_service.core.errors import NotReplicated, OutcomeUnknown, StoreUna
 from decision_service.store.lane import Lane, LaneOwner, pack
 from decision_service.store.replies import ErrorReply
 
+FSYNC_ASK_MS: Final = 10  # after which a replica is asked again what it has fsynced: by itself it says so once a second
 WAIT_SPARE_S: Final = 0.5  # beyond the server's own time-out, for the reply to a WAIT to come
 
 
@@ -35,7 +36,7 @@ class Replicas(NamedTuple):
     def command(self) -> bytes:
         """What asks for it."""
         if self.on_disk:
-            return pack(("WAITAOF", 1, self.number, self.timeout_ms))
+            return pack(("WAITAOF", 1, self.number, min(self.timeout_ms, FSYNC_ASK_MS)))
         return pack(("WAIT", self.number, self.timeout_ms))
 
     def enough(self, reply: Any) -> bool:
@@ -47,7 +48,8 @@ class Replicas(NamedTuple):
 
 REPLICAS_DEFAULT: Final = Replicas(1, 200)
 
-_Member = tuple["Future[Any]", "Future[Any]"]  # what the caller waits for; the reply to the write itself
+# What the caller waits for; the reply to the write itself; and until when the replicas may hold it.
+_Member = tuple["Future[Any]", "Future[Any]", float]
 
 
 class ReplicatedLane(Lane):
@@ -73,11 +75,13 @@ class ReplicatedLane(Lane):
         written.add_done_callback(lambda _: _pass_on_failure(written, told))
         if not self._joined and not self._asking:
             self._loop.call_soon(self._ask)  # once all that is written in this turn is written
-        self._joined.append((told, written))
+        self._joined.append((told, written, self._loop.time() + self._replicas.timeout_ms / 1000))
         return told
 
     def _ask(self) -> None:
         """Wait for the replicas, on behalf of all that was written so far."""
+        if self._asking:
+            return
         members, self._joined = self._joined, []
         if self._transport is None or not members:
             return
@@ -92,12 +96,16 @@ class ReplicatedLane(Lane):
 
     def _answered(self, asked: Future[Any], members: list[_Member]) -> None:
         self._asking = False
-        if asked.cancelled() or asked.exception() is not None or not self._replicas.enough(asked.result()):
+        if asked.cancelled() or asked.exception() is not None:
             _tell_short(members)
-        else:
-            for told, written in members:
+        elif self._replicas.enough(asked.result()):
+            for told, written, _ in members:
                 if not told.done():
                     told.set_result(written.result())
+        else:
+            now = self._loop.time()
+            _tell_short([member for member in members if member[2] <= now or not self._replicas.on_disk])
+            self._joined = [member for member in members if not member[0].done()] + self._joined
         if self._joined:
             self._ask()
 
@@ -124,6 +132,6 @@ def _pass_on_failure(written: Future[Any], told: Future[Any]) -> None:
 
 
 def _tell_short(members: list[_Member]) -> None:
-    for told, _ in members:
+    for told, _, _ in members:
         if not told.done():
             told.set_exception(NotReplicated("too few replicas hold what was written"))
