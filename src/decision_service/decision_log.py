@@ -4,9 +4,13 @@ The frame is what the commit stores under the decision_id, what a repeat of the 
 trace is rendered from. Sections follow a fixed header; numbers are not turned into text on the way in, so a frame of
 200 values costs no more than a copy.
 
-    header   4s  magic "DSF1" | u4 x 6 section lengths
+    header   4s  magic "DSF2" | u4 x 6 section lengths
     sections fingerprint (16 bytes) | answer JSON | request body | numbers (float64, little-endian) | verdicts
              | rest JSON
+    trailer  u4  CRC-32 of all before; frames from before there was one say "DSF1" and end with the sections
+
+A server that loads its append-only file does not notice a byte that changed inside a value: the CRC does. It is looked
+at whenever a stored frame is told, and by `reconcile --verify`.
 
 `rest` holds what is small and irregular: customer, strings, cells, guardrails that bound, seq, version, stage times in
 microseconds; by scorecard the version that scored, its problem and its role (frames from before there were roles lack
@@ -19,13 +23,16 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from zlib import crc32
 
 import orjson
 
 from decision_service.core.decision import Decision, Trace
 from decision_service.core.request import DecisionRequest
 
-MAGIC: Final = b"DSF1"
+MAGIC: Final = b"DSF2"
+MAGIC_WITHOUT_CRC: Final = b"DSF1"
+CRC_BYTES: Final = 4
 _HEADER = struct.Struct("<4s6I")
 
 
@@ -59,16 +66,14 @@ def encode(
         }
     )
     sections = (request.fingerprint, answer, request.body, trace.numbers, trace.verdicts, rest)
-    return _HEADER.pack(MAGIC, *map(len, sections)) + b"".join(sections)
+    frame = _HEADER.pack(MAGIC, *map(len, sections)) + b"".join(sections)
+    return frame + crc32(frame).to_bytes(CRC_BYTES, "little")
 
 
 def decode(frame: bytes) -> Frame:
-    """The sections of a frame. Raises ValueError for bytes that are not one."""
-    if len(frame) < _HEADER.size or frame[:4] != MAGIC:
-        raise ValueError(f"not a decision frame: {frame[:16]!r}")
+    """The sections of a frame. Raises ValueError for bytes that are not one, or were changed."""
+    check_whole(frame)
     _, *lengths = _HEADER.unpack_from(frame)
-    if _HEADER.size + sum(lengths) != len(frame):
-        raise ValueError(f"a torn decision frame: {len(frame)} bytes, {_HEADER.size + sum(lengths)} expected")
     sections = []
     start = _HEADER.size
     for length in lengths:
@@ -76,6 +81,19 @@ def decode(frame: bytes) -> Frame:
         start += length
     fingerprint, answer, request, numbers, verdicts, rest = sections
     return Frame(fingerprint, answer, request, numbers, verdicts, orjson.loads(rest))
+
+
+def check_whole(frame: bytes) -> None:
+    """ValueError for bytes that are no frame, or were changed since it was made."""
+    magic = frame[:4]
+    if len(frame) < _HEADER.size or magic not in (MAGIC, MAGIC_WITHOUT_CRC):
+        raise ValueError(f"not a decision frame: {frame[:16]!r}")
+    trailer = CRC_BYTES if magic == MAGIC else 0
+    expected = _HEADER.size + sum(_HEADER.unpack_from(frame)[1:]) + trailer
+    if expected != len(frame):
+        raise ValueError(f"a torn decision frame: {len(frame)} bytes, {expected} expected")
+    if trailer and crc32(memoryview(frame)[:-trailer]) != int.from_bytes(frame[-trailer:], "little"):
+        raise ValueError("a decision frame of which something was changed")
 
 
 def fingerprint_of(frame: bytes) -> bytes:

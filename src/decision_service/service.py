@@ -28,6 +28,7 @@ Instants of `monotonic` in seconds bound the work (timers run on the loop's cloc
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -60,7 +61,7 @@ from decision_service.core.links import Links, customer_key, log_names, names_wa
 from decision_service.core.policy import Policy
 from decision_service.core.request import DRAWDOWN_SCENE, DecisionRequest
 from decision_service.core.state import CustomerState
-from decision_service.decision_log import answer_in, decode, encode, fingerprint_of
+from decision_service.decision_log import answer_in, check_whole, decode, encode, fingerprint_of
 from decision_service.decision_records import change_records, drawdown_record, left_in
 from decision_service.journal import Journal, SentTable
 from decision_service.journal.delivery import Delivery
@@ -76,6 +77,7 @@ from decision_service.telemetry import Meters
 from decision_service.trace import NO_POLICY, render_trace
 from decision_service.turns import Turns
 
+LOG = logging.getLogger("decision_service.service")
 READ_TIMEOUT_S: Final = 2.0  # of calls that no money waits for
 LINKS_GRACE_S: Final = 0.001  # that entity logs may come after the customer, whatever the budget
 ASK_PAUSE_S: Final = (0.002, 0.1)  # first and longest pause between asking what became of a commit
@@ -337,7 +339,13 @@ class DecisionService:
         )  # fmt: skip
 
     def _replay(self, frame: bytes, request: DecisionRequest, decision_id: str) -> Answer:
-        """The stored answer, byte for byte. RequestIdReused if the content is another."""
+        """The stored answer, byte for byte. RequestIdReused if the content is another; OutcomeUnknown if the frame is
+        damaged: what was decided is not known, and nothing else may be said."""
+        try:
+            check_whole(frame)
+        except ValueError as error:
+            LOG.error("the frame of decision %s cannot be told: %s", decision_id, error)
+            raise OutcomeUnknown("the stored decision is damaged") from None
         self._refuse_other_content(frame, request)
         if self._static is not None:
             self._static.sent.mark(decision_id)  # the store has an answer: no other may be made up

@@ -11,7 +11,7 @@ import pytest
 from decision_service.core.decision import Decision, Score, Trace
 from decision_service.core.errors import DeadlineExceeded
 from decision_service.core.request import DecisionRequest
-from decision_service.decision_log import answer_in, decode, encode, fingerprint_of
+from decision_service.decision_log import CRC_BYTES, MAGIC_WITHOUT_CRC, answer_in, decode, encode, fingerprint_of
 from decision_service.turns import Turns
 
 REQUEST = DecisionRequest(
@@ -43,6 +43,25 @@ def test_a_torn_frame_is_refused(damage: object) -> None:
     frame = encode(DECISION, TRACE, REQUEST, b"{}", {})
     with pytest.raises(ValueError, match="frame"):
         decode(damage(frame))  # type: ignore[operator]
+
+
+@pytest.mark.fault("B15")
+def test_a_frame_of_which_one_byte_changed_is_refused() -> None:
+    """Whichever byte of a stored frame changes, that is noticed."""
+    frame = encode(DECISION, TRACE, REQUEST, b'{"approved_amount":100}', {})
+    for at in range(len(frame)):
+        changed = bytearray(frame)
+        changed[at] ^= 0x01
+        with pytest.raises(ValueError, match="frame"):
+            decode(bytes(changed))
+
+
+def test_a_frame_from_before_there_was_a_checksum_is_read() -> None:
+    """What older workers wrote, and write beside newer ones, stays readable."""
+    frame = encode(DECISION, TRACE, REQUEST, b"{}", {})
+    older = MAGIC_WITHOUT_CRC + frame[4:-CRC_BYTES]
+    assert decode(older) == decode(frame)
+    assert answer_in(older) == b"{}"
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from decision_service.core.errors import StoreUnavailable
 from decision_service.store.noticed import Nobody, Noticed
 
 RESENDS_SHARE: Final = 0.1
-RESENDS_KEPT_MAX: Final = 256.0
+RESENDS_KEPT_MAX: Final = 1_024.0  # as many as a worker has in flight
 
 
 class Resends:
