@@ -54,10 +54,14 @@ def unknown_taken_for_nothing_written() -> AbstractContextManager[Any]:
 def decided_again_after_unknown() -> AbstractContextManager[Any]:
     """After a lost reply the request is answered anew instead of asked for."""
 
+    ask_again = DecisionService._ask_again
+
     async def broken(
         self: DecisionService, request: DecisionRequest, decision_id: str, deadline: float, lost: OutcomeUnknown
     ) -> Any:
-        static: Any = self._static
+        static = self._static
+        if static is None:
+            return await ask_again(self, request, decision_id, deadline, lost)
         with patch.object(static.sent, "holds", lambda _: False):
             return await static.answer(request, decision_id, self._clock(), deadline + 0.002, lost)
 
@@ -145,6 +149,11 @@ async def _nothing(*_: Any) -> None:
     """Do nothing."""
 
 
+def approvals_not_delivered_first() -> AbstractContextManager[Any]:
+    """Who decides does not see what was approved on this host while the store was away."""
+    return patch.object(StaticAnswers, "deliver_rows_of", _nothing)
+
+
 def mark_taken_back_too_often() -> AbstractContextManager[Any]:
     """The mark of a commit goes also when nobody knows what became of it."""
     send = DecisionService._send
@@ -155,8 +164,8 @@ def mark_taken_back_too_often() -> AbstractContextManager[Any]:
         try:
             await send(self, commit, request, decision_id, *more)
         except OutcomeUnknown:
-            static: Any = self._static
-            static.sent.unmark(decision_id)
+            if self._static is not None:
+                self._static.sent.unmark(decision_id)
             raise
 
     return patch.object(DecisionService, "_send", broken)
@@ -240,6 +249,7 @@ GUARDS: Final[dict[Broken, tuple[str, ...]]] = {
     small_amounts_without_bound: ("I7",),
     content_not_compared: ("I1",),
     journal_not_looked_at: ("I1",),
+    approvals_not_delivered_first: ("I2",),
     mark_taken_back_too_often: ("I1",),
     outbox_after_the_commit: ("I3",),
     events_not_recognised: ("I10",),

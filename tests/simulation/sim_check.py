@@ -80,7 +80,7 @@ def check(history: History, thorough: bool = True) -> None:
 def violations(history: History, thorough: bool = True) -> Iterator[str]:
     """What a history broke, in words."""
     record = Record(history)
-    yield from (f"a mistake nobody took: {bug}" for bug in history.world.bugs)
+    yield from history.world.bugs
     yield from _answers(record)
     yield from _lending(record)
     yield from _stored(record)
@@ -146,6 +146,8 @@ def _contradicted(record: Record, attempt: Attempt, answer: Answer) -> Iterator[
     said = (answer.body, attempt.request.fingerprint)
     if said not in [(answer_in(c.frame), fingerprint_of(c.frame)) for c in noticed]:
         yield f"I1 attempt {attempt.number} was told something else than is stored, and nobody noticed"
+    if not record.history.static:
+        yield f"I1 attempt {attempt.number} was told something else than is stored, without static answers"
     asked_at = {a.host for a in record.history.attempts if a.question == attempt.question and not a.probe}
     if len(asked_at) == 1 and not host.disk.marks_lost:
         yield f"I1 attempt {attempt.number} was told something else than is stored, by the only host that was asked"
@@ -283,7 +285,7 @@ def _always_answered(history: History) -> Iterator[str]:
     """However the store is hurt, a caller with time enough gets an answer, unless something was sent whose outcome
     nobody knows. Worlds whose machines are slow, broken or stand still are left out, and questions that were asked
     twice at once: their answers wait for each other, and the time of a second write is not kept free."""
-    if history.faults & {"disk", "slow_cpu", "stall", "power", "crash"}:
+    if not history.static or history.faults & {"disk", "slow_cpu", "stall", "power", "crash"}:
         return
     asked = Counter(attempt.question for attempt in history.attempts if not attempt.probe)
     for attempt in history.attempts:

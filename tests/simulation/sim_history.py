@@ -30,7 +30,7 @@ from sim_policy import (
 )
 from sim_real import nothing_real
 from sim_store import FATES, Network, Server
-from sim_worker import PARTITIONS, Host, Worker
+from sim_worker import BEGAN_AT, PARTITIONS, Host, Worker
 
 from decision_service.answer import Answer
 from decision_service.core.errors import DecisionServiceError, JournalUnavailable, StoreError
@@ -98,6 +98,9 @@ class History:
         self.workers = [worker for host in self.hosts for worker in host.workers]
         self.horizon_s = rng.choice(HORIZONS_S)
         self.linked = rng.random() < 0.1
+        self.static = rng.random() < 0.85
+        for worker in self.workers:
+            worker.gives_static = self.static
         self.questions: list[tuple[int, int, bool, bool, int]] = []
         self.policy_ids = {policy.id for policy in policies()}
 
@@ -116,7 +119,7 @@ class History:
     def _draw(self) -> None:
         rng = self.rng
         customers = rng.choice((1, 1, 2))
-        for _ in range(rng.choice((1, 2, 2, 3, 4))):
+        for _ in range(rng.choice((1, 1, 2, 2, 3))):
             snapshot = rng.random() < 0.6
             dated_back_ms = 0 if rng.random() < 0.9 else rng.choice((60_000, 3_600_000, 30 * 3_600_000))
             device = self.linked and rng.random() < 0.8
@@ -308,7 +311,8 @@ class History:
             self._tasks.append(None)
             return
         attempt.stalled = worker.loop.stalled_until > self.world.now
-        self._tasks.append(worker.loop.create_task(self._serve(worker, attempt)))
+        name = f"{BEGAN_AT}{worker.host.disk.journal._seq}"
+        self._tasks.append(worker.loop.create_task(self._serve(worker, attempt), name=name))
 
     async def _serve(self, worker: Worker, attempt: Attempt) -> None:
         try:
@@ -397,10 +401,11 @@ class History:
 
     def _deliver(self, worker: Worker) -> None:
         """A round of the host's deliverer, which rests while there is nothing to deliver."""
-        if worker.alive and worker.journal.pending:
+        if worker.alive and worker.journal.pending and worker.deliverer is not None:
             self._run(worker, self._round(worker))
 
     async def _round(self, worker: Worker) -> None:
+        assert worker.deliverer is not None
         try:
             await worker.deliverer.round()
         except (StoreError, JournalUnavailable) as error:

@@ -163,7 +163,12 @@ def _copied(memory: MemoryStore) -> MemoryStore:
 class SimStore:
     """What one worker sees of the server. Has what the service calls of `Store`."""
 
-    def __init__(self, world: World, loop: Loop, server: Server, network: Network, partitions: int) -> None:
+    def __init__(
+        self, world: World, loop: Loop, server: Server, network: Network, partitions: int,
+        sends: Callable[[Commit], None],
+    ) -> None:  # fmt: skip
+        """`sends` is told of every commit before it leaves."""
+        self._sends = sends
         self.partitions = partitions
         self._world = world
         self._loop = loop
@@ -181,6 +186,7 @@ class SimStore:
 
     async def commit(self, commit: Commit, timeout_s: float) -> int:
         """See `Store.commit`."""
+        self._sends(commit)
         return taken(await self._send("commit", (commit,), timeout_s))
 
     async def read_decision(self, decision_id: str, timeout_s: float) -> bytes | None:
@@ -242,7 +248,8 @@ class SimStore:
         way_s = rng.random() * (network.late_s if fate == "late_request" else network.latency_s)
         world.at(now + way_s, self._server.arrive, name, arguments, self._answerer(call, fate))
         if fate == "double":
-            world.at(now + rng.random() * network.late_s, self._server.arrive, name, arguments, _forget)
+            again_s = way_s + rng.random() * network.late_s  # a copy comes behind: it is a second sending
+            world.at(now + again_s, self._server.arrive, name, arguments, _forget)
         return call.future
 
     def _answerer(self, call: _Call, fate: str) -> Callable[[Any], None]:

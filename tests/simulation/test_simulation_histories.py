@@ -1,4 +1,4 @@
-"""Many thousand histories, each of its own seed, and no invariant broken in any.
+"""A hundred thousand histories, each of its own seed, and no invariant broken in any.
 
 A failure names its seed; `python tests/simulation/run.py --seed N --trace` shows it step by step.
 """
@@ -19,7 +19,7 @@ from sim_history import History, run
 from sim_real import nothing_real
 
 SHARDS = 8
-HISTORIES = 2_500  # a shard
+HISTORIES = 12_500  # a shard
 THOROUGH = 4  # every so many histories all decisions are made again
 CALM = (3, 21, 29)  # seeds of which every step is tried
 COLLECT = 500  # histories between two collections of garbage: they are full of cycles
