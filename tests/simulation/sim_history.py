@@ -93,7 +93,7 @@ class History:
         self.server = Server(self.world, PARTITIONS, self.profile, self.tell)
         self.hosts = [Host(self.world, f"h{i}", self.tell) for i in range(rng.choice((1, 1, 2)))]
         for host in self.hosts:
-            for i in range(rng.choice((1, 1, 2))):
+            for i in range(rng.choice((1, 2))):
                 host.workers.append(Worker(self.world, host, f"{host.name}w{i}", self.server, self.network))
         self.workers = [worker for host in self.hosts for worker in host.workers]
         self.horizon_s = rng.choice(HORIZONS_S)
@@ -141,6 +141,8 @@ class History:
                 worker = home if sticky else rng.choice(self.workers)
                 other = "other_content" in self.faults and rng.random() < 0.3
                 self._at_some_time(self.ask, number, worker, rng.choice(BUDGETS_MS), other)
+        if rng.random() < 0.2:
+            self._draw_duel()
         for number in range(rng.choice((0, 0, 1, 2))):
             self._at_some_time(self._some_event, f"e-{number}", rng.random())
         for _ in range(rng.choice((0, 1, 2))):
@@ -148,6 +150,13 @@ class History:
         for fault in FAULTS:
             if fault in self.faults:
                 getattr(self, f"_draw_{fault}")()
+
+    def _draw_duel(self) -> None:
+        """All workers of a host are asked the same at almost one instant."""
+        rng = self.rng
+        number, budget_ms, at = rng.randrange(len(self.questions)), rng.choice(BUDGETS_MS), rng.random() * self.horizon_s
+        for worker in rng.choice(self.hosts).workers:
+            self.world.at(at + rng.random() * 2 * self.network.latency_s, self.ask, number, worker, budget_ms, False)
 
     def _open(self, customer: int) -> None:
         from decision_service.store import Commit
