@@ -25,7 +25,7 @@ async def test_simulation_a_real_server_answers_as_the_simulated_one(
 ) -> None:
     """The calls of two hundred histories, each on an empty server: every state, version and refusal is the same."""
     refused = sum(isinstance(ran.outcome, Exception) for history in histories for ran in history.server.ran)
-    assert refused > HISTORIES / 10  # races were among them
+    assert refused > HISTORIES / 20  # races were among them
     with valkey_server.client() as client:
         for history in histories:
             client.flushall()
