@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,7 +83,7 @@ class Servers(Protocol):
     def flush(self) -> None: ...
 
 
-class _Nodes:
+class _Nodes(ABC):
     """What topologies have in common."""
 
     kind = ""
@@ -106,9 +107,9 @@ class _Nodes:
         """The servers that hold customers now."""
         return dict.fromkeys(customers, self.leader(""))
 
+    @abstractmethod
     def leader(self, customer_id: str) -> ValkeyServer:
         """The server that holds a customer now."""
-        raise NotImplementedError
 
     def kill(self, node: ValkeyServer) -> None:
         """kill -9, to be healed."""
