@@ -18,7 +18,7 @@ import decision_service.core.fallback as fallback_module
 import decision_service.recording as recording_module
 import decision_service.service as service_module
 import decision_service.static_answers as static_module
-from decision_service.core.errors import DecisionServiceError, OutcomeUnknown, StoreUnavailable
+from decision_service.core.errors import DecisionServiceError, OutcomeUnknown, StoreUnavailable, VersionMoved
 from decision_service.core.request import DecisionRequest
 from decision_service.journal import StaticRow
 from decision_service.journal.delivery import Delivery
@@ -149,9 +149,25 @@ async def _nothing(*_: Any) -> None:
     """Do nothing."""
 
 
-def approvals_not_delivered_first() -> AbstractContextManager[Any]:
+@contextmanager
+def approvals_not_delivered_first() -> Iterator[None]:
     """Who decides does not see what was approved on this host while the store was away."""
-    return patch.object(StaticAnswers, "deliver_rows_of", _nothing)
+    refuse = StaticAnswers.refuse_told_meanwhile
+
+    def broken(self: StaticAnswers, *asked: Any) -> None:
+        with suppress(VersionMoved):
+            refuse(self, *asked)
+
+    with (
+        patch.object(StaticAnswers, "deliver_rows_of", _nothing),
+        patch.object(StaticAnswers, "refuse_told_meanwhile", broken),
+    ):
+        yield
+
+
+def approvals_not_remembered() -> AbstractContextManager[Any]:
+    """One small amount after another is paid while the store is away."""
+    return patch.object(StaticAnswers, "_approved_lately", lambda *_: False)
 
 
 def mark_taken_back_too_often() -> AbstractContextManager[Any]:
@@ -250,6 +266,7 @@ GUARDS: Final[dict[Broken, tuple[str, ...]]] = {
     content_not_compared: ("I1",),
     journal_not_looked_at: ("I1",),
     approvals_not_delivered_first: ("I2",),
+    approvals_not_remembered: ("I2",),
     mark_taken_back_too_often: ("I1",),
     outbox_after_the_commit: ("I3",),
     events_not_recognised: ("I10",),

@@ -4,7 +4,8 @@
          may differ from the stored one only where its host could not know: another host was asked as well, or the marks
          of what it sent went with the power; and then the difference is among the conflicts of that host's journal
     I2   what is lent never passes the limit: judged after every commit that lends, by adding up the log's records. A
-         static approval is bounded by itself: a small amount, at most one of a customer undelivered at each host
+         static approval is bounded by itself: a small amount, and nothing was approved by its host before; and no
+        decision is sent while its host has an approval that the store does not know (`sim_worker.py`)
     I3   every answer told is stored, byte for byte; every stored decision stands once in the outbox and once in the log
     I4   every decision is made again from its frame and the prefix of the log that it saw: same answer, verdicts, rest
     I5   every answer and frame names a policy that was in force
@@ -230,11 +231,28 @@ def _lending(record: Record) -> Iterator[str]:
         lent_minor = exposure_minor(state.log, facility, t_ms)
         if lent_minor > facility.limit_minor:
             yield f"I2 {commit.decision[0]} lends {lent_minor} of {facility.limit_minor}"
+    yield from _small_amounts(record)
     for customer_id, state in record.customers.items():
         for facility in state.facilities.values():
             late_ms = _last_ms(state.log) + RESERVATION_MS + DAY_MS
             if position_of(facility, words_of(state.log), late_ms, RESERVATION_MS).reserved_minor:
                 yield f"I11 {customer_id} still reserves money a day after the time-out"
+
+
+def _small_amounts(record: Record) -> Iterator[str]:
+    """A small amount is approved without the store only to whom this host has approved nothing before: those histories
+    are shorter than a day. Marks that went with the power are excused, and clocks that were set."""
+    if "clock" in record.history.faults:
+        return
+    lost = {host.name for host in record.history.hosts if host.disk.marks_lost}
+    lent = [a for a in record.told if _answer_of(a).outcome == "approve" and not _answer_of(a).replayed]
+    for attempt in lent:
+        if _answer_of(attempt).rung != "static" or attempt.host in lost:
+            continue
+        for other in lent:
+            same = (other.host, other.request.customer_id) == (attempt.host, attempt.request.customer_id)
+            if same and other.ended < attempt.began:
+                yield f"I2 attempt {attempt.number} lends without the store what attempt {other.number} may have lent"
 
 
 def _last_ms(log: bytes) -> int:

@@ -30,7 +30,7 @@ from sim_policy import (
 )
 from sim_real import nothing_real
 from sim_store import FATES, Network, Server
-from sim_worker import BEGAN_AT, PARTITIONS, Host, Worker
+from sim_worker import PARTITIONS, Host, Worker
 
 from decision_service.answer import Answer
 from decision_service.core.errors import DecisionServiceError, JournalUnavailable, StoreError
@@ -143,6 +143,9 @@ class History:
                 self._at_some_time(self.ask, number, worker, rng.choice(BUDGETS_MS), other)
         if rng.random() < 0.2:
             self._draw_duel()
+        if rng.random() < 0.2:  # the store is back, and nothing is delivered yet
+            self.questions.append(self.questions[0])
+            self.world.at(HEALED_S + 1, self.ask, len(self.questions) - 1, home, max(BUDGETS_MS), False)
         for number in range(rng.choice((0, 0, 1, 2))):
             self._at_some_time(self._some_event, f"e-{number}", rng.random())
         for _ in range(rng.choice((0, 1, 2))):
@@ -154,7 +157,8 @@ class History:
     def _draw_duel(self) -> None:
         """All workers of a host are asked the same at almost one instant."""
         rng = self.rng
-        number, budget_ms, at = rng.randrange(len(self.questions)), rng.choice(BUDGETS_MS), rng.random() * self.horizon_s
+        number, budget_ms = rng.randrange(len(self.questions)), rng.choice(BUDGETS_MS)
+        at = rng.random() * self.horizon_s
         for worker in rng.choice(self.hosts).workers:
             self.world.at(at + rng.random() * 2 * self.network.latency_s, self.ask, number, worker, budget_ms, False)
 
@@ -320,8 +324,7 @@ class History:
             self._tasks.append(None)
             return
         attempt.stalled = worker.loop.stalled_until > self.world.now
-        name = f"{BEGAN_AT}{worker.host.disk.journal._seq}"
-        self._tasks.append(worker.loop.create_task(self._serve(worker, attempt), name=name))
+        self._tasks.append(worker.loop.create_task(self._serve(worker, attempt)))
 
     async def _serve(self, worker: Worker, attempt: Attempt) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +21,6 @@ from decision_service.service import DecisionService
 from decision_service.store import Commit
 
 PARTITIONS = 4
-BEGAN_AT = "began at row "  # and the place of the journal's last row then: the name of a deciding task
 RETENTION = Retention(400 * DAY_MS, 4_096, 256)
 
 
@@ -117,15 +115,15 @@ class Worker:
         self.linker._tasks = [self.loop.create_task(self.linker._work()), self.loop.create_task(self.linker._sweep())]
 
     def _sends(self, commit: Commit) -> None:
-        """What was approved on this host before a decision began is in the store before that decision is sent."""
-        task, journal = asyncio.current_task(), self.host.disk.journal
-        name = "" if task is None else task.get_name()
-        if commit.decision is None or not name.startswith(BEGAN_AT) or commit.decision[0] in journal.rows:
+        """No decision leaves while its customer has an approval of this host that the store does not know."""
+        if commit.decision is None or self.deliverer is None:
             return
-        there = self._server.memory._decisions
-        for row in journal.of_customer(commit.customer_id):
-            if row.approved_minor and row.seq <= int(name[len(BEGAN_AT) :]) and row.decision_id not in there:
-                self.world.bugs.append(f"I2 {commit.decision[0]} is decided while {row.decision_id} is undelivered")
+        rows, there = self.host.disk.journal.of_customer(commit.customer_id), self._server.memory._decisions
+        if commit.decision[0] in [row.decision_id for row in rows]:
+            return  # that is how it comes to know it
+        for row in rows:
+            if row.approved_minor and row.decision_id not in there:
+                self.world.bugs.append(f"I2 {commit.decision[0]} is sent while {row.decision_id} is undelivered")
 
     def kill(self) -> None:
         """End it as `kill -9` does."""
