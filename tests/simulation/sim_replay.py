@@ -6,11 +6,14 @@ the profile `fast` are left out: no other store forgets the same.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 from sim_history import History
 from sim_store import Ran
 
+from decision_service.core.errors import StoreUnavailable
 from decision_service.core.event import EMPTY_LOG
 from decision_service.core.state import CustomerState
 from decision_service.store import Store
@@ -28,6 +31,15 @@ async def differences(history: History, store: Store) -> list[str]:
         if wanted != got:
             found.append(f"seed {history.seed}, call {number} ({ran.name}): {wanted!r} there, {got!r} here")
     return found
+
+
+async def connected(store: Store) -> None:
+    """Return when a store answers; on a busy machine connecting may take several tries."""
+    for _ in range(50):
+        with suppress(StoreUnavailable):
+            await store.read("nobody", None, TIMEOUT_S)
+            return
+        await asyncio.sleep(0.1)
 
 
 async def _run(store: Store, ran: Ran) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sim_history import History, run
-from sim_replay import differences
+from sim_replay import connected, differences
 from sim_worker import PARTITIONS
 
 from decision_service.store.open import open_store
@@ -31,6 +31,7 @@ async def test_simulation_a_real_server_answers_as_the_simulated_one(
             client.flushall()
             store = open_store(valkey_server.url, partitions=PARTITIONS)
             try:
+                await connected(store)
                 assert await differences(history, store) == []
             finally:
                 await store.close()
