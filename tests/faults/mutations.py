@@ -110,6 +110,24 @@ MUTATIONS: Final = (
         ("store/test_store_epoch.py::test_epoch_emptied_store_takes_nobody_for_new",
          "store/test_store_epoch.py::test_epoch_lost_partition_is_named"),
     ),
+    Mutation(
+        "a breaker closes when its probe is answered", "store/topology.py",
+        "        self._held, self.lane = None, lane\n        self._mend()",
+        "        if self._broken:\n            self._break()\n            raise StoreUnavailable('never')\n"
+        "        self._held, self.lane = None, lane",
+        ("store/test_store_breaker.py::test_breaker_dead_server_is_probed_alone",
+         "store/test_store_breaker.py::test_breaker_frozen_server_meets_no_storm_when_it_thaws"),
+    ),
+    Mutation(
+        "what is sent again is a tenth", "store/resends.py",
+        "granted = left >= 1.0", "granted = True",
+        ("store/test_store_breaker.py::test_breaker_resends_are_a_tenth",),
+    ),
+    Mutation(
+        "too few replicas are no success", "store/replication.py",
+        "return isinstance(reply, int) and reply >= self.number", "return True",
+        ("store/test_store_replicated.py::test_replicated_short_of_replicas_is_unknown_and_so_is_the_replay",),
+    ),
     # --- static answers ---
     Mutation(
         "what was sent is never answered for", "static_answers.py",
