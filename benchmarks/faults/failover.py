@@ -235,7 +235,8 @@ class Failover:
 
 def one_failover(kind: str, number: int, args: Any) -> Failover:
     """Servers, two hosts, load, a kill, and the check."""
-    with tempfile.TemporaryDirectory() as name, started(kind, Path(name) / "servers") as servers:
+    settings = ("--min-replicas-to-write", "1") if args.durability == "replicated" else ()
+    with tempfile.TemporaryDirectory() as name, started(kind, Path(name) / "servers", *settings) as servers:
         hosts = [
             WholeService(
                 Path(name) / f"host{n}", store_url=servers.url, durability=args.durability, log_level="error",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from decision_service.core.errors import StoreUnavailable
 from decision_service.core.event import EMPTY_LOG
 from decision_service.store import Commit, Store
 from decision_service.store.open import open_store
-from topology_servers import SentinelServers, Servers, role_of, until
+from topology_servers import SentinelServers, Servers, linked, role_of, started, until
+from valkey_server import ValkeyServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -191,3 +193,40 @@ async def test_one_sentinel_out_of_date_among_others_does_no_harm(topology: Sent
                 async with opened(f"redis+sentinel://{','.join(hosts)}/lines/0") as store:
                     version = await store.commit(Commit("c-1", version, record(version)), T)
     assert version == 6
+
+
+@pytest.mark.fault("C10")
+@pytest.mark.parametrize("kind", ["sentinel", "cluster"])
+async def test_replicas_that_have_not_everything_yet_are_not_counted_on(kind: str, tmp_path: Path) -> None:
+    """A replica that starts empty is one by name only until it has been sent everything: a fail-over would lose all.
+    In profile `replicated` the store says so and is not ready; when the replica has caught up it is."""
+    with started(kind, tmp_path, "--min-replicas-to-write", "1") as servers:
+        leader = servers.leader("c-1")
+        followers = [node for node in servers.nodes if role_of(node) == "slave" and follows(node, leader)]
+        store = open_store(servers.url, profile="replicated")
+        try:
+            assert list(await store.check()) == []
+            await store.commit(Commit("c-1", 0, record(1)), T)
+            with leader.client() as client:
+                client.config_set("repl-diskless-sync-delay", 3)
+            for follower in followers:
+                follower.kill()
+                shutil.rmtree(follower.directory / "appendonlydir")
+                follower.start()
+                if kind == "sentinel":
+                    with follower.client() as client:
+                        client.replicaof("127.0.0.1", leader.port)
+            assert any("replica" in problem for problem in await store.check())
+            await asyncio.to_thread(until, lambda: all(map(linked, followers)), "replicas that caught up")
+            async with asyncio.timeout(10):
+                while await store.check():  # noqa: ASYNC110
+                    await asyncio.sleep(0.2)
+            assert await store.commit(Commit("c-1", 1, record(2)), T) == 2
+        finally:
+            await store.close()
+
+
+def follows(node: ValkeyServer, leader: ValkeyServer) -> bool:
+    """Whether a replica is that of a primary."""
+    with node.client() as client:
+        return bool(client.info("replication")["master_port"] == leader.port)
