@@ -43,7 +43,9 @@ def answered(server: ValkeyServer, folder: Path) -> list[dict[str, Any]]:
 
     async def test(host: Host) -> list[dict[str, Any]]:
         await host.customers.put_facility(LINE)
-        full = said(await host.decide(ask("r-0")))
+        full = said(
+            await host.decide(ask("r-0", 5_000_00))
+        )  # a hold: whom it approved something lately gets nothing more
         server.kill()
         static = [said(await host.decide(clean(f"r-{n}", amount))) for n, amount in ((1, 400_00), (2, 900_00))]
         assert [(one["rung"], one["approved_amount"]) for one in static] == [("static", 400.0), ("static", 0)]
