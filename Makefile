@@ -48,6 +48,12 @@ faults: $(DEV)  ## every test of the fault catalogue, slow ones too; writes docs
 mutations: $(DEV)  ## take away one safety guard at a time: the tests must notice
 	.venv/bin/python tests/faults/mutations.py
 
+sbom: $(RUN)  ## what the lock pins, as a CycloneDX bill of materials: sbom.cdx.json
+	.venv/bin/python -m decision_service.bill_of_materials --lock requirements.lock --out sbom.cdx.json
+
+audit: $(DEV)  ## known vulnerabilities of the locked packages (osv.dev); skipped without network
+	.venv/bin/python tests/project/audit_lock.py requirements.lock requirements-build.lock requirements-dev.lock
+
 evidence: $(DEV)  ## what the scorecards find, beside published results (minutes; data in ../shared/data)
 	.venv/bin/python benchmarks/evidence/collect.py
 	.venv/bin/python tests/project/readme_tables.py
