@@ -83,6 +83,7 @@ def decided(customer_id: str, version: int = 0, frame: bytes = b"f") -> Commit:
     return Commit(customer_id, version, record(1), decision=(decision_id(customer_id), frame))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_disk", [False, True])
 async def test_replicated_commit_is_at_the_replica_when_it_is_told(pair: Pair, on_disk: bool) -> None:
     """Whatever is acknowledged, alone or among many at once, the replica holds already; they share few waits."""
@@ -133,6 +134,7 @@ async def test_replicated_short_of_replicas_is_unknown_and_so_is_the_replay(pair
         raise AssertionError("commits never went through again")
 
 
+@pytest.mark.slow
 @pytest.mark.fault("B12")
 async def test_replicated_waits_no_longer_than_the_caller(pair: Pair) -> None:
     """A caller with less time than the replicas are given learns in its own time that nothing is known."""
@@ -146,6 +148,7 @@ async def test_replicated_waits_no_longer_than_the_caller(pair: Pair) -> None:
         pair.replica.thaw()
 
 
+@pytest.mark.slow
 @pytest.mark.fault("B11")
 async def test_replicated_lost_replica_refuses_writes_and_is_named(pair: Pair) -> None:
     """Without its replica the primary refuses commits, reads go on, the check says what is missing; with it back all is
