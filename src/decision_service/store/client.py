@@ -132,7 +132,7 @@ async def open_lane(endpoint: Endpoint, address: Address, make: Callable[[Addres
 
 
 async def primary_address(endpoint: Endpoint) -> Address | None:
-    """Where more than half of the sentinels say that the primary is; None if there is no such place."""
+    """Where more than half of the sentinels say that the primary is, or all that answer; None if they disagree."""
     asked = [_named_by(endpoint, sentinel) for sentinel in endpoint.addresses]
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -140,8 +140,10 @@ async def primary_address(endpoint: Endpoint) -> Address | None:
     except TimeoutError:
         return None
     votes = Counter(named for named in told if not isinstance(named, BaseException))
-    named, number = votes.most_common(1)[0] if votes else (("", 0), 0)
-    return named if 2 * number > len(asked) else None
+    if not votes:
+        return None
+    named, number = votes.most_common(1)[0]
+    return named if len(votes) == 1 or 2 * number > len(asked) else None
 
 
 async def _open_connection(endpoint: Endpoint, address: Address) -> Any:
