@@ -133,6 +133,12 @@ def test_a_body_that_does_not_come_is_408(port: int) -> None:
     assert b"body-timeout" in answer
 
 
+@pytest.mark.fault("E06")
+def test_an_announced_body_over_the_cap_is_not_waited_for(port: int) -> None:
+    """60 MB are announced and hardly any sent: refused at once for its size, and not later for its time."""
+    assert status(talk(port, HEAD + b"Content-Length: 60000000\r\n\r\n" + b'{"request_id"')) == 413
+
+
 @pytest.mark.fault("E08")
 def test_a_dripping_body_is_408(port: int) -> None:
     """Neither does a byte now and then extend the body's time."""

@@ -230,7 +230,7 @@ MUTATIONS: Final = (
     Mutation(
         "an announced body over the cap is not read", "api/call.py",
         "if announced.isdigit() and int(announced[:20]) > cap_bytes:", "if False:",
-        ("api/test_api_bad_input.py::test_an_announced_body_over_the_cap_is_not_read",),
+        ("api/test_api_connection.py::test_an_announced_body_over_the_cap_is_not_waited_for",),
     ),
     Mutation(
         "headers must come in time", "api/connection.py",
@@ -238,8 +238,8 @@ MUTATIONS: Final = (
         ("api/test_api_connection.py::test_half_sent_headers_are_closed",),
     ),
     Mutation(
-        "headers are bounded", "api/connection.py",
-        "if self._waits_for == HEADERS and self._header_bytes > self.header_bytes_max:", "if False:",
+        "header fields are counted", "api/connection.py",
+        "if len(self.headers) >= self.headers_max:", "if False:",
         ("api/test_api_connection.py::test_oversize_headers_are_431",),
     ),
     Mutation(
@@ -255,7 +255,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a token is signed as its key says", "api/tokens.py",
-        "algorithms=[key.algorithm_name]", 'algorithms=[key.algorithm_name], options={"verify_signature": False}',
+        'options={"require": ["exp", "iss", "aud", "sub"]}', 'options={"verify_signature": False}',
         ("api/test_api_access.py::test_a_token_that_does_not_hold_is_401",),
     ),
     Mutation(
@@ -281,10 +281,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "anchors are refused", "policies/files.py",
-        "if self._nodes > YAML_NODES_MAX or event.anchor is not None or event.tag is not None:",
-        "if self._nodes > YAML_NODES_MAX or event.tag is not None:",
-        ("rules/test_rules_yaml.py::test_a_billion_laughs_is_refused_before_anything_is_expanded",
-         "rules/test_rules_diagnostics.py"),
+        "if event.anchor is not None:\n            self._findings.error", "if False:\n            self._findings.error",
+        ("rules/test_rules_diagnostics.py", "rules/test_rules_yaml.py"),
     ),
     Mutation(
         "a policy is signed by enough", "policies/signatures.py",
