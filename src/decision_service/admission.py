@@ -1,9 +1,13 @@
 """Admission: overload is told at once, with 503 `too-busy`, and never found out by a time-out.
 
 A worker is one thread that works a little at everything it took in, so what a new request waits for is the CPU time of
-all that is under way. How old it will be when it is answered is therefore known beforehand:
+all that is under way and does not wait for something else (a store that stands still costs no CPU). How old it will be
+when it is answered is therefore known beforehand:
 
     age when answered  =  how long its bytes are here already  +  sum of (requests under way x CPU time of one), by rank
+
+    under way   less those that were under way when the loop last rested: a loop that rests has done all it could, so
+                they wait for the store or the journal, and will hardly come back all at once
 
 Ranks differ in what they may do when there is much to do:
 
@@ -19,6 +23,8 @@ Ranks differ in what they may do when there is much to do:
               of WINDOW_S that were busy (in one that mostly slept background work would count)
     came      bytes that are read now were not there when the loop last looked; if it had no rest since then, that is
               all that is known, and the age counts from there
+    rest      nothing was done for REST_S, and the thread went to sleep by its own will: one that others pushed off its
+              CPU did not rest
 
 Instants are those of `perf_counter`, in seconds. One thread, the event loop's, calls everything here.
 """
@@ -26,6 +32,7 @@ Instants are those of `perf_counter`, in seconds. One thread, the event loop's, 
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections import OrderedDict, deque
 from enum import IntEnum
 from time import perf_counter
@@ -40,7 +47,7 @@ COST_MAX_S: Final = 0.05
 FREE: Final = 4  # so many draws are let in whatever the prediction, or a wrong one could shed everything for ever
 FREE_BEHIND: Final = 2  # so many of the other ranks are under way whatever the prediction
 WAIT_S: Final = 1.0  # the longest that those stand in line
-REST_S: Final = 0.0005  # nothing done for so long: the loop slept, and what woke it has just come
+REST_S: Final = 0.0005  # nothing done for so long: the loop may have slept, and what woke it has just come
 RETRY_AFTER_S: Final = (1, 2, 3)  # told in turn, so that those who were shed together do not come back together
 
 
@@ -99,6 +106,7 @@ class Admission:
         self.here = 0  # requests that the gate holds; those whose bodies are still coming cost nothing
         self.coming = 0  # let in by a connection, and their task has not begun
         self.under_way = [0] * len(Rank)
+        self.at_rest = [0] * len(Rank)  # of them, those that were when the loop last rested
         self.costs_s = list(COSTS_FIRST_S)
         self._lines = [Line() for _ in Rank]
         self._callers: dict[str, int] = {}  # draws under way
@@ -107,13 +115,19 @@ class Admission:
         self._retry = 0
         self._looked = self._worked = self._came = perf_counter()
         self._tick = 0.0
+        self._sleeps = sleeps_of_thread()
 
     # --- who is let in --------------------------------------------------------------------------------------------
 
     def load_s(self) -> float:
-        """The CPU time that everything under way takes."""
+        """The CPU time that everything under way takes, but for what waits for something else."""
         (draws, previews, others), (draw_s, preview_s, other_s) = self.under_way, self.costs_s
-        return (draws + self.coming) * draw_s + previews * preview_s + others * other_s
+        resting_draws, resting_previews, resting_others = self.at_rest
+        return (
+            (draws - resting_draws + self.coming) * draw_s
+            + (previews - resting_previews) * preview_s
+            + (others - resting_others) * other_s
+        )
 
     def crowded(self) -> bool:
         """Whether a draw has to be judged at all: cheap, and False in quiet times."""
@@ -203,6 +217,8 @@ class Admission:
         """It is no longer; the next in line has its turn if there is room."""
         self.under_way[rank] -= 1
         self._done[rank] += 1
+        if self.at_rest[rank]:
+            self.at_rest[rank] -= 1  # the oldest end first, mostly; if not, the queue is thought longer than it is
         if caller is not None:
             left = self._callers[caller] - 1
             if left:
@@ -218,9 +234,13 @@ class Admission:
         """The instant since when bytes that are read now may have been there. `tick` is the loop's own time, which
         stands still while it goes through what one look at the sockets found."""
         if tick != self._tick:
-            now = perf_counter()
-            self._came = self._looked if now - self._worked < REST_S else now
-            self._looked, self._tick = now, tick
+            now, sleeps = perf_counter(), sleeps_of_thread()
+            if now - self._worked >= REST_S and sleeps != self._sleeps:
+                self._came = now
+                self.at_rest[:] = self.under_way
+            else:
+                self._came = self._looked
+            self._looked, self._tick, self._sleeps = now, tick, sleeps
         return self._came
 
     def worked(self) -> None:
@@ -250,3 +270,12 @@ class Admission:
         for rank, part in enumerate(told):
             cost_s = self.costs_s[rank] * (1.0 + step * part)
             self.costs_s[rank] = min(max(cost_s, COST_MIN_S), COST_MAX_S)
+
+
+def sleeps_of_thread() -> int:
+    """How often the calling thread went to sleep by its own will; where that is not told for a thread, for all of
+    them. Half a microsecond."""
+    return resource.getrusage(_RUSAGE_WHO).ru_nvcsw
+
+
+_RUSAGE_WHO: Final[int] = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)

@@ -81,10 +81,14 @@ class StaticAnswers:
     def needs_s(self, left_s: float) -> float:
         """How much of the time that is left must be kept for a static answer; none if it could not be made anyway.
 
-        At least a quarter of it: a busy machine notices late that a read took too long. At most half of it.
+        At least a quarter of it: a busy machine notices late that a read took too long. At most half of it; and no
+        more than the quarter where a write takes longer than all the time there is: half would not do either, and the
+        store makes better use of it.
         """
         write_s = self._journal.write_s
-        return min(max(write_s, left_s / 4), left_s / 2) if write_s < GIVEN_UP_S else 0.0
+        if write_s >= GIVEN_UP_S:
+            return 0.0
+        return left_s / 4 if write_s > left_s else min(max(write_s, left_s / 4), left_s / 2)
 
     # --- what was told ------------------------------------------------------------------------------------------
 

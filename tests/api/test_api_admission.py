@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +15,7 @@ import pytest
 from api_fakes import DRAWDOWN, office
 from guarded_server import Guarded, call, draw, guarded_server, until
 
-from decision_service.admission import COSTS_FIRST_S, FREE, RETRY_AFTER_S, Admission, Line, Rank
+from decision_service.admission import COSTS_FIRST_S, FREE, RETRY_AFTER_S, Admission, Line, Rank, sleeps_of_thread
 from decision_service.api.shedding import hinted_budget_s, rank_of, rank_of_line, whole_request
 
 BUDGET_S = 0.02
@@ -195,10 +196,11 @@ def test_a_window_that_mostly_slept_teaches_nothing(monkeypatch: pytest.MonkeyPa
 
 def test_bytes_may_be_as_old_as_the_last_look_unless_the_loop_rested(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that worked all the time cannot know more; one that slept was woken by them."""
-    now = 1.0
+    now, sleeps = 1.0, 0
     monkeypatch.setattr("decision_service.admission.perf_counter", lambda: now)
+    monkeypatch.setattr("decision_service.admission.sleeps_of_thread", lambda: sleeps)
     made = Admission(BUDGET_S)
-    now = 2.0
+    now, sleeps = 2.0, 1
     assert made.look(2.0) == 2.0  # it slept
     now = 2.010
     made.worked()
@@ -206,7 +208,35 @@ def test_bytes_may_be_as_old_as_the_last_look_unless_the_loop_rested(monkeypatch
     now = 2.0101
     assert made.look(2.01) == 2.0  # it worked since
     now = 2.5
-    assert made.look(2.5) == 2.5
+    assert made.look(2.5) == 2.0101, "others had its CPU: it did not sleep"
+    now, sleeps = 3.0, 2
+    assert made.look(3.0) == 3.0
+
+
+def test_who_waits_for_the_store_takes_no_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that stands still fills the service with requests that wait: no reason to refuse anybody. A loop that
+    rested had nothing to do for any of them."""
+    now, sleeps = 1.0, 0
+    monkeypatch.setattr("decision_service.admission.perf_counter", lambda: now)
+    monkeypatch.setattr("decision_service.admission.sleeps_of_thread", lambda: sleeps)
+    made = admission(draws=30)
+    assert made.sheds_draw("b", 0.0, BUDGET_S)
+    now, sleeps = 1.1, 1
+    made.look(1.1)
+    assert not made.sheds_draw("b", 0.0, BUDGET_S)
+    for _ in range(15):
+        made.begin(Rank.DRAW, "a")
+    assert made.sheds_draw("b", 0.0, BUDGET_S), "these came after the rest"
+    for _ in range(45):
+        made.end(Rank.DRAW, "a")
+    assert (made.load_s(), made.at_rest[Rank.DRAW]) == (0.0, 0)
+
+
+def test_the_thread_tells_how_often_it_slept() -> None:
+    """Computing is no sleep, waiting is."""
+    before = sleeps_of_thread()
+    time.sleep(0.002)
+    assert sleeps_of_thread() > before
 
 
 # --- bytes ------------------------------------------------------------------------------------------------------------
@@ -323,8 +353,9 @@ async def test_a_small_deadline_among_much_work_is_refused_after_parsing(tmp_pat
 
 
 @pytest.fixture
-def crowded(tmp_path: Path) -> Iterator[Guarded]:
-    """A server with as many draws under way as it can take."""
+def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guarded]:
+    """A server with as many draws under way as it can take, whose loop never rests."""
+    monkeypatch.setattr("decision_service.admission.REST_S", math.inf)
     with guarded_server(tmp_path, deadline_ms_default=100) as server:
         server.gate.admission.costs_s[Rank.DRAW] = 0.05
         server.hold()
@@ -370,6 +401,23 @@ def test_a_draw_with_time_is_let_in_where_another_is_shed(crowded: Guarded) -> N
         until(lambda: crowded.gate.admission.under_way[Rank.DRAW] == FREE + 1)
         crowded.decisions.waits_for.opened.set()  # type: ignore[union-attr]
         assert patient.answer()[0] == 200
+
+
+@pytest.mark.fault("A03")
+def test_draws_that_wait_for_a_store_are_no_load(tmp_path: Path) -> None:
+    """A store that stands still holds up draws that take no CPU: others are let in, each to its own answer."""
+    with guarded_server(tmp_path, deadline_ms_default=100) as server:
+        server.gate.admission.costs_s[Rank.DRAW] = 0.05
+        barrier = server.hold()
+        callers = [server.caller() for _ in range(5 * FREE)]
+        for i, caller in enumerate(callers):
+            time.sleep(0.002)  # the loop rests
+            caller.send(draw(f"held-{i}"))
+            until(lambda i=i: server.gate.admission.under_way[Rank.DRAW] == i + 1)  # type: ignore[misc]
+        barrier.opened.set()
+        assert [caller.answer()[0] for caller in callers] == [200] * len(callers)
+        for caller in callers:
+            caller.close()
 
 
 @pytest.mark.parametrize("sent", ["in two parts", "to be closed", "chunked"])

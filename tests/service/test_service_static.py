@@ -15,6 +15,8 @@ from tcp_proxy import TcpProxy
 
 from decision_service.core.errors import OutcomeUnknown, RequestIdReused, StoreUnavailable
 from decision_service.core.event import words_of
+from decision_service.journal.memory import MemoryJournal
+from decision_service.static_answers import StaticAnswers
 from decision_service.store import Store, scripts
 from decision_service.store.open import open_store
 from valkey_server import ValkeyServer
@@ -196,3 +198,16 @@ async def patiently(host: Host, request: Any) -> Any:
                 return answer
         await asyncio.sleep(0.05)
     raise AssertionError("no answer from the store")
+
+
+@pytest.mark.parametrize(
+    ("write_s", "kept_s"), [(0.001, 0.025), (0.04, 0.04), (0.08, 0.05), (0.2, 0.025), (float("inf"), 0.0)]
+)
+def test_the_time_that_is_kept_free_for_the_journal(write_s: float, kept_s: float) -> None:
+    """What a write takes, between a quarter and a half of 100 ms; a disk that takes longer than all of it, or does not
+    work, is no reason to give up the store early."""
+    journal = MemoryJournal()
+    journal.write_s = write_s
+    unused: Any = None
+    answers = StaticAnswers(journal, unused, unused, unused, unused, unused, unused)
+    assert answers.needs_s(0.1) == pytest.approx(kept_s)

@@ -14,7 +14,7 @@ from store_cases import T, record
 from decision_service.core.errors import OutcomeUnknown, StoreUnavailable
 from decision_service.core.event import EMPTY_LOG
 from decision_service.store import Commit, CustomerState, Store
-from decision_service.store.lane import SILENT_CALLS
+from decision_service.store.lane import HURRIED_S, PATIENCE_S, SILENT_CALLS
 from decision_service.store.noticed import READS, WRITES
 from decision_service.store.open import open_store
 from decision_service.store.resends import RESENDS_KEPT_MAX, RESENDS_SHARE, Resends
@@ -22,6 +22,7 @@ from valkey_server import ValkeyServer
 
 pytestmark = pytest.mark.anyio
 BUDGET_S = 0.02
+HURRY_S = 0.6 * PATIENCE_S
 ROUNDS = 400
 
 
@@ -106,6 +107,25 @@ async def test_breaker_frozen_server_meets_no_storm_when_it_thaws(valkey_private
 
 
 @pytest.mark.fault("A03")
+async def test_breaker_is_opened_by_callers_in_a_hurry_too(valkey_private: ValkeyServer) -> None:
+    """Callers that all give a frozen server less time than any could need are still told apart from one that is merely
+    slow for them: nothing at all comes back."""
+    noticed = Listening()
+    async with opened(valkey_private.url, noticed) as store:
+        await store.read("c-1", None, T)
+        valkey_private.freeze()
+        for _ in range(5_000):
+            with contextlib.suppress(StoreUnavailable):
+                await store.read("c-1", None, HURRY_S)
+            if noticed.breakers:
+                break
+            await asyncio.sleep(0.001)
+        assert noticed.breakers == [(0, READS, True)]
+        valkey_private.thaw()
+        await settled(store)
+
+
+@pytest.mark.fault("A03")
 async def test_breaker_writes_that_hang_are_refused_before_they_are_sent(valkey_private: ValkeyServer) -> None:
     """Where only writes hang, a few commits are unknown and then none are sent, so that they are known not to have
     happened; reads go on; when writes go through again, so do commits."""
@@ -136,14 +156,16 @@ async def test_breaker_writes_that_hang_are_refused_before_they_are_sent(valkey_
 
 
 async def test_breaker_impatience_is_no_silence(valkey_private: ValkeyServer) -> None:
-    """Callers with hardly any time left turn nobody else away."""
+    """Callers with hardly any time left turn nobody else away at once."""
     noticed = Listening()
     async with opened(valkey_private.url, noticed) as store:
         await store.read("c-1", None, T)
         valkey_private.freeze()
+        until = asyncio.get_running_loop().time() + HURRIED_S / 2
         for _ in range(20):
-            with pytest.raises(StoreUnavailable):
-                await store.read("c-1", None, 0.003)
+            if asyncio.get_running_loop().time() < until:
+                with pytest.raises(StoreUnavailable):
+                    await store.read("c-1", None, HURRY_S)
         valkey_private.thaw()
         assert await store.read("c-1", None, T) == CustomerState()
         assert not noticed.breakers

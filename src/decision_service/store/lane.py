@@ -21,7 +21,8 @@ Invariants
 A connection whose oldest command was given up and is more than STALLED_S old is dropped: black holes and
 half-open connections show in no other way. Long before that the lane tells its owner that the server is *silent*: at
 least SILENT_CALLS commands in a row got no reply in their time, over SILENT_S or more. Impatience is no silence: a
-command that was given less than PATIENCE_S does not count.
+command that was given less than PATIENCE_S does not count, unless even the oldest one waits for HURRIED_S by now
+(where all callers are impatient, nobody else would notice).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ STALLED_S: Final = 1.0
 SILENT_CALLS: Final = 5
 SILENT_S: Final = 0.05
 PATIENCE_S: Final = 0.005
+HURRIED_S: Final = 0.25
 SWEEP_PAUSE_S: Final = 0.001  # callers whose time is up are looked for at most this often
 
 _NEVER: Final = float("inf")
@@ -165,9 +167,10 @@ class Lane(asyncio.Protocol):
         self._swept_at = now
         self._sweep_at, self._sweeping, soonest = _NEVER, None, _NEVER
         late = self._late
+        patience_s = 0.0 if self._waiting and now - self._waiting[0][1] >= HURRIED_S else PATIENCE_S
         for waiting in self._waiting:
             future, sent_at, until, _ = waiting
-            if before < until <= now and until - sent_at >= PATIENCE_S:
+            if before < until <= now and until - sent_at >= patience_s:
                 if not late:
                     self._late_since = sent_at
                 late += 1
