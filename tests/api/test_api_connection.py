@@ -325,7 +325,7 @@ def test_a_smuggled_request_is_never_carried_out(port: int) -> None:
 
 @pytest.mark.fault("H17")
 def test_labels_do_not_grow_with_what_callers_send(tmp_path: Path) -> None:
-    """A thousand ids, paths, methods and hosts leave the page of metrics as long as it was."""
+    """A thousand calls with ids, paths and queries of their own leave the page of metrics as long as it was."""
     with guarded_server(tmp_path, deadline_ms_default=5_000) as server, contextlib.closing(server.caller()) as caller:
 
         def send(n: int) -> None:
