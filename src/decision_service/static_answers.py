@@ -2,7 +2,9 @@
 
     store failed ──▶ anything sent under this id? ──yes──▶ outcome unknown, 503: the stored answer may say otherwise
                        └ no ──▶ decide_static ──▶ journal, fsync ──▶ anything sent meanwhile? ──yes──▶ doubtful, 503
-                                                                        └ no ──▶ told
+                                                                        └ no ──▶ told; if it approves:
+                                      anything approved meanwhile? ──yes──▶ dropped; once more, as a hold
+                                         └ no ──▶ trusted, fsync ──▶ told
 
     while the journal holds anything, every decision looks first:
         its own row ──▶ told again, byte for byte
@@ -32,7 +34,7 @@ from decision_service.core.errors import (
     RequestIdReused,
     VersionMoved,
 )
-from decision_service.core.fallback import decide_static, may_be_paid
+from decision_service.core.fallback import SNAPSHOT_AGE_MAX_MS, decide_static, may_be_paid
 from decision_service.core.limits import DAY_MS
 from decision_service.core.links import customer_key, log_names, pack_links
 from decision_service.core.policy import Policy
@@ -47,6 +49,7 @@ from decision_service.store.records import encode_facility
 from decision_service.telemetry import Meters
 
 GIVEN_UP_S: Final = 60.0  # a journal that needs as long does not work
+WRITES_MAX: Final = 4  # of one answer: the second is a hold; more only if others with the same id come between
 
 
 class ToldMeanwhile(Exception):
@@ -133,8 +136,10 @@ class StaticAnswers:
     async def deliver_rows_of(self, customer_id: str, until: float) -> None:
         """Bring a customer's rows into the store. StoreUnavailable, JournalUnavailable."""
         for row in self._journal.of_customer(customer_id):
-            conflict = await self._delivery.bring(row, until - self._clock())
-            task = asyncio.create_task(self._delivery.finish(row, conflict))  # the disk is not waited for
+            brought = await self._delivery.bring(row, until - self._clock())
+            if brought is None:
+                continue
+            task = asyncio.create_task(self._delivery.finish(brought))  # the disk is not waited for
             self._finishing.add(task)
             task.add_done_callback(self._finished)
 
@@ -168,26 +173,41 @@ class StaticAnswers:
     async def _written(self, request: DecisionRequest, decision_id: str, arrived: float) -> Answer:
         policy, journal = self._active.current, self._journal
         may_be = may_be_paid(request, policy, self._now_ms())
-        for small_allowed in (may_be and not self._approved_lately(request.customer_id), False):
+        small_allowed = may_be and not self._approved_lately(request.customer_id)
+        for _ in range(WRITES_MAX):
             decision = decide_static(request, policy, self._now_ms(), decision_id, small_allowed=small_allowed)
-            if decision.approved_minor:
-                self.mark_approval(decision)
             row = self._row(request, decision, policy, arrived)
             written = await journal.write(row)
-            if written is not None:
+            if written is not None and await self._is_to_be_told(written):
                 break
-        assert written is not None, "only an approval may be refused for another"
-        if self.sent.holds(decision_id):
-            await journal.doubt(decision_id, True)
-            _refuse_sent()
-        if written.doubtful:
-            await journal.doubt(decision_id, False)
+            small_allowed = False
+        else:
+            raise JournalUnavailable("others change the row of this request all the time")
         if written.frame != row.frame:
             return self._replayed(written, request)
         self._meters.count_journal("written")
         for reason in decision.reasons:
             self._meters.count_reason(reason.code)
         return _answer_of(written, replayed=False)
+
+    async def _is_to_be_told(self, written: StaticRow) -> bool:
+        """Whether a durable row is the answer; False if it is gone, for one that approves was dropped because of
+        another approval. OutcomeUnknown if something was sent under its id; JournalUnavailable."""
+        approves = written.approved_minor > 0
+        if self.sent.holds(written.decision_id):
+            if not approves:  # one that approves is doubtful already, or was told
+                await self._journal.doubt(written.decision_id)
+            _refuse_sent()
+        if not written.doubtful:
+            return True
+        if approves and (self._is_old(written) or self._approved_lately(written.customer_id)):
+            await self._journal.drop(written)
+            return False
+        return await self._journal.trust(written)
+
+    def _is_old(self, row: StaticRow) -> bool:
+        """Whether a row was left by an attempt so long ago that its snapshot must not be paid on any more."""
+        return self._now_ms() - row.written_at_ms > SNAPSHOT_AGE_MAX_MS
 
     def _approved_lately(self, customer_id: str) -> bool:
         """Whether this host approved money to a customer that a snapshot may not show yet."""
@@ -210,6 +230,7 @@ class StaticAnswers:
             decision.decision_id, request.customer_id, decision.approved_minor, now_ms,
             encode(decision, decision.trace, request, answer, {"arrival_to_decide": latency_us}),
             record, b"" if request.facility is None else encode_facility(request.facility), links,
+            doubtful=decision.approved_minor > 0,
         )  # fmt: skip
 
 

@@ -99,10 +99,35 @@ def test_doubt_is_remembered(run_journal: RunJournal, tmp_path: Path) -> None:
 
     async def test(journal: Journal) -> None:
         await journal.write(row(1))
-        for doubtful in (True, False):
-            await journal.doubt(decision_id(1), doubtful)
+        for _ in range(2):
+            await journal.doubt(decision_id(1))
             found = journal.find(decision_id(1))
             assert found is not None
-            assert found.doubtful is doubtful
+            assert found.doubtful
+            assert await journal.trust(found)
+            assert journal.find(decision_id(1)) == found._replace(doubtful=False)
+
+    run_journal(tmp_path, test)
+
+
+def test_only_a_doubtful_row_is_dropped(run_journal: RunJournal, tmp_path: Path) -> None:
+    """A row is trusted or dropped, whichever comes first; and only that very row, not a later one of the same id."""
+
+    async def test(journal: Journal) -> None:
+        first = await journal.write(row(1, approved=5)._replace(doubtful=True))
+        assert first is not None
+        assert first.doubtful
+        assert await journal.drop(first)
+        assert (journal.pending, journal.find(decision_id(1))) == (0, None)
+        assert not await journal.trust(first)
+        assert not await journal.drop(first)
+        second = await journal.write(row(1, approved=5)._replace(doubtful=True))
+        assert second is not None
+        assert not await journal.trust(first)
+        assert not await journal.drop(first)
+        assert await journal.trust(second)
+        assert not await journal.drop(second), "it may have been told by now"
+        assert journal.find(decision_id(1)) == second._replace(doubtful=False)
+        assert journal.pending == 1
 
     run_journal(tmp_path, test)

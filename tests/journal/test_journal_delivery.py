@@ -16,10 +16,12 @@ from decision_service.core.event import APPROVED, DRAWDOWN, Event, drawdown_key,
 from decision_service.core.facility import Facility
 from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS, HOUR_MS
+from decision_service.core.state import CustomerState
 from decision_service.decision_log import MAGIC
 from decision_service.journal import StaticRow
 from decision_service.journal.delivery import TAKE_OVER_MS, Deliverer, Delivery
 from decision_service.journal.memory import MemoryJournal, MemorySentTable
+from decision_service.journal.sent import approval_key
 from decision_service.linker import Linker
 from decision_service.recording import Retention
 from decision_service.store import Commit
@@ -37,8 +39,15 @@ class FailingStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__(partitions=16)
         self.unavailable = 0
+        self.away = False
         self.lost_replies = 0
         self.order: list[str] = []
+
+    async def read(self, customer_id: str, decision_id: str | None, timeout_s: float) -> CustomerState:
+        """Read, unless it is away."""
+        if self.away:
+            raise StoreUnavailable("away")
+        return await super().read(customer_id, decision_id, timeout_s)
 
     async def commit(self, commit: Commit, timeout_s: float) -> int:
         """Commit, unless it is to fail."""
@@ -197,6 +206,34 @@ def test_a_doubtful_row_goes_if_the_store_knows_better(tmp_path: Path) -> None:
         await desk.deliverer.round()
         assert (desk.journal.pending, await desk.journal.conflicts()) == (0, [])
         assert await desk.store.read_decision(unknown.decision_id, 1) == unknown.frame
+
+    at_a_desk(tmp_path, test)
+
+
+def test_a_doubtful_approval_is_dropped_and_never_lent(tmp_path: Path) -> None:
+    """Its writer died before it looked for other approvals: nobody was told, so nothing is delivered. The store must
+    have been reached for that, and a row that was trusted in the meantime is delivered as what was told."""
+
+    async def test(desk: Desk) -> None:
+        left = answered(1, approved=500_00, doubtful=True)
+        await written(desk, left)
+        desk.store.away = True
+        with pytest.raises(StoreUnavailable):
+            await desk.deliverer.round()
+        assert desk.journal.pending == 1
+        desk.store.away = False
+        await desk.deliverer.round()
+        assert desk.journal.pending == 0
+        assert not desk.sent.holds(left.decision_id)
+        state = await desk.store.read("c-1", left.decision_id, 1)
+        assert (state.decision, state.version) == (None, 0)
+        await written(desk, left)
+        (row,) = await desk.journal.oldest(0, 9)
+        assert await desk.journal.trust(row)
+        await desk.delivery.deliver(row, 1)  # as it was read before
+        assert desk.journal.pending == 0
+        assert desk.sent.holds(approval_key("c-1", T0_MS))
+        assert await desk.store.read_decision(left.decision_id, 1) == left.frame
 
     at_a_desk(tmp_path, test)
 

@@ -11,6 +11,7 @@ import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 import pytest
@@ -30,6 +31,7 @@ from decision_service.core.ledger import position_of
 from decision_service.core.limits import HOUR_MS
 from decision_service.core.state import CustomerState
 from decision_service.decision_log import answer_in
+from decision_service.journal import StaticRow
 from decision_service.journal.local import LocalJournal
 from decision_service.journal.memory import MemoryJournal, MemorySentTable
 from decision_service.journal.sent import SentTables
@@ -224,6 +226,79 @@ def test_a_row_written_while_a_commit_leaves_is_doubtful(tmp_path: Path, fate: s
     with_two(tmp_path, test)
 
 
+def test_an_approval_beside_a_small_amount_makes_it_a_hold(tmp_path: Path) -> None:
+    """While a small amount is written without the store, another worker, which has it, approves the whole line: it saw
+    no row, but the writer sees its mark, and holds. Nothing of the small amount comes to stand in the log."""
+
+    async def test(one: Host, other: Host) -> None:
+        journal = one.journal
+        assert isinstance(journal, MemoryJournal)
+        writing, write = asyncio.Event(), asyncio.Event()
+
+        async def slow_disk() -> None:
+            writing.set()
+            await write.wait()
+
+        journal._before_write = slow_disk
+        gate_of(other).gate = down
+        telling = asyncio.create_task(other.decide(clean("r-1", 500_00)))
+        await writing.wait()
+        assert said(await one.decide(clean("r-2", 1_000_00)))["approved_amount"] == 1_000
+        write.set()
+        held = await telling
+        assert (said(held)["decision"], said(held)["rung"]) == ("hold", "static")
+        assert (await other.decide(clean("r-1", 500_00))).body == held.body
+        await delivered(one)
+        assert (await one.decide(clean("r-1", 500_00))).body == held.body
+        state = await one.store.read("c-1", None, 1)
+        assert position_of(LINE, words_of(state.log), one.clock(), 24 * HOUR_MS).reserved_minor == 1_000_00
+        assert await journal.conflicts() == []
+
+    with_two(tmp_path, test)
+
+
+@pytest.mark.fault("D07")
+@pytest.mark.parametrize("then", ["store", "approval", "late", "soon"])
+@pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "disk"])
+def test_a_small_amount_whose_writer_died_is_lent_only_after_a_look(tmp_path: Path, on_disk: bool, then: str) -> None:
+    """A worker dies when its small amount is durable and not trusted yet. With the store it is dropped and decided
+    anew, after another approval too; without, a retry soon pays it after having looked, a late one holds."""
+
+    async def test(one: Host, other: Host) -> None:
+        gate_of(one).gate = gate_of(other).gate = down
+        durable, never = asyncio.Event(), asyncio.Event()
+
+        async def dies(_row: StaticRow) -> bool:
+            durable.set()
+            return await never.wait()
+
+        with patch.object(one.journal, "trust", dies):
+            dying = asyncio.create_task(one.decide(clean("r-1", 500_00)))
+            await durable.wait()
+            dying.cancel()
+            await asyncio.gather(dying, return_exceptions=True)
+        (row,) = other.journal.of_customer("c-1")
+        assert (row.approved_minor, row.doubtful) == (500_00, True)
+        amount = 500
+        if then == "late":
+            one.clock.ms += HOUR_MS + 1
+            amount = 0
+        elif then != "soon":
+            gate_of(other).gate = _open
+        if then == "approval":
+            assert said(await other.decide(clean("r-2", 1_000_00)))["approved_amount"] == 1_000
+            amount = 0
+        answer = await other.decide(clean("r-1", 500_00))
+        assert said(answer)["approved_amount"] == amount
+        assert said(answer)["rung"] == ("full" if then in ("store", "approval") else "static")
+        gate_of(one).gate = gate_of(other).gate = _open
+        await delivered(one)
+        assert (await one.decide(clean("r-1", 500_00))).body == answer.body
+        assert await one.journal.conflicts() == []
+
+    with_two(tmp_path, test, on_disk=on_disk)
+
+
 def test_a_journal_that_fails_leaves_the_store_s_failure(tmp_path: Path) -> None:
     """Neither store nor disk: the caller hears of the store, nothing is kept, and both heal."""
 
@@ -297,7 +372,7 @@ def test_a_caller_that_hangs_up_leaves_nothing_half_done(tmp_path: Path, steps: 
 def test_at_random_nothing_is_answered_twice_differently(tmp_path: Path, seed: int) -> None:
     """Two workers, a few requests each asked several times at both, a store that refuses, loses and forgets to reply at
     random: all answers to one request are the same bytes, the store ends up with exactly these, a conflict was never
-    told, and no more is promised than the line and one small amount."""
+    told, and no more is promised than the line."""
 
     async def test(one: Host, other: Host) -> None:
         rng = random.Random(seed)
@@ -361,7 +436,7 @@ def test_at_random_nothing_is_answered_twice_differently(tmp_path: Path, seed: i
         approved = sum(orjson.loads(next(iter(bodies)))["approved_amount"] for bodies in told.values())
         state = await one.store.read("c-1", None, 1)
         assert position_of(LINE, words_of(state.log), one.clock(), 24 * HOUR_MS).reserved_minor >= approved * 100
-        assert approved <= 1_000 + 400
+        assert approved <= 1_000
 
     with_two(tmp_path, test)
 

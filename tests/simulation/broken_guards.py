@@ -170,6 +170,27 @@ def approvals_not_remembered() -> AbstractContextManager[Any]:
     return patch.object(StaticAnswers, "_approved_lately", lambda *_: False)
 
 
+def approvals_looked_for_only_before() -> AbstractContextManager[Any]:
+    """A small amount is told as soon as it is durable, whatever was approved while it was written."""
+
+    async def broken(self: StaticAnswers, written: StaticRow) -> bool:
+        if self.sent.holds(written.decision_id) or not written.approved_minor:
+            return await told(self, written)
+        return await self._journal.trust(written)
+
+    told = StaticAnswers._is_to_be_told
+    return patch.object(StaticAnswers, "_is_to_be_told", broken)
+
+
+def doubtful_approvals_delivered() -> AbstractContextManager[Any]:
+    """The deliverer takes a small amount along before its writer has looked for other approvals."""
+
+    async def broken(_self: Delivery, row: StaticRow, _timeout_s: float) -> StaticRow:
+        return row
+
+    return patch.object(Delivery, "_settled", broken)
+
+
 def mark_taken_back_too_often() -> AbstractContextManager[Any]:
     """The mark of a commit goes also when nobody knows what became of it."""
     send = DecisionService._send
@@ -267,6 +288,8 @@ GUARDS: Final[dict[Broken, tuple[str, ...]]] = {
     journal_not_looked_at: ("I1",),
     approvals_not_delivered_first: ("I2",),
     approvals_not_remembered: ("I2",),
+    approvals_looked_for_only_before: ("I2",),
+    doubtful_approvals_delivered: ("I1", "I2"),
     mark_taken_back_too_often: ("I1",),
     outbox_after_the_commit: ("I3",),
     events_not_recognised: ("I10",),

@@ -4,8 +4,9 @@
          may differ from the stored one only where its host could not know: another host was asked as well, or the marks
          of what it sent went with the power; and then the difference is among the conflicts of that host's journal
     I2   what is lent never passes the limit: judged after every commit that lends, by adding up the log's records. A
-         static approval is bounded by itself: a small amount, and nothing was approved by its host before; and no
-        decision is sent while its host has an approval that the store does not know (`sim_worker.py`)
+         static approval is bounded by itself: a small amount, and nothing was approved by its host before; where there
+         is only one host, also by the limit. And no decision is sent while its host has told an approval that the
+         store does not know (`sim_worker.py`)
     I3   every answer told is stored, byte for byte; every stored decision stands once in the outbox and once in the log
     I4   every decision is made again from its frame and the prefix of the log that it saw: same answer, verdicts, rest
     I5   every answer and frame names a policy that was in force
@@ -30,7 +31,7 @@ from typing import Any, Final
 
 import orjson
 from sim_history import Attempt, History
-from sim_policy import RESERVATION_MS, SMALL_MINOR, policies
+from sim_policy import LIMIT_MINOR, RESERVATION_MS, SMALL_MINOR, policies
 from sim_worker import PARTITIONS
 
 from decision_service.answer import Answer, answer_bytes
@@ -218,18 +219,20 @@ def _not_known(request: DecisionRequest, decision_id: str, answer: dict[str, Any
 
 def _lending(record: Record) -> Iterator[str]:
     """I2 after every commit that lends; I11 at the end."""
+    alone = _knows_all(record)
     for _, commit, state in record.history.server.commits:
         if commit.decision is None:
             continue
         answer = orjson.loads(answer_in(commit.decision[1]))
-        if answer["approved_amount"] == 0 or answer["rung"] == "static":  # `_not_known` bounds what is static
+        static = answer["rung"] == "static"
+        if answer["approved_amount"] == 0 or (static and not alone):  # `_not_known` bounds what is static
             continue
         drawn = unpack(commit.records[:RECORD_BYTES])
         facility = state.facilities[answer["facility_id"]]
         request = record.requests[fingerprint_of(commit.decision[1])]
         t_ms = drawn.decided_at_ms if request.occurred_at_ms is None else request.occurred_at_ms
         lent_minor = exposure_minor(state.log, facility, t_ms)
-        if lent_minor > facility.limit_minor:
+        if lent_minor > (LIMIT_MINOR if static else facility.limit_minor):  # one that was cut since it did not know
             yield f"I2 {commit.decision[0]} lends {lent_minor} of {facility.limit_minor}"
     yield from _small_amounts(record)
     for customer_id, state in record.customers.items():
@@ -237,6 +240,12 @@ def _lending(record: Record) -> Iterator[str]:
             late_ms = _last_ms(state.log) + RESERVATION_MS + DAY_MS
             if position_of(facility, words_of(state.log), late_ms, RESERVATION_MS).reserved_minor:
                 yield f"I11 {customer_id} still reserves money a day after the time-out"
+
+
+def _knows_all(record: Record) -> bool:
+    """Whether one host approved everything, and knows it: its marks are not lost, nor are its days other ones."""
+    hosts = record.history.hosts
+    return len(hosts) == 1 and not hosts[0].disk.marks_lost and "clock" not in record.history.faults
 
 
 def _small_amounts(record: Record) -> Iterator[str]:

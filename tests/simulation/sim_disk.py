@@ -104,15 +104,23 @@ class SimJournal:
         """See `Journal.write`."""
         return await self._do(lambda: self._disk.put(row), row)
 
-    async def doubt(self, decision_id: str, doubtful: bool) -> None:
+    async def doubt(self, decision_id: str) -> None:
         """See `Journal.doubt`."""
         rows = self._disk.journal.rows
 
         def change() -> None:
             if decision_id in rows:
-                rows[decision_id] = rows[decision_id]._replace(doubtful=doubtful)
+                rows[decision_id] = rows[decision_id]._replace(doubtful=True)
 
         await self._do(change)
+
+    async def trust(self, row: StaticRow) -> bool:
+        """See `Journal.trust`."""
+        return bool(await self._do(lambda: self._disk.journal.trust_now(row)))
+
+    async def drop(self, row: StaticRow) -> bool:
+        """See `Journal.drop`."""
+        return bool(await self._do(lambda: self._disk.journal.drop_now(row)))
 
     async def oldest(self, after_seq: int, limit: int) -> list[StaticRow]:
         """See `Journal.oldest`."""

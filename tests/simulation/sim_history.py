@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
+from random import Random
 from typing import Any, Final
 
 from sim_loop import World
@@ -41,6 +42,7 @@ from decision_service.store.keys import decision_id_of
 HORIZONS_S: Final = (0.000_5, 0.004, 0.03, 0.2)  # in which everything but the healing happens
 BUDGETS_MS: Final = (2, 5, 10, 20, 50)
 PROBE_BUDGET_MS: Final = 2_000
+SMALL_AMOUNT_MINOR: Final = 45_00  # one of AMOUNTS_MINOR
 HEALED_S: Final = 1.0
 FAULTS: Final = (
     "network", "cut", "freeze", "kill_server", "flush", "crash", "stall", "power", "clock", "breaker", "slow_cpu",
@@ -153,6 +155,24 @@ class History:
         for fault in FAULTS:
             if fault in self.faults:
                 getattr(self, f"_draw_{fault}")()
+        self._draw_beside(Random(f"beside {self.seed}"))
+
+    def _draw_beside(self, rng: Random) -> None:
+        """A small amount is asked of a worker that has no store, and almost at once more than is left beside it of one
+        that has, which also delivers. Drawn apart, so that the other histories stay as they are."""
+        workers = self.hosts[0].workers
+        if len(workers) < 2 or rng.random() > 0.2:
+            return
+        for amount_minor, worker, from_s in (
+            (SMALL_AMOUNT_MINOR, workers[0], 0.0),
+            (max(AMOUNTS_MINOR), workers[1], -4),
+        ):
+            at = self.horizon_s / 2 + 0.01 + rng.random() * from_s * self.network.latency_s
+            if not from_s:
+                self.world.at(at, self._open_breaker, worker, 0.01)
+            self.questions.append((0, amount_minor, True, False, 0))
+            self.world.at(at, self.ask, len(self.questions) - 1, worker, max(BUDGETS_MS), False)
+            self.world.at(at + rng.random() * 0.002, self._deliver, workers[1])
 
     def _draw_duel(self) -> None:
         """All workers of a host are asked the same at almost one instant."""

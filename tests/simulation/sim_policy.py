@@ -32,7 +32,7 @@ SNAPSHOT_MS: Final = T0_MS - 600_000  # when core banking last told of the lines
 RESERVATION_MS: Final = 24 * HOUR_MS
 SMALL_MINOR: Final = 50_00
 LIMIT_MINOR: Final = 1_000_00
-AMOUNTS_MINOR: Final = (20_00, 45_00, 300_00, 600_00, 900_00)
+AMOUNTS_MINOR: Final = (20_00, 45_00, 300_00, 600_00, 970_00)  # with a small one beside it the last is too much
 
 _RULES = """
 rule_set: drawdown

@@ -115,14 +115,14 @@ class Worker:
         self.linker._tasks = [self.loop.create_task(self.linker._work()), self.loop.create_task(self.linker._sweep())]
 
     def _sends(self, commit: Commit) -> None:
-        """No decision leaves while its customer has an approval of this host that the store does not know."""
+        """No decision leaves while its customer has an approval that this host told and the store does not know."""
         if commit.decision is None or self.deliverer is None:
             return
         rows, there = self.host.disk.journal.of_customer(commit.customer_id), self._server.memory._decisions
         if commit.decision[0] in [row.decision_id for row in rows]:
             return  # that is how it comes to know it
         for row in rows:
-            if row.approved_minor and row.decision_id not in there:
+            if row.approved_minor and not row.doubtful and row.decision_id not in there:
                 self.world.bugs.append(f"I2 {commit.decision[0]} is sent while {row.decision_id} is undelivered")
 
     def kill(self) -> None:

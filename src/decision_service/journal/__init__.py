@@ -38,14 +38,25 @@ or whose worker died, before marks were looked for counts as told: such a confli
 one.
 
 A small amount is paid on a snapshot, which does not show what this service approved and core banking has not booked.
-So whoever approves money marks that as well, by customer and day, before it commits or writes; a small amount is paid
-only to whom this host approved nothing today or yesterday, and at most one approval of a customer waits in the journal
-(SQLite sees to that). A decider that finds rows of its customer before it commits delivers them and reads again. What
-is left is a drawdown approved by another worker in the very milliseconds in which a small amount is written: then the
-line may be exceeded by the small amount, once.
+So it is paid only to whom this host approved nothing today or yesterday. What is approved is marked, by customer and
+day; at most one approval of a customer waits in the journal (SQLite sees to that); and again both announce first:
 
-What this cannot see: what other hosts sent; what was sent before the sent table was lost with the machine (it is not
-synced) or overflowed (about the last 1.6 million commits of a worker are remembered).
+    decider         marks the approval -> looks for rows of the customer -> none: commits
+                                                                         -> some: delivers them, reads and decides anew
+    small amount    writes its row, doubtful, durably -> looks for approvals -> none: trusts the row, durably, and tells
+                                                                             -> some: drops the row, and holds
+    delivery        of a trusted approval: marks it as one before it is brought, so the next small amount, whose row
+                    can be written only when this one is gone, finds the mark
+                    of a doubtful approval: drops it, once the store was reached; nobody was told
+
+Trusting and dropping take the very row that was looked at and only while it is there, doubtful to be dropped, so of a
+small amount's writer and a decider that delivers, one wins and the other finds out. Whoever finds a doubtful approval
+after its writer died or gave up drops it, or looks as its writer would have, and trusts it while its snapshot is new.
+So one host never lends more than the line, whatever its store does.
+
+What this cannot see: what other hosts sent, so while the store is away each host may pay a customer one small amount
+beyond the line; what was sent before the sent table was lost with the machine (it is not synced), or before the
+journal could be opened, or overflowed (about the last 1.6 million commits of a worker are remembered).
 """
 
 from __future__ import annotations
@@ -66,7 +77,8 @@ class StaticRow(NamedTuple):
 
     `frame` is the decision's. `record` is the drawdown's record for the customer's log, empty for a review; `links`
     are those of the record (`core.links.pack_links`); `facility` is the snapshot that came with the request, as stored
-    (`store.records`), or empty. `doubtful`: something was sent under this id before, so it was not told.
+    (`store.records`), or empty. `doubtful`: it was not told, for something was sent under this id before, or for it
+    approves and its writer has not looked for other approvals yet.
     """
 
     decision_id: str
@@ -122,8 +134,16 @@ class Journal(Protocol):
         waits to be delivered."""
         ...
 
-    async def doubt(self, decision_id: str, doubtful: bool) -> None:
-        """Say that a row was not told, or is to be told after all; durable when it returns."""
+    async def doubt(self, decision_id: str) -> None:
+        """Say that a row was not told; durable when it returns."""
+        ...
+
+    async def trust(self, row: StaticRow) -> bool:
+        """Say that a row, as it was written or found, is to be told; durable when it returns. False if it is gone."""
+        ...
+
+    async def drop(self, row: StaticRow) -> bool:
+        """Take away a row that was told to nobody; False, and nothing is done, if it is gone or no longer doubtful."""
         ...
 
     async def oldest(self, after_seq: int, limit: int) -> list[StaticRow]:

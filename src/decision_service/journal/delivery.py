@@ -1,9 +1,14 @@
 """Delivery: what the journal holds is committed to the store, in order, under the same decision ids.
 
-    row ──read──▶ the store has this very decision ───────────────────────────────▶ remove the row
+    row ──read──▶ doubtful approval ──────────────────────────────────────────────▶ drop the row (nobody was told)
+         │        the store has this very decision ───────────────────────────────▶ remove the row
          │        the store has another: doubtful row ────────────────────────────▶ remove the row (nobody was told)
          │                               else ──append what it approved──▶ conflict, remove the row
          └─────▶ nothing: commit, as the decision would have been ──acknowledged──▶ mark as sent, remove the row
+
+What a doubtful row approves was not weighed against what else was approved (`journal/__init__.py`), so it must not come
+to be lent: the next attempt under its id is decided anew. The row is dropped only if it is still doubtful then; one
+that its writer trusted in the meantime is delivered.
 
 Every step may be repeated by anyone: the commit is conditional, a decision is stored once, and what a conflict appends
 has a key of its own. So a deliverer may die anywhere, and two may work at once; the lock of `journal.deliverer` only
@@ -25,7 +30,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
@@ -45,6 +50,7 @@ from decision_service.core.state import CustomerState
 from decision_service.decision_log import answer_in
 from decision_service.decision_records import exposure_key, exposure_record
 from decision_service.journal import Conflict, ConflictKind, Journal, SentTable, StaticRow
+from decision_service.journal.sent import approval_key
 from decision_service.linker import Linker
 from decision_service.recording import Retention
 from decision_service.store import Commit, Store
@@ -68,6 +74,13 @@ class JournalWatch(Protocol):
     deliverer_beat_ms: int
 
 
+class Brought(NamedTuple):
+    """A row that may leave the journal, and what the store contradicts it with, if it does."""
+
+    row: StaticRow
+    conflict: Conflict | None
+
+
 class Delivery:
     """Delivers rows to a store; any worker may, at any time."""
 
@@ -85,23 +98,41 @@ class Delivery:
 
     async def deliver(self, row: StaticRow, timeout_s: float) -> None:
         """Bring one row into the store and take it out of the journal. StoreUnavailable, JournalUnavailable."""
-        await self.finish(row, await self.bring(row, timeout_s))
+        brought = await self.bring(row, timeout_s)
+        if brought is not None:
+            await self.finish(brought)
 
-    async def bring(self, row: StaticRow, timeout_s: float) -> Conflict | None:
-        """Bring one row into the store, or find out what contradicts it. StoreUnavailable: it is not known to be
-        there."""
+    async def bring(self, row: StaticRow, timeout_s: float) -> Brought | None:
+        """Bring one row into the store, or find out what contradicts it; None if it is gone, with nothing to finish.
+        StoreUnavailable: it is not known to be there. JournalUnavailable: it could not be dropped."""
         try:
             async with asyncio.timeout(timeout_s):
-                conflict = await self._bring(row, timeout_s)
+                settled = await self._settled(row, timeout_s)
+                if settled is None:
+                    return None
+                brought = Brought(settled, await self._bring(settled, timeout_s))
         except TimeoutError:
             raise StoreUnavailable("a journalled answer was not delivered in time") from None
         except OutcomeUnknown as error:  # to be asked for again: the row is still there
             raise StoreUnavailable(error.message) from None
         self._sent.mark(row.decision_id)  # the store has a decision under this id: from now on it alone answers
-        return conflict
+        return brought
 
-    async def finish(self, row: StaticRow, conflict: Conflict | None) -> None:
+    async def _settled(self, row: StaticRow, timeout_s: float) -> StaticRow | None:
+        """The row that is to be brought: this one, unless it is a doubtful approval. That is dropped once the store was
+        reached (while it is away, the writer may still trust it), or found to be trusted by now; None if it is gone."""
+        found: StaticRow | None = row
+        while found is not None and found.doubtful and found.approved_minor:
+            await self._store.read(found.customer_id, found.decision_id, timeout_s)
+            if await self._journal.drop(found):
+                self._meters.count_journal("never_told")
+                return None
+            found = self._journal.find(row.decision_id)
+        return found
+
+    async def finish(self, brought: Brought) -> None:
         """Take out of the journal a row that was brought. JournalUnavailable: it is still there."""
+        row, conflict = brought
         if conflict is None:
             if await self._journal.remove([row.decision_id]):
                 self._meters.count_journal("never_told" if row.doubtful else "delivered")
@@ -111,6 +142,8 @@ class Delivery:
                       row.decision_id, conflict.kind)  # fmt: skip
 
     async def _bring(self, row: StaticRow, timeout_s: float) -> Conflict | None:
+        if row.approved_minor:  # before anybody may find that the row is gone
+            self._sent.mark(approval_key(row.customer_id, self._now_ms()))
         for _ in range(COMMIT_ATTEMPTS_MAX):
             state = await self._store.read(row.customer_id, row.decision_id, timeout_s)
             if state.decision == row.frame or (state.decision is not None and row.doubtful):
@@ -168,7 +201,7 @@ class Delivery:
 
     async def refuse(self, row: StaticRow) -> None:
         """Put a row that can never be committed among the conflicts, so that it holds up no other."""
-        await self.finish(row, self._conflict("refused", row, b""))
+        await self.finish(Brought(row, self._conflict("refused", row, b"")))
 
     def _conflict(self, kind: ConflictKind, row: StaticRow, found: bytes) -> Conflict:
         now_ms = self._now_ms()

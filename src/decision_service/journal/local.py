@@ -123,9 +123,17 @@ class LocalJournal:
         written: StaticRow | None = await self._give(row, _nothing)
         return written
 
-    async def doubt(self, decision_id: str, doubtful: bool) -> None:
+    async def doubt(self, decision_id: str) -> None:
         """See `Journal.doubt`."""
-        await self._give(None, lambda writing: writing.doubt(decision_id, doubtful))
+        await self._give(None, lambda writing: writing.doubt(decision_id))
+
+    async def trust(self, row: StaticRow) -> bool:
+        """See `Journal.trust`."""
+        return bool(await self._give(None, lambda writing: writing.trust(row)))
+
+    async def drop(self, row: StaticRow) -> bool:
+        """See `Journal.drop`."""
+        return bool(await self._give(None, lambda writing: writing.drop(row)))
 
     async def oldest(self, after_seq: int, limit: int) -> list[StaticRow]:
         """See `Journal.oldest`."""

@@ -73,12 +73,38 @@ class MemoryJournal:
         self.rows[row.decision_id] = row = row._replace(seq=self._seq)
         return row
 
-    async def doubt(self, decision_id: str, doubtful: bool) -> None:
+    async def doubt(self, decision_id: str) -> None:
         """See `Journal.doubt`."""
         await self._before_write()
         row = self.rows.get(decision_id)
         if row is not None:
-            self.rows[decision_id] = row._replace(doubtful=doubtful)
+            self.rows[decision_id] = row._replace(doubtful=True)
+
+    async def trust(self, row: StaticRow) -> bool:
+        """See `Journal.trust`."""
+        await self._before_write()
+        return self.trust_now(row)
+
+    async def drop(self, row: StaticRow) -> bool:
+        """See `Journal.drop`."""
+        await self._before_write()
+        return self.drop_now(row)
+
+    def trust_now(self, row: StaticRow) -> bool:
+        """`trust`, without waiting for anything."""
+        found = self.rows.get(row.decision_id)
+        if found is None or found.seq != row.seq:
+            return False
+        self.rows[row.decision_id] = found._replace(doubtful=False)
+        return True
+
+    def drop_now(self, row: StaticRow) -> bool:
+        """`drop`, without waiting for anything."""
+        found = self.rows.get(row.decision_id)
+        if found is None or found.seq != row.seq or not found.doubtful:
+            return False
+        del self.rows[row.decision_id]
+        return True
 
     async def oldest(self, after_seq: int, limit: int) -> list[StaticRow]:
         """See `Journal.oldest`."""

@@ -209,8 +209,8 @@ class Writing:
             statement = f"INSERT INTO answers ({_COLUMNS}) VALUES {places} ON CONFLICT DO NOTHING"
             missed = len(rows) - db.execute(statement, values).rowcount
             written: list[StaticRow | None] = list(rows)
-            if missed:
-                self._pending.words[0] -= missed
+            self._pending.words[0] -= missed
+            if missed or any(row.doubtful for row in rows):  # whoever trusts a row or drops it needs its place
                 written = [self._found(db, row.decision_id) for row in rows]
         self._tend()
         return written
@@ -220,10 +220,24 @@ class Writing:
         found = db.execute(f"{_SELECT} WHERE decision_id = ?", (decision_id,)).fetchone()
         return None if found is None else _row(found)
 
-    def doubt(self, decision_id: str, doubtful: bool) -> None:
+    def doubt(self, decision_id: str) -> None:
         """See `Journal.doubt`."""
         with self._transaction() as db:
-            db.execute("UPDATE answers SET doubtful = ? WHERE decision_id = ?", (doubtful, decision_id))
+            db.execute("UPDATE answers SET doubtful = 1 WHERE decision_id = ?", (decision_id,))
+
+    def trust(self, row: StaticRow) -> bool:
+        """See `Journal.trust`."""
+        statement = "UPDATE answers SET doubtful = 0 WHERE decision_id = ? AND seq = ?"
+        with self._transaction() as db:
+            return db.execute(statement, (row.decision_id, row.seq)).rowcount > 0
+
+    def drop(self, row: StaticRow) -> bool:
+        """See `Journal.drop`."""
+        statement = "DELETE FROM answers WHERE decision_id = ? AND seq = ? AND doubtful"
+        with self._transaction() as db:
+            gone = db.execute(statement, (row.decision_id, row.seq)).rowcount
+            self._pending.words[0] = max(0, self._pending.words[0] - gone)
+        return gone > 0
 
     def remove(self, decision_ids: Sequence[str]) -> int:
         """See `Journal.remove`."""
