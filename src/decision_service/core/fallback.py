@@ -10,9 +10,10 @@ It is as pure as `decide`, and reads nothing but the request and the rule set of
 
 Unknown is never approve. A small amount is paid only on what core banking itself said in the request, and at a moment
 ago: `is_clean` lists what a snapshot must show. What it cannot show is what this service approved since; therefore
-only one small amount of a customer may be under way at a time, and whoever calls says so (`small_allowed`). A customer,
-device or payee that stands on any list of the policy is held: which lists are meant well is for rules to say, and rules
-were not asked.
+only one small amount of a customer may be under way at a time, and none beside another approval; whoever calls says so
+(`small_allowed`; `static_answers.py` sees to it for one host. Hosts cannot see each other without the store: each may
+pay one). A customer, device or payee that stands on any list of the policy is held: which lists are meant well is for
+rules to say, and rules were not asked.
 
 No rule, feature or scorecard had a part in it, so its trace holds no numbers and no verdicts. Its one cell is the
 source of the answer: `fallback:static` or `fallback:small_amount`.

@@ -40,7 +40,7 @@ TAKEN: Final = ("taken", "failed", "dropped")  # dropped: never given to the con
 JOURNAL_RESULTS: Final = ("written", "replayed", "refused", "late", "delivered", "never_told", "conflict")
 """What becomes of static answers: `written` and told; `replayed` from the journal; `refused`: the journal failed;
 `late`: not durable by the deadline; `delivered` to the store; `never_told`: dropped, for the store has the answer that
-was told; `conflict`: the store has another."""
+was told, or for it approves and nobody looked whether it may; `conflict`: the store has another."""
 RULES_WRONG_MAX: Final = 64  # rules counted by name that go wrong at run time; the rest together
 STATUSES: Final = (
     200, 201, 204, 304, 400, 401, 403, 404, 405, 406, 408, 409, 413, 415, 421, 422, 429, 431, 500, 503, 0,
