@@ -178,7 +178,7 @@ class StaticAnswers:
             decision = decide_static(request, policy, self._now_ms(), decision_id, small_allowed=small_allowed)
             row = self._row(request, decision, policy, arrived)
             written = await journal.write(row)
-            if written is not None and await self._is_to_be_told(written):
+            if written is not None and await self._is_to_be_told(written, written.frame == row.frame):
                 break
             small_allowed = False
         else:
@@ -190,12 +190,12 @@ class StaticAnswers:
             self._meters.count_reason(reason.code)
         return _answer_of(written, replayed=False)
 
-    async def _is_to_be_told(self, written: StaticRow) -> bool:
+    async def _is_to_be_told(self, written: StaticRow, mine: bool) -> bool:
         """Whether a durable row is the answer; False if it is gone, for one that approves was dropped because of
-        another approval. OutcomeUnknown if something was sent under its id; JournalUnavailable."""
+        another approval. `mine`: this attempt wrote it. OutcomeUnknown if something was sent under its id; JournalUnavailable."""
         approves = written.approved_minor > 0
         if self.sent.holds(written.decision_id):
-            if not approves:  # one that approves is doubtful already, or was told
+            if mine and not approves:  # one that approves is doubtful already, or was told; so may be an earlier one
                 await self._journal.doubt(written.decision_id)
             _refuse_sent()
         if not written.doubtful:

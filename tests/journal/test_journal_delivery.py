@@ -17,7 +17,7 @@ from decision_service.core.facility import Facility
 from decision_service.core.ledger import position_of
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.state import CustomerState
-from decision_service.decision_log import MAGIC
+from decision_service.decision_log import MAGIC_WITHOUT_CRC
 from decision_service.journal import StaticRow
 from decision_service.journal.delivery import TAKE_OVER_MS, Deliverer, Delivery
 from decision_service.journal.memory import MemoryJournal, MemorySentTable
@@ -79,7 +79,7 @@ def frame_of(approved: float, note: str = "") -> bytes:
     """A frame with an answer of which delivery reads two fields."""
     answer = b'{"approved_amount": %g, "currency": "CNY", "note": "%b"}' % (approved, note.encode())
     sections = (b"f" * 16, answer, b"{}", b"", b"", b"{}")
-    return MAGIC + b"".join(len(one).to_bytes(4, "little") for one in sections) + b"".join(sections)
+    return MAGIC_WITHOUT_CRC + b"".join(len(one).to_bytes(4, "little") for one in sections) + b"".join(sections)
 
 
 def answered(n: int, customer: str = "c-1", approved: int = 0, **more: Any) -> StaticRow:
@@ -192,6 +192,23 @@ def test_a_contradicted_approval_is_a_conflict_and_its_money_is_counted(
         (kept,) = await desk.journal.conflicts()
         assert (kept.kind, kept.frame, kept.found, kept.approved_minor) == ("differs", row.frame, other, 300_00)
         assert desk.journal.pending == 0
+
+    at_a_desk(tmp_path, test)
+
+
+@pytest.mark.fault("H10")
+def test_money_is_counted_beside_a_decision_that_cannot_be_read(tmp_path: Path) -> None:
+    """What the store has under the id is damaged: nothing of it counts, and all that was told is reserved."""
+
+    async def test(desk: Desk) -> None:
+        row = answered(1, approved=300_00)
+        damaged = frame_of(300)[:-40]
+        await desk.store.commit(Commit("c-1", 0, facilities={"f-1": LINE}, decision=(row.decision_id, damaged)), 1)
+        await written(desk, row)
+        await desk.deliverer.round()
+        state = await desk.store.read("c-1", None, 1)
+        assert position_of(LINE, words_of(state.log), T0_MS, 24 * HOUR_MS).reserved_minor == 300_00
+        assert [one.kind for one in await desk.journal.conflicts()] == ["differs"]
 
     at_a_desk(tmp_path, test)
 

@@ -183,7 +183,33 @@ def test_what_was_not_synced_is_not_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("H08")
-@pytest.mark.parametrize("how", ["deleted", "replaced", "all deleted"])
+@pytest.mark.parametrize("names", [FILE, f"{FILE}*", "journal.*"])
+def test_a_neighbour_finds_what_went_along(tmp_path: Path, names: str) -> None:
+    """The file is deleted underneath two workers; one notices. What either told before and after is found by both."""
+
+    async def test(journal: LocalJournal) -> None:
+        other = LocalJournal(tmp_path)
+        try:
+            await journal.write(row(1, "c-1"))
+            await other.write(row(2, "c-2"))
+            assert journal.find(decision_id(1)) is not None
+            assert other.find(decision_id(1)) is not None
+            take_away(tmp_path, names)
+            assert journal.find(decision_id(2)) is not None, "nobody has noticed"
+            await journal.write(row(3, "c-3"))
+            for n in (1, 2, 3):
+                assert journal.find(decision_id(n)) is not None
+                assert other.find(decision_id(n)) is not None
+            await other.write(row(4, "c-4"))
+            assert set(await all_rows(journal)) == {decision_id(n) for n in (1, 2, 3, 4)}
+        finally:
+            await other.close()
+
+    run_local(tmp_path, test)
+
+
+@pytest.mark.fault("H08")
+@pytest.mark.parametrize("how", ["deleted", "file alone", "replaced", "all deleted"])
 def test_a_file_taken_away_is_made_again_with_its_rows(tmp_path: Path, how: str) -> None:
     """When the journal's file is deleted or replaced underneath, what was in it goes along into the one at the path."""
     other = tmp_path / "other"
@@ -196,7 +222,7 @@ def test_a_file_taken_away_is_made_again_with_its_rows(tmp_path: Path, how: str)
     async def test(journal: LocalJournal) -> None:
         await journal.write(row(1, "c-1"))
         assert journal.find(decision_id(1)) is not None
-        take_away(tmp_path, "journal.*" if how == "all deleted" else f"{FILE}*")
+        take_away(tmp_path, {"all deleted": "journal.*", "file alone": FILE}.get(how, f"{FILE}*"))
         if how == "replaced":
             shutil.copy(other / FILE, tmp_path / FILE)
         await journal.write(row(2, "c-2"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,24 @@ def test_a_mark_is_seen_by_all_and_taken_back_by_its_maker(make: object, tmp_pat
     other.unmark(decision_id(1))
     assert not one.holds(decision_id(1))
     assert not other.holds(decision_id(2))
+
+
+@pytest.mark.parametrize("make", [two_on_disk, two_in_memory])
+def test_a_mark_that_is_kept_is_not_taken_back(make: object, tmp_path: Path) -> None:
+    """The store has a decision under the id: an attempt that marked it before, and fails, leaves the mark."""
+    one, other = make(tmp_path)  # type: ignore[operator]
+    assert one.mark(decision_id(1)) is True
+    one.keep(decision_id(1))
+    one.unmark(decision_id(1))
+    assert other.holds(decision_id(1))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_root_leaves_no_table_that_the_service_cannot_read(tmp_path: Path) -> None:
+    """`reconcile` run as root makes files beside those of the service: they are the service's."""
+    os.chown(tmp_path, 4_321, 4_321)
+    SentTables(tmp_path).close()
+    assert [(path.stat().st_uid, path.stat().st_gid) for path in tmp_path.glob("sent-*.map")] == [(4_321, 4_321)]
 
 
 @pytest.mark.fault("D07", "H01")

@@ -167,6 +167,80 @@ def test_a_commit_on_its_way_keeps_the_other_worker_silent(tmp_path: Path, on_di
     with_two(tmp_path, test, on_disk=on_disk)
 
 
+def test_a_row_that_was_told_is_never_doubted(tmp_path: Path) -> None:
+    """A row is told; then two workers are asked again at once, and one of them sees the mark that the other makes for a
+    moment. It tells nothing for now; the row stays told."""
+
+    async def test(one: Host, other: Host) -> None:
+        journal = one.journal
+        assert isinstance(journal, MemoryJournal)
+        gate_of(one).gate = down
+        first = await one.decide(ask("r-1"))
+        decision_id = decision_id_of("c-1", "r-1", 16)
+        other.sent.mark(decision_id)  # for a moment: `one` does not trust the row, and asks the store
+
+        async def unseen(_what: str) -> str:
+            other.sent.unmark(decision_id)  # gone when it looks before it writes
+            return "down"
+
+        async def seen() -> None:
+            other.sent.mark(decision_id)  # there again when it looks after
+
+        gate_of(one).gate, journal._before_write = unseen, seen
+        with pytest.raises(OutcomeUnknown):
+            await one.decide(ask("r-1"))
+        assert not journal.rows[decision_id].doubtful
+        other.sent.unmark(decision_id)
+        assert (await one.decide(ask("r-1"))).body == first.body
+
+    with_two(tmp_path, test)
+
+
+def test_a_delivered_answer_stays_sent_when_an_older_attempt_fails(tmp_path: Path) -> None:
+    """A commit is slow on its way; meanwhile the doubtful row of another worker is delivered under its id. The commit
+    finds the customer changed and the store goes away: no static answer may be told, for the store has one."""
+
+    async def test(one: Host, other: Host) -> None:
+        journal = one.journal
+        assert isinstance(journal, MemoryJournal)
+        going, arrive, writing, write = (asyncio.Event() for _ in range(4))
+        commits = 0
+
+        async def hold(what: str) -> str:
+            nonlocal commits
+            if what == "commit":
+                commits += 1
+                if commits == 1:
+                    going.set()
+                    await arrive.wait()
+                return ""
+            return "down" if arrive.is_set() else ""
+
+        async def slow_disk() -> None:
+            writing.set()
+            await write.wait()
+
+        journal._before_write = slow_disk
+        gate_of(one).gate, gate_of(other).gate = hold, down
+        telling = asyncio.create_task(other.decide(ask("r-1")))
+        await writing.wait()
+        deciding = asyncio.create_task(one.decide(ask("r-1"), 300))
+        await going.wait()
+        write.set()
+        with pytest.raises(OutcomeUnknown):
+            await telling
+        await one.deliverer.round()
+        assert journal.pending == 0
+        arrive.set()
+        with pytest.raises(OutcomeUnknown):
+            await deciding
+        assert journal.pending == 0
+        gate_of(one).gate = gate_of(other).gate = _open
+        assert (await one.decide(ask("r-1"))).body == (await other.decide(ask("r-1"))).body
+
+    with_two(tmp_path, test)
+
+
 @pytest.mark.parametrize("fate", ["", "down", "lost", "unheard"])
 def test_a_row_written_while_a_commit_leaves_is_doubtful(tmp_path: Path, fate: str) -> None:
     """A commit leaves while a row is being written: the row is not told. If the commit is acknowledged, that is the

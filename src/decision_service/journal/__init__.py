@@ -180,7 +180,11 @@ class SentTable(Protocol):
         ...
 
     def unmark(self, decision_id: str) -> None:
-        """Take this worker's mark back."""
+        """Take this worker's mark back, unless it is to be kept."""
+        ...
+
+    def keep(self, decision_id: str) -> None:
+        """Mark an id that the store has a decision under; an attempt that began before does not take it back."""
         ...
 
     def holds(self, decision_id: str) -> bool:

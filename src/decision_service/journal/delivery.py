@@ -47,10 +47,11 @@ from decision_service.core.event import drawdown_key, holds_key
 from decision_service.core.limits import COMMIT_ATTEMPTS_MAX
 from decision_service.core.money import SCALES
 from decision_service.core.state import CustomerState
-from decision_service.decision_log import answer_in
+from decision_service.decision_log import answer_in, check_whole
 from decision_service.decision_records import exposure_key, exposure_record
 from decision_service.journal import Conflict, ConflictKind, Journal, SentTable, StaticRow
 from decision_service.journal.sent import approval_key
+from decision_service.journal.shared_file import open_shared
 from decision_service.linker import Linker
 from decision_service.recording import Retention
 from decision_service.store import Commit, Store
@@ -115,7 +116,7 @@ class Delivery:
             raise StoreUnavailable("a journalled answer was not delivered in time") from None
         except OutcomeUnknown as error:  # to be asked for again: the row is still there
             raise StoreUnavailable(error.message) from None
-        self._sent.mark(row.decision_id)  # the store has a decision under this id: from now on it alone answers
+        self._sent.keep(row.decision_id)  # the store has a decision under this id: from now on it alone answers
         return brought
 
     async def _settled(self, row: StaticRow, timeout_s: float) -> StaticRow | None:
@@ -209,12 +210,14 @@ class Delivery:
 
 
 def _approved_minor(frame: bytes) -> int:
-    """What the decision of a frame approved."""
-    if not frame:
+    """What the decision of a frame approved, as far as it can be read: nothing of one that is damaged."""
+    try:
+        check_whole(frame)
+        answer: dict[str, Any] = orjson.loads(answer_in(frame))
+        approved_minor: int = round(answer["approved_amount"] * SCALES[answer["currency"]])
+        return approved_minor
+    except (ValueError, KeyError, TypeError):
         return 0
-    answer: dict[str, Any] = orjson.loads(answer_in(frame))
-    approved_minor: int = round(answer["approved_amount"] * SCALES[answer["currency"]])
-    return approved_minor
 
 
 class Deliverer:
@@ -333,7 +336,7 @@ class Deliverer:
 def _locked(path: Path) -> int | None:
     """The descriptor that holds the lock on a file; None if another process has it."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_shared(path)
     except OSError:
         return None
     try:

@@ -19,6 +19,7 @@ class MemorySentTable:
     def __init__(self, shared: list[set[str]] | None = None) -> None:
         self._all = [] if shared is None else shared
         self._mine: set[str] = set()
+        self._kept: set[str] = set()
         self._all.append(self._mine)
 
     def mark(self, decision_id: str) -> bool:
@@ -30,7 +31,13 @@ class MemorySentTable:
 
     def unmark(self, decision_id: str) -> None:
         """See `SentTable.unmark`."""
-        self._mine.discard(decision_id)
+        if decision_id not in self._kept:
+            self._mine.discard(decision_id)
+
+    def keep(self, decision_id: str) -> None:
+        """See `SentTable.keep`."""
+        self._kept.add(decision_id)
+        self._mine.add(decision_id)
 
     def holds(self, decision_id: str) -> bool:
         """See `SentTable.holds`."""

@@ -27,11 +27,12 @@ from typing import Final
 from decision_service.core.errors import JournalUnavailable
 from decision_service.core.limits import DAY_MS
 from decision_service.core.links import customer_key
-from decision_service.journal.shared_file import inode_of, map_file
+from decision_service.journal.shared_file import inode_of, map_file, open_shared
 
 SETS: Final = 1 << 17
 WORDS: Final = 16  # of a set: one cache line
 TABLES_MAX: Final = 256
+KEPT_MAX: Final = 65_536
 _BYTES: Final = SETS * WORDS * 4
 _NAME: Final = re.compile(r"sent-[0-9]+\.map")
 _MASK: Final = SETS - 1
@@ -59,6 +60,7 @@ class SentTables:
         """Take over a table that nobody holds, or make one. JournalUnavailable."""
         self._directory = directory
         self._tables: dict[str, tuple[int, memoryview]] = {}  # by name: inode, words
+        self._kept: dict[str, None] = {}  # ids whose marks are not taken back, oldest first
         try:
             self._take_one()
             self._own = self._table(self._name)
@@ -68,7 +70,7 @@ class SentTables:
     def _take_one(self) -> None:
         for n in range(TABLES_MAX):
             self._name = f"sent-{n}.map"
-            lock = os.open(self._directory / self._name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = open_shared(self._directory / self._name)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -99,11 +101,20 @@ class SentTables:
 
     def unmark(self, decision_id: str) -> None:
         """See `SentTable.unmark`."""
+        if decision_id in self._kept:
+            return
         at, tag = place_of(decision_id)
         words = self._own
         for i in range(at + 1, at + WORDS):
             if words[i] == tag:
                 words[i] = 0
+
+    def keep(self, decision_id: str) -> None:
+        """See `SentTable.keep`. Attempts last seconds, so the last KEPT_MAX ids are enough."""
+        self._kept[decision_id] = None
+        if len(self._kept) > KEPT_MAX:
+            del self._kept[next(iter(self._kept))]
+        self.mark(decision_id)
 
     def holds(self, decision_id: str) -> bool:
         """See `SentTable.holds`; some 10 us, for tables that have come since are looked for."""
@@ -112,7 +123,8 @@ class SentTables:
         return any(tag in _set_at(words, 4 * at) for _, words in self._tables.values())
 
     def _find_tables(self) -> None:
-        """Map the tables of workers that started since. One that cannot be read counts for nothing."""
+        """Map the tables of workers that started since. JournalUnavailable if one cannot be read: what was sent is not
+        known then."""
         try:
             for path in self._directory.iterdir():
                 if path.name not in self._tables and _NAME.fullmatch(path.name):

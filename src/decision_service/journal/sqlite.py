@@ -13,6 +13,9 @@ is not told. SQLite itself forgets a torn end of the WAL; what was synced before
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +28,9 @@ import orjson
 from decision_service.core.errors import JournalUnavailable
 from decision_service.journal import Conflict, StaticRow
 from decision_service.journal.pending import Pending
-from decision_service.journal.shared_file import inode_of
+from decision_service.journal.shared_file import inode_of, open_shared
 
+LOG = logging.getLogger("decision_service.journal")
 FORMAT: Final = 1
 LOCK_WAIT_S: Final = 0.25
 LOCK_PAUSE_S: Final = 0.000_3
@@ -58,7 +62,26 @@ T = TypeVar("T")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=128)
+    """A connection to a file that there is."""
+    there = f"{path.absolute().as_uri()}?mode=rw"
+    return sqlite3.connect(
+        there, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=128, uri=True
+    )
+
+
+def _make(path: Path) -> None:
+    """Make the file if there is none. The WAL of one that was taken away alone goes as well: a new file that shared it
+    would spoil both it and the view of those who still have the old one open, and rows would be lost that they could
+    bring along. OSError."""
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)  # for two who find it gone at once
+        if not inode_of(path):
+            for end in ("-wal", "-shm"):
+                path.with_name(path.name + end).unlink(missing_ok=True)
+            os.close(open_shared(path))
+    finally:
+        os.close(directory)
 
 
 @contextmanager
@@ -101,6 +124,7 @@ class Writing:
                 raise
 
     def _opened(self) -> sqlite3.Connection:
+        _make(self._path)
         db = _connect(self._path)
         try:
             self._patiently(lambda: self._prepare(db))
@@ -197,6 +221,8 @@ class Writing:
             db.executemany(f"INSERT OR IGNORE INTO answers ({_COLUMNS}) VALUES {_PLACES}", rows)
             db.executemany(f"INSERT OR IGNORE INTO conflicts ({_KEPT}) VALUES (?, ?, ?, ?, ?, ?, ?)", kept)
         self.recount()
+        LOG.error("the journal's file was taken away or replaced: %d undelivered answers went along into the new one",
+                  len(rows))  # fmt: skip
 
     # --- rows ---------------------------------------------------------------------------------------------------
 
@@ -328,6 +354,7 @@ class Looking:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._db: sqlite3.Connection | None = None
+        self._inode = 0
 
     def find(self, decision_id: str) -> StaticRow | None:
         """See `Journal.find`."""
@@ -340,8 +367,11 @@ class Looking:
 
     def _ask(self, statement: str, name: str) -> list[Any]:
         try:
+            now = inode_of(self._path)
+            if now not in (0, self._inode):  # another worker made a new file, and brought the rows along
+                self.close()
             if self._db is None:
-                self._db = _connect(self._path)
+                self._db, self._inode = _connect(self._path), now
             return self._db.execute(statement, (name,)).fetchall()
         except sqlite3.Error as error:
             self.close()
