@@ -43,7 +43,7 @@ from decision_service.decision_log import answer_in, encode, fingerprint_of
 from decision_service.decision_records import drawdown_record
 from decision_service.journal import Journal, SentTable, StaticRow
 from decision_service.journal.delivery import Delivery
-from decision_service.journal.sent import approval_key
+from decision_service.journal.sent import approval_key, told_key
 from decision_service.policies.active_policy import ActivePolicy
 from decision_service.store.records import encode_facility
 from decision_service.telemetry import Meters
@@ -98,8 +98,11 @@ class StaticAnswers:
     def told_before(self, request: DecisionRequest, decision_id: str) -> Answer | None:
         """The static answer that this request was, or may be, told. RequestIdReused, JournalUnavailable."""
         row = self._journal.find(decision_id)
-        if row is None or row.doubtful or self.sent.holds(decision_id):
+        if row is None or row.doubtful:
             return None  # a doubtful one is settled by whoever reaches the store
+        self.sent.mark(told_key(decision_id))  # before looking: whoever wrote the row may still be about to doubt it
+        if self.sent.holds(decision_id):
+            return None
         return self._replayed(row, request)
 
     def refuse_told_meanwhile(self, request: DecisionRequest, decision_id: str, mine: bool) -> None:
@@ -114,6 +117,7 @@ class StaticAnswers:
             raise VersionMoved("the customer was answered while the store was away")
         if mine:
             self.sent.unmark(decision_id)
+        self.sent.mark(told_key(decision_id))
         if row.doubtful or self.sent.holds(decision_id):
             raise OutcomeUnknown("another worker is answering this request")
         raise ToldMeanwhile(self._replayed(row, request))
@@ -192,10 +196,12 @@ class StaticAnswers:
 
     async def _is_to_be_told(self, written: StaticRow, mine: bool) -> bool:
         """Whether a durable row is the answer; False if it is gone, for one that approves was dropped because of
-        another approval. `mine`: this attempt wrote it. OutcomeUnknown if something was sent under its id; JournalUnavailable."""
+        another approval. `mine`: this attempt wrote it. OutcomeUnknown if something was sent under its id;
+        JournalUnavailable."""
         approves = written.approved_minor > 0
         if self.sent.holds(written.decision_id):
-            if mine and not approves:  # one that approves is doubtful already, or was told; so may be an earlier one
+            told = not mine or self.sent.holds(told_key(written.decision_id))  # perhaps, by another
+            if not approves and not told:  # one that approves is doubtful already, or was told
                 await self._journal.doubt(written.decision_id)
             _refuse_sent()
         if not written.doubtful:

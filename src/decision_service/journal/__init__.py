@@ -25,7 +25,9 @@ and may be decided by two workers at once. Both announce first and look afterwar
     both before either looks   neither: the decider backs off, the row is doubtful for a moment; a retry finds no mark,
                                trusts the row and tells it
 
-A row that was once found without marks can be told for ever, for whoever marks later sees it. A mark is taken back only
+A row that was once found without marks can be told for ever, for whoever marks later sees it; who tells a row that
+another wrote announces that before it looks for marks, so the writer, who may find one a moment later, does not doubt
+what is told already. A mark is taken back only
 by the attempt that made it, and only when the store said that nothing was written; a commit whose outcome is unknown
 leaves its mark, and so does one that happened: a static answer is then refused (503 outcome-unknown), because the
 stored one may say otherwise.

@@ -47,6 +47,11 @@ def approval_key(customer_id: str, t_ms: int) -> str:
     return f"a000{(customer_key(customer_id) ^ t_ms // DAY_MS * _ODD) & _WORD:016x}"
 
 
+def told_key(decision_id: str) -> str:
+    """What is marked before a row of the journal is told by another than who wrote it."""
+    return f"b000{int(decision_id[4:20], 16) ^ _ODD:016x}"
+
+
 def place_of(decision_id: str) -> tuple[int, int]:
     """The first word of an id's set, and its tag."""
     bits = int(decision_id[4:20], 16)
