@@ -246,17 +246,17 @@ class SimStore:
             world.at(now + rng.random() * network.latency_s, call.lose, "the connection broke")
             return call.future
         way_s = rng.random() * (network.late_s if fate == "late_request" else network.latency_s)
-        world.at(now + way_s, self._server.arrive, name, arguments, self._answerer(call, fate))
-        if fate == "double":
-            again_s = way_s + rng.random() * network.late_s  # a copy comes behind: it is a second sending
-            world.at(now + again_s, self._server.arrive, name, arguments, _forget)
+        world.at(now + way_s, self._server.arrive, name, arguments, self._answerer(call, fate, arguments))
         return call.future
 
-    def _answerer(self, call: _Call, fate: str) -> Callable[[Any], None]:
+    def _answerer(self, call: _Call, fate: str, arguments: tuple[Any, ...]) -> Callable[[Any], None]:
         """What is done with the outcome once the server has run the call."""
 
         def answer(outcome: Any) -> None:
             world, rng, network = self._world, self._world.rng, self._network
+            if fate == "double":  # a copy is run behind the first: nobody sends twice before that
+                copy_at = world.now + rng.random() * network.late_s
+                world.at(copy_at, self._server.arrive, call.name, arguments, _forget)
             if fate == "lose_reply" or self._loop.name in network.cut:
                 return
             if fate == "reset_after":
