@@ -21,7 +21,7 @@ from decision_service.decision_log import MAGIC_WITHOUT_CRC
 from decision_service.journal import StaticRow
 from decision_service.journal.delivery import TAKE_OVER_MS, Deliverer, Delivery
 from decision_service.journal.memory import MemoryJournal, MemorySentTable
-from decision_service.journal.sent import approval_key
+from decision_service.journal.sent import approval_key, told_key
 from decision_service.linker import Linker
 from decision_service.recording import Retention
 from decision_service.store import Commit
@@ -251,6 +251,21 @@ def test_a_doubtful_approval_is_dropped_and_never_lent(tmp_path: Path) -> None:
         assert desk.journal.pending == 0
         assert desk.sent.holds(approval_key("c-1", T0_MS))
         assert await desk.store.read_decision(left.decision_id, 1) == left.frame
+
+    at_a_desk(tmp_path, test)
+
+
+def test_a_row_that_was_told_before_it_was_doubted_is_a_conflict(tmp_path: Path) -> None:
+    """Another worker told a row, then its writer found a mark: what the store has contradicts what a caller knows."""
+
+    async def test(desk: Desk) -> None:
+        row = answered(1, doubtful=True)
+        await desk.store.commit(Commit("c-1", 0, decision=(row.decision_id, frame_of(1))), 1)
+        await written(desk, row)
+        desk.sent.mark(told_key(row.decision_id))
+        await desk.deliverer.round()
+        (kept,) = await desk.journal.conflicts()
+        assert (kept.kind, kept.frame, desk.journal.pending) == ("differs", row.frame, 0)
 
     at_a_desk(tmp_path, test)
 

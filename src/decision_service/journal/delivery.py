@@ -50,7 +50,7 @@ from decision_service.core.state import CustomerState
 from decision_service.decision_log import answer_in, check_whole
 from decision_service.decision_records import exposure_key, exposure_record
 from decision_service.journal import Conflict, ConflictKind, Journal, SentTable, StaticRow
-from decision_service.journal.sent import approval_key
+from decision_service.journal.sent import approval_key, told_key
 from decision_service.journal.shared_file import open_shared
 from decision_service.linker import Linker
 from decision_service.recording import Retention
@@ -147,7 +147,7 @@ class Delivery:
             self._sent.mark(approval_key(row.customer_id, self._now_ms()))
         for _ in range(COMMIT_ATTEMPTS_MAX):
             state = await self._store.read(row.customer_id, row.decision_id, timeout_s)
-            if state.decision == row.frame or (state.decision is not None and row.doubtful):
+            if state.decision == row.frame or (state.decision is not None and self._was_never_told(row)):
                 return None
             try:
                 if state.decision is not None:
@@ -162,6 +162,10 @@ class Delivery:
             self._linker.take(commit)
             return None if mine else self._conflict("owner", row, b"")
         raise StoreUnavailable("the customer is being changed by too many callers at once")
+
+    def _was_never_told(self, row: StaticRow) -> bool:
+        """Neither by its writer, who doubts it, nor by another while the doubt was being written."""
+        return row.doubtful and not self._sent.holds(told_key(row.decision_id))
 
     async def _claim(self, row: StaticRow, timeout_s: float) -> str:
         if not row.facility:
