@@ -195,6 +195,8 @@ class DecisionService:
             except ToldMeanwhile as told:
                 return told.answer
             self._linker.take(commit)
+            if self._static is not None and self._static.answering:
+                self._static.decided()
             self._active.keep(request, state, decision)
             assert decision.trace is not None
             self._afterwards.put(Done(decision, decision.scene, decision.trace.numbers, policy))

@@ -19,6 +19,7 @@ it. If the journal fails, the failure of the store is what the caller is told (5
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final, NoReturn
 
@@ -48,6 +49,8 @@ from decision_service.policies.active_policy import ActivePolicy
 from decision_service.store.records import encode_facility
 from decision_service.telemetry import Meters
 
+LOG = logging.getLogger("decision_service.service")
+CALM_S: Final = 1.0  # without a static answer, before it is said that they are over
 GIVEN_UP_S: Final = 60.0  # a journal that needs as long does not work
 WRITES_MAX: Final = 4  # of one answer: the second is a hold; more only if others with the same id come between
 
@@ -75,6 +78,8 @@ class StaticAnswers:
         self._now_ms = now_ms
         self._clock = monotonic
         self._finishing: set[asyncio.Task[None]] = set()
+        self.answering = 0  # static answers since decisions last came from the store
+        self._last = 0.0  # when the last one was given
 
     @property
     def pending(self) -> int:
@@ -166,13 +171,24 @@ class StaticAnswers:
             _refuse_sent()
         try:
             async with asyncio.timeout(left_s):
-                return await self._written(request, decision_id, arrived)
+                answer = await self._written(request, decision_id, arrived)
         except TimeoutError:
             self._meters.count_journal("late")
             raise DeadlineExceeded("no answer was durable in time; ask again with the same request_id") from None
         except JournalUnavailable:
             self._meters.count_journal("refused")
             raise error from None
+        self._last = self._clock()
+        if not self.answering:
+            LOG.warning("decisions are answered without the store: %s", error.code)
+        self.answering += 1
+        return answer
+
+    def decided(self) -> None:
+        """Told by the decider when a decision was committed while `answering`: says so, once it is calm."""
+        if self._clock() - self._last >= CALM_S:
+            LOG.warning("decisions come from the store again, after %d static answers", self.answering)
+            self.answering = 0
 
     async def _written(self, request: DecisionRequest, decision_id: str, arrived: float) -> Answer:
         policy, journal = self._active.current, self._journal

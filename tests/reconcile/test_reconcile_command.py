@@ -13,6 +13,7 @@ import pytest
 from conftest_service import Run, Started, decide
 from reconcile_cases import PARTITIONS, LivedStore, kept, log_of, question, reconcile
 
+from decision_service.cli import main
 from decision_service.core.errors import StoreUnsafe
 from decision_service.core.event import drawdown_key, holds_key
 from decision_service.core.retention import trim_front
@@ -164,6 +165,12 @@ def test_a_store_that_was_emptied_is_accepted_once_it_is_repaired(
     with pytest.raises(StoreUnsafe):
         asyncio.run(sees())
     assert reconcile(capsys, lived.server.url, *where)[1]["repaired"]["lost"] == 6
+    with pytest.raises(StoreUnsafe):
+        asyncio.run(sees())
+    assert (
+        main(["reconcile", "--redis-url", lived.server.url, "--data-dir", str(tmp_path / "x"), "--accept-history"]) == 0
+    )
+    assert "x remembered no history before; hosts that do go on refusing the store" in capsys.readouterr().err
     with pytest.raises(StoreUnsafe):
         asyncio.run(sees())
     assert reconcile(capsys, lived.server.url, *where, "--accept-history")[0] == 0

@@ -13,6 +13,7 @@ from conftest_service import LINE, ask
 from static_cases import BUDGET_MS, PARTITIONS, Host, clean, delivered, said, start_host
 from tcp_proxy import TcpProxy
 
+from decision_service import static_answers
 from decision_service.core.errors import OutcomeUnknown, RequestIdReused, StoreUnavailable
 from decision_service.core.event import words_of
 from decision_service.journal.memory import MemoryJournal
@@ -49,9 +50,12 @@ def proxy(valkey_private: ValkeyServer) -> Any:
 
 
 @pytest.mark.fault("A02", "A06")
-def test_a_killed_store_is_answered_for_and_told_later(valkey_private: ValkeyServer, tmp_path: Path) -> None:
+def test_a_killed_store_is_answered_for_and_told_later(
+    valkey_private: ValkeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """While the store is dead a drawdown is held by the fallback; the same request gets the same bytes meanwhile,
-    while it is delivered and ever after, and the log then holds it."""
+    while it is delivered and ever after, and the log then holds it. Operators are told of begin and end, once."""
+    monkeypatch.setattr(static_answers, "CALM_S", 0.0)
 
     async def test(host: Host) -> None:
         before = await host.decide(ask("r-0"))
@@ -77,6 +81,10 @@ def test_a_killed_store_is_answered_for_and_told_later(valkey_private: ValkeySer
         assert host.counted("delivered") == 1
 
     on(valkey_private.url, tmp_path, test)
+    assert [line.getMessage() for line in caplog.records if line.name == "decision_service.service"] == [
+        "decisions are answered without the store: store-unavailable",
+        "decisions come from the store again, after 1 static answers",
+    ]
 
 
 @pytest.mark.fault("A03")

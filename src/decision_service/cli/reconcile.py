@@ -22,6 +22,7 @@ if the store failed or is refused, 5 if the list is wrong; then nothing was chan
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -44,6 +45,7 @@ from decision_service.reconcile.journalled import Journalled
 from decision_service.reconcile.restoring import Restoring
 from decision_service.settings import Settings, load_settings
 from decision_service.store import Store
+from decision_service.store.epoch import FILE_NAME
 from decision_service.telemetry import Meters
 
 FOUND: Final = 1
@@ -123,11 +125,23 @@ async def _reconcile(
                 listed = acknowledged is not None and args.since is not None
                 await comparing.look_through(span, listed=listed, verify=args.verify)
             if args.accept_history:
-                await store.accept_history(ACCEPT_TIMEOUT_S)
+                remembered = (settings.data_dir / FILE_NAME).is_file()  # what was there before
+                epoch = await store.accept_history(ACCEPT_TIMEOUT_S)
+                _tell_accepted(epoch, settings.data_dir if not remembered else None)
             return comparing.counts
     finally:
         stages.finish()
         await store.close()
+
+
+def _tell_accepted(epoch: str, without_memory: Path | None) -> None:
+    print(f"the history of the store is accepted, as {epoch}", file=sys.stderr)
+    if without_memory is not None:
+        print(
+            f"warning: {without_memory} remembered no history before; hosts that do go on refusing the store: "
+            "accept it with the data directory of such a host, too",
+            file=sys.stderr,
+        )
 
 
 async def _deliver(store: Store, settings: Settings, journalled: Journalled) -> int:
