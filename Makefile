@@ -15,7 +15,7 @@ RUN_LOCKS := requirements.lock requirements-build.lock
 RUN := .venv/.run-installed
 DEV := .venv/.dev-installed
 
-.PHONY: run test test-all lint format bench bench-faults faults mutations sbom audit evidence model reference lock clean help
+.PHONY: run test test-all lint format bench bench-faults faults simulate mutations sbom audit evidence model reference lock clean help
 
 run: $(RUN)  ## install and start the demo: a generated portfolio, a few drawdowns explained, /docs left open
 	.venv/bin/decision-service demo
@@ -44,6 +44,9 @@ bench-faults: $(DEV)  ## what is lost, answered twice or late under kills, power
 
 faults: $(DEV)  ## every test of the fault catalogue, slow ones too; writes docs/faults.md
 	.venv/bin/python -m pytest -m fault --fault-report docs/faults.md
+
+simulate: $(DEV)  ## 100,000 simulated histories of faults, on two processes (a few minutes)
+	.venv/bin/python -m pytest -q -n 2 --dist worksteal tests/simulation -k "breaks_an_invariant and not further"
 
 mutations: $(DEV)  ## take away one safety guard at a time: the tests must notice
 	.venv/bin/python tests/faults/mutations.py

@@ -1,6 +1,7 @@
 """A hundred thousand histories, each of its own seed, and no invariant broken in any.
 
-A failure names its seed; `python tests/simulation/run.py --seed N --trace` shows it step by step.
+The first twenty thousand are fast tests; `make simulate` runs all of them, and CI does. A failure names its seed;
+`python tests/simulation/run.py --seed N --trace` shows it step by step.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from sim_check import check
 from sim_history import History, run
 from sim_real import nothing_real
 
-SHARDS = 8
-HISTORIES = 12_500  # a shard
+SHARDS = 40
+FAST_SHARDS = 8
+HISTORIES = 2_500  # a shard
 THOROUGH = 4  # every so many histories all decisions are made again
 CALM = (3, 21, 29)  # seeds of which every step is tried
 COLLECT = 500  # histories between two collections of garbage: they are full of cycles
@@ -45,7 +47,9 @@ def check_many(first: int, number: int) -> None:
                 gc.collect()
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize(
+    "shard", [pytest.param(n, marks=[pytest.mark.slow] if n >= FAST_SHARDS else []) for n in range(SHARDS)]
+)
 def test_simulation_no_history_breaks_an_invariant(shard: int) -> None:
     """Crashes, losses, delays, duplicates, freezes, clock steps: I1 to I12 hold, and all recovers when it is over."""
     check_many(shard * HISTORIES, HISTORIES)
