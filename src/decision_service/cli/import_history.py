@@ -90,7 +90,8 @@ def declared_attributes(rules: Path) -> Mapping[str, AttributeSpec]:
 
 def store_for(settings: Settings, *, reconciling: bool = False) -> Store:
     """The store that `serve` would open with these settings; of a service that runs on the data directory, its own.
-    `reconciling`: also one that lost its history."""
+    A command remembers nothing of the store it used: that is for services, and for who says that a history is right
+    (`reconciling`, also of a store that lost it)."""
     url = settings.store_url
     if url == "memory://":
         raise SettingInvalid("DECISION_SERVICE_REDIS_URL", "a store in memory would forget what is imported")
@@ -98,7 +99,7 @@ def store_for(settings: Settings, *, reconciling: bool = False) -> Store:
         url = running_url(settings.data_dir)
     return open_store(
         url, data_dir=settings.data_dir, partitions=settings.partitions, profile=settings.durability,
-        replicas=replicas_of(settings), reconciling=reconciling,
+        replicas=replicas_of(settings), reconciling=reconciling, remembering=reconciling,
     )  # fmt: skip
 
 

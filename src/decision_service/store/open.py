@@ -51,11 +51,13 @@ def open_store(
     replicas: Replicas = REPLICAS_DEFAULT,
     noticed: Noticed | None = None,
     reconciling: bool = False,
+    remembering: bool = True,
 ) -> Store:
     """The store a URL names. Call it from the main thread where it may start a server (see `embedded.py`).
 
-    `data_dir` is also where it is remembered which store was used (`epoch.py`); `replicas` are asked for by the profile
-    `replicated`; `reconciling` takes a store whatever became of its history, for who repairs it.
+    `data_dir` is also where it is remembered which store was used (`epoch.py`), unless not `remembering`; `replicas`
+    are asked for by the profile `replicated`. `reconciling` takes a store whatever became of its history, for who
+    repairs it.
 
     SettingInvalid for a URL that is none; StoreUnsafe or StoreUnavailable if the embedded server cannot start.
     """
@@ -63,15 +65,16 @@ def open_store(
         return MemoryStore(partitions=partitions)
     if url is not None:
         endpoint = parse_store_url(url)
+        memory = _memory(data_dir if remembering else None, endpoint)
         return RedisStore(
             open_topology(endpoint, replicas if profile == "replicated" else None, noticed),
-            partitions=partitions, profile=profile, replicas=replicas, memory=_memory(data_dir, endpoint),
+            partitions=partitions, profile=profile, replicas=replicas, memory=memory,
             noticed=noticed, reconciling=reconciling,
         )  # fmt: skip
     if data_dir is None:
         raise SettingInvalid("data_dir", "without a store URL a data directory is needed")
     server = EmbeddedServer(data_dir, fsync="everysec" if profile == "fast" else "always").start()
-    memory = _memory(data_dir, parse_store_url(server.url))
+    memory = _memory(data_dir if remembering else None, parse_store_url(server.url))
     return EmbeddedStore(
         server, partitions=partitions, profile=profile, memory=memory, noticed=noticed, reconciling=reconciling
     )

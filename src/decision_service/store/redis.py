@@ -122,7 +122,7 @@ class RedisStore:
         self._beating: asyncio.Task[None] | None = None
         self._doubt = asyncio.Event()
         if not topology.sharded:
-            topology.on_reconnect(self._reconnected)
+            topology.on_reconnect(self._doubt_history)
         else:
             topology.on_reconnect(self._doubt.set)
 
@@ -144,6 +144,7 @@ class RedisStore:
             reply = await self._after_error(reply, scripts.READ, place.key, command, until)
         if len(reply) > _KNOWN_WORDS and reply[_KNOWN_WORDS] != self._epoch:
             self._doubt.set()
+            self._doubt_history()
             raise StoreUnsafe("the store lost its history: who is unknown to it need not be new")
         if not self._admitted:  # a new connection was made for it
             await self._safe_within(until - monotonic())
@@ -180,6 +181,7 @@ class RedisStore:
         frame, marker = await self._call(key, command, timeout_s, write=False)
         if frame is None and marker != self._epoch:
             self._doubt.set()
+            self._doubt_history()
             raise StoreUnsafe("the store lost its history: a decision that it does not know may have been made")
         if frame is not None and self._replicas is not None:
             await self._fence(key, until - monotonic())
@@ -630,8 +632,9 @@ class RedisStore:
         pairs = iter(await self._ask(("HGETALL", keys.META), timeout_s, write=False))
         return dict(zip(pairs, pairs, strict=True))
 
-    def _reconnected(self) -> None:
-        """Behind a new connection there may be a server that was emptied or set back: nothing before that is known."""
+    def _doubt_history(self) -> None:
+        """Look at the history before anything rests on it: a marker is missing, or there is a new connection, behind
+        which may be a server that was emptied or set back."""
         self._admitted = False
         self._doubt.set()
 
