@@ -173,9 +173,9 @@ def approvals_not_remembered() -> AbstractContextManager[Any]:
 def approvals_looked_for_only_before() -> AbstractContextManager[Any]:
     """A small amount is told as soon as it is durable, whatever was approved while it was written."""
 
-    async def broken(self: StaticAnswers, written: StaticRow) -> bool:
+    async def broken(self: StaticAnswers, written: StaticRow, mine: bool) -> bool:
         if self.sent.holds(written.decision_id) or not written.approved_minor:
-            return await told(self, written)
+            return await told(self, written, mine)
         return await self._journal.trust(written)
 
     told = StaticAnswers._is_to_be_told
