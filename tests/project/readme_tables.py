@@ -53,7 +53,16 @@ def evidence() -> str:
     return markdown([rows for name, of in FOUND.items() for rows in of(results[name])])
 
 
-TABLES = {"settings": settings, "reasons": reasons, "catalogue": catalogue, "evidence": evidence}
+def faults() -> str:
+    """What `make bench-faults` printed when it was last run in full."""
+    folder = README.parent / "benchmarks" / "faults"
+    sys.path.insert(0, str(folder))
+    from figures import markdown as figures
+
+    return figures(json.loads((folder / "results.json").read_text()))
+
+
+TABLES = {"settings": settings, "reasons": reasons, "catalogue": catalogue, "evidence": evidence, "faults": faults}
 
 
 def between(name: str) -> re.Pattern[str]:
