@@ -17,6 +17,7 @@ from decision_service.replay import instant
 
 KINDS = ("drawdown", "purchase", "drawdown", "login", "repayment")
 AMOUNTS = (120.0, 260.5, 480.0, 735.25, 1_320.0)
+TRIES_MAX = 60  # half a second apart
 LOADERS = 8
 
 
@@ -46,13 +47,23 @@ def history(number: int, events: int, now_ms: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+async def _patiently(client: Client, method: str, path: str, body: dict[str, Any]) -> Any:
+    """The answer to a call that is made again while the service is too busy for it."""
+    for _ in range(TRIES_MAX):
+        response = await client.call(method, path, body)
+        if response.status != 503:
+            break
+        await asyncio.sleep(0.5)
+    return response
+
+
 async def _load(url: str, numbers: range, events: int, now_ms: int) -> None:
     async with Client(url) as client:
         for number in numbers:
-            response = await client.call("PUT", f"/v1/facilities/bf-{number}", facility(number, now_ms))
+            response = await _patiently(client, "PUT", f"/v1/facilities/bf-{number}", facility(number, now_ms))
             assert response.status < 300, response.body
             sent = history(number, events, now_ms)
-            response = await client.call("POST", "/v1/events", {"events": sent})
+            response = await _patiently(client, "POST", "/v1/events", {"events": sent})
             assert response.status == 200, response.body
             assert response.json()["accepted"] == events, response.body
 
