@@ -46,7 +46,7 @@ COST_MIN_S: Final = 0.00002
 COST_MAX_S: Final = 0.05
 FREE: Final = 4  # so many draws are let in whatever the prediction, or a wrong one could shed everything for ever
 FREE_BEHIND: Final = 2  # so many of the other ranks are under way whatever the prediction
-WAIT_S: Final = 1.0  # the longest that those stand in line
+WAIT_S: Final = 5.0  # the longest that those stand in line
 REST_S: Final = 0.0005  # nothing done for so long: the loop may have slept, and what woke it has just come
 RETRY_AFTER_S: Final = (1, 2, 3)  # told in turn, so that those who were shed together do not come back together
 
