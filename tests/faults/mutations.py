@@ -85,12 +85,12 @@ MUTATIONS: Final = (
         ("store/test_store_faults.py::test_faults_too_many_waiting_calls_are_refused",),
     ),
     Mutation(
-        "a store that may evict is refused", "store/redis.py",
+        "a store that may evict is refused", "store/suitability.py",
         'if told.get("maxmemory-policy") != "noeviction":', "if False:",
         ("store/test_store_faults.py::test_faults_unsafe_configuration_is_named",),
     ),
     Mutation(
-        "a store that does not sync is refused", "store/redis.py",
+        "a store that does not sync is refused", "store/suitability.py",
         'if told.get("appendfsync") not in wanted:', "if False:",
         ("store/test_store_faults.py::test_faults_unsafe_configuration_is_named",),
     ),
@@ -106,7 +106,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "who is unknown to a store that lost its history is not new", "store/redis.py",
-        "if len(reply) > _KNOWN_WORDS and reply[_KNOWN_WORDS] != self._epoch:", "if False:",
+        "if len(reply) > _KNOWN_WORDS and reply[_KNOWN_WORDS] != self._history.epoch:", "if False:",
         ("store/test_store_epoch.py::test_epoch_emptied_store_takes_nobody_for_new",
          "store/test_store_epoch.py::test_epoch_lost_partition_is_named"),
     ),

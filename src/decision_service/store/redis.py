@@ -13,24 +13,18 @@ is refused as StoreUnsafe, and everything else goes on.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import re
 from asyncio import Future, ensure_future
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import orjson
 
 from decision_service.core.errors import (
     NotReplicated,
-    OutcomeUnknown,
     StoreDamaged,
-    StoreError,
     StoreUnavailable,
     StoreUnsafe,
 )
@@ -39,7 +33,6 @@ from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import DAY_MS, PARTITIONS, POLICIES_KEPT_MAX, RECORD_BYTES
 from decision_service.core.links import EMPTY_ENTITY_LOGS, LINK_GRAINS, entity_header
 from decision_service.store import (
-    EVICTS,
     TALLY_AT_ONCE,
     WORKER_SILENT_MS,
     Commit,
@@ -52,40 +45,23 @@ from decision_service.store import (
     scripts,
 )
 from decision_service.store.commands import commit_command, entity_read, place_of, read_command
-from decision_service.store.epoch import (
-    AFTER_FIELD,
-    BEAT_S,
-    EPOCH_FIELD,
-    MARKED_FIELD,
-    PARTITIONS_FIELD,
-    EpochMemory,
-    new_epoch,
-    told_by,
-)
+from decision_service.store.epoch import EpochMemory
+from decision_service.store.history import History
 from decision_service.store.lane import pack
 from decision_service.store.noticed import Nobody, Noticed
 from decision_service.store.records import decode_attribute, decode_facility
 from decision_service.store.replication import REPLICAS_DEFAULT, Replicas
 from decision_service.store.replies import ErrorReply, refuse_errors
 from decision_service.store.resends import RESENDS_SHARE
+from decision_service.store.suitability import ASK_CONFIGURATION, Profile, configuration_problems, server_problems
 from decision_service.store.topology import Topology
 
-Profile = Literal["fast", "safe", "replicated"]
-VERSION_MIN: Final = (7, 0)  # of Redis; Valkey answers as Redis 7.2. Scripts need flags, SET needs NX with GET
-WAITAOF_VERSION_MIN: Final = (7, 2)
-REPLICA_LAG_MAX_S: Final = 10  # since a replica was last heard of by its primary
 CHECK_TIMEOUT_S: Final = 2.0
-DOUBT_PAUSE_S: Final = 0.02  # doubts about the history make it looked at at most this often
 LOGS_AT_ONCE: Final = 32  # entity logs one script touches: about 1 ms of the server's time if all are full
 SHADOWS_AT_ONCE: Final = 64  # decisions whose shadow scores one script keeps: about 0.3 ms of the server's time
 WAITING_AT_ONCE: Final = 200  # waiting links read or forgotten at once
 OUTBOX_AT_ONCE: Final = 500  # entries of an outbox read at once
 
-LOG = logging.getLogger("decision_service.store")
-
-_CONFIGURATION: Final = pack(
-    ("CONFIG", "GET", "maxmemory-policy", "appendonly", "appendfsync", "min-replicas-to-write")
-)
 _NO_SCRIPT: Final = pack(("EVALSHA", "0" * 40, 0))  # what nobody loaded: answered NOSCRIPT by whoever may run scripts
 _KNOWN_WORDS: Final = 3  # of the reply to a read of a customer that is known
 _FACILITY_START: Final = len(keys.FACILITY_FIELD)
@@ -110,21 +86,14 @@ class RedisStore:
         self._profile = profile
         self._replicas = replicas if profile == "replicated" else None
         self._resends = topology.resends
-        self._noticed = noticed or Nobody()
-        self._memory = memory or EpochMemory(None, "")
-        self._reconciling = reconciling
-        self._known = False  # the partitions are ours
-        self._admitted = False  # and nothing is missing, as far as is known
-        self._lost = ""  # what is wrong with the history
-        self._epoch = b""
-        self._beat = 0
-        self._admitting: asyncio.Task[None] | None = None
-        self._beating: asyncio.Task[None] | None = None
-        self._doubt = asyncio.Event()
-        if not topology.sharded:
-            topology.on_reconnect(self._doubt_history)
-        else:
-            topology.on_reconnect(self._doubt.set)
+        self._history = History(
+            topology,
+            self._run,
+            partitions,
+            memory or EpochMemory(None, ""),
+            noticed or Nobody(),
+            reconciling=reconciling,
+        )
 
     @property
     def partitions(self) -> int:
@@ -135,19 +104,18 @@ class RedisStore:
         """See `Store.read`."""
         place = place_of(customer_id, self._partitions)
         command = read_command(place, decision_id)
-        if not self._admitted:
-            timeout_s = await self._safe_within(timeout_s)
+        if not self._history.admitted:
+            timeout_s = await self._history.safe_within(timeout_s)
         until = monotonic() + timeout_s
         self._resends.earned += RESENDS_SHARE
         reply = await self._topology.call(place.key, command, timeout_s, write=False)
         if type(reply) is ErrorReply:
             reply = await self._after_error(reply, scripts.READ, place.key, command, until)
-        if len(reply) > _KNOWN_WORDS and reply[_KNOWN_WORDS] != self._epoch:
-            self._doubt.set()
-            self._doubt_history()
+        if len(reply) > _KNOWN_WORDS and reply[_KNOWN_WORDS] != self._history.epoch:
+            self._history.doubt()
             raise StoreUnsafe("the store lost its history: who is unknown to it need not be new")
-        if not self._admitted:  # a new connection was made for it
-            await self._safe_within(until - monotonic())
+        if not self._history.admitted:  # a new connection was made for it
+            await self._history.safe_within(until - monotonic())
         state = _state(reply[0], reply[1], reply[2])
         if state.decision is not None and self._replicas is not None:
             await self._fence(place.key, until - monotonic())
@@ -156,9 +124,9 @@ class RedisStore:
     async def commit(self, commit: Commit, timeout_s: float) -> int:
         """See `Store.commit`."""
         place = place_of(commit.customer_id, self._partitions)
-        if not self._admitted:
-            timeout_s = await self._safe_within(timeout_s)
-        command = commit_command(place, commit, self._epoch)
+        if not self._history.admitted:
+            timeout_s = await self._history.safe_within(timeout_s)
+        command = commit_command(place, commit, self._history.epoch)
         until = monotonic() + timeout_s
         self._resends.earned += RESENDS_SHARE
         reply = await self._topology.call(place.key, command, timeout_s, write=True)
@@ -172,16 +140,15 @@ class RedisStore:
         partition = keys.partition_of_decision(decision_id)
         if partition is None or partition >= self._partitions:
             return None
-        if not self._admitted:
-            timeout_s = await self._safe_within(timeout_s)
+        if not self._history.admitted:
+            timeout_s = await self._history.safe_within(timeout_s)
         until = monotonic() + timeout_s
         key = keys.decision_key(partition, decision_id)
         command = ("MGET", key, keys.marker_key(partition))
         frame: bytes | None
         frame, marker = await self._call(key, command, timeout_s, write=False)
-        if frame is None and marker != self._epoch:
-            self._doubt.set()
-            self._doubt_history()
+        if frame is None and marker != self._history.epoch:
+            self._history.doubt()
             raise StoreUnsafe("the store lost its history: a decision that it does not know may have been made")
         if frame is not None and self._replicas is not None:
             await self._fence(key, until - monotonic())
@@ -223,7 +190,7 @@ class RedisStore:
 
     def _read_link(self, name: bytes, timeout_s: float) -> Future[Any] | None:
         key, command = entity_read(name, self._partitions)
-        if not self._known:
+        if not self._history.known:
             return ensure_future(self._call(key, ("GET", key), timeout_s, write=False))
         try:
             return ensure_future(self._topology.call(key, command, timeout_s, write=False))
@@ -284,8 +251,8 @@ class RedisStore:
 
     async def claim_facility(self, facility_id: str, customer_id: str, timeout_s: float) -> str:
         """See `Store.claim_facility`."""
-        if not self._admitted:
-            timeout_s = await self._safe_within(timeout_s)
+        if not self._history.admitted:
+            timeout_s = await self._history.safe_within(timeout_s)
         key = keys.owner_key(facility_id, self._partitions)
         command = ("SET", key, customer_id, "NX", "GET")
         owner = await self._call(key, command, timeout_s, write=True)
@@ -457,48 +424,27 @@ class RedisStore:
         """See `Store.check`. Asks every primary."""
         problems: list[str] = []
         for told in await self._topology.call_all(pack(("INFO",)), CHECK_TIMEOUT_S):
-            problems += _server_problems(refuse_errors(told, write=False), self._replicas)
-        for told in await self._topology.call_all(_CONFIGURATION, CHECK_TIMEOUT_S):
-            problems += _configuration_problems(told, self._profile, self._replicas)
+            problems += server_problems(refuse_errors(told, write=False), self._replicas)
+        for told in await self._topology.call_all(ASK_CONFIGURATION, CHECK_TIMEOUT_S):
+            problems += configuration_problems(told, self._profile, self._replicas)
         for told in await self._topology.call_all(_NO_SCRIPT, CHECK_TIMEOUT_S):
             if isinstance(told, ErrorReply) and told.code != "NOSCRIPT":
                 problems.append(f"does not let this user run scripts: {told.text[:100]}")
-        try:
-            await self._admit(CHECK_TIMEOUT_S)
-            if self._lost:
-                problems.append(self._lost)
-            elif gone := await self._unmarked():
-                problems.append(f"{gone} of {self._partitions} partitions lost their history")
-        except (StoreUnsafe, StoreUnavailable) as error:
-            problems.append(error.message)
+        problems += await self._history.problems()
         return tuple(dict.fromkeys(problems))
 
     async def accept_history(self, timeout_s: float) -> str:
         """See `Store.accept_history`."""
-        until = monotonic() + timeout_s
-        meta = await self._meta(timeout_s)
-        before = {told_by(meta).epoch, None if (here := self._memory.here) is None else here.epoch} - {None}
-        epoch = new_epoch()
-        fields = [(EPOCH_FIELD, epoch), (PARTITIONS_FIELD, meta.get(PARTITIONS_FIELD, self._partitions))]
-        fields += [(AFTER_FIELD + str(old).encode(), b"1") for old in before]
-        words = [word for field in fields for word in field]
-        await self._ask(("HSET", keys.META, *words), until - monotonic(), write=True)
-        self._memory.remember(epoch, 0)
-        self._admitted = False
-        await self._admit(until - monotonic())
-        return epoch
+        return await self._history.accept(timeout_s)
 
     async def close(self) -> None:
         """See `Store.close`."""
-        for task in (self._beating, self._admitting):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
+        await self._history.close()
         await self._topology.close()
 
     async def _call(self, key: bytes, command: tuple[Any, ...], timeout_s: float, *, write: bool) -> Any:
-        if not self._known:
-            timeout_s = await self._admit_within(timeout_s)
+        if not self._history.known:
+            timeout_s = await self._history.known_within(timeout_s)
         self._resends.earned += RESENDS_SHARE
         reply = await self._topology.call(key, pack(command), timeout_s, write=write)
         return refuse_errors(reply, write=write)
@@ -513,8 +459,8 @@ class RedisStore:
     async def _run(
         self, script: scripts.Script, names: list[bytes], arguments: tuple[bytes, ...], timeout_s: float
     ) -> Any:
-        if not self._known:
-            timeout_s = await self._admit_within(timeout_s)
+        if not self._history.known:
+            timeout_s = await self._history.known_within(timeout_s)
         until = monotonic() + timeout_s
         self._resends.earned += RESENDS_SHARE
         command = pack((b"EVALSHA", script.sha, b"%d" % len(names), *names, *arguments))
@@ -532,148 +478,9 @@ class RedisStore:
             self._resends.take()
             command = command.replace(script.by_sha, script.by_source, 1)
             reply = await self._topology.call(key, command, until - monotonic(), write=script.writes)
+        if isinstance(reply, ErrorReply) and reply.code == "EPOCH":
+            self._history.doubt()
         return refuse_errors(reply, write=script.writes)
-
-    async def _admit_within(self, timeout_s: float) -> float:
-        """Admit, and say how much of the caller's time is left."""
-        until = monotonic() + timeout_s
-        await self._admit(timeout_s)
-        return until - monotonic()
-
-    async def _safe_within(self, timeout_s: float) -> float:
-        """Admit, refuse a store whose history is missing, and say how much of the caller's time is left."""
-        if not self._lost:
-            timeout_s = await self._admit_within(timeout_s)
-        if self._lost:
-            raise StoreUnsafe(self._lost)
-        return timeout_s
-
-    async def _admit(self, timeout_s: float) -> None:
-        """Look at partitions and history. Callers share one look, and each waits for it as long as it may."""
-        if self._admitting is None:
-            self._admitting = asyncio.create_task(self._look())
-            self._admitting.add_done_callback(self._looked)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.shield(self._admitting)
-        except TimeoutError:
-            raise StoreUnavailable("the store did not tell its history in time") from None
-
-    def _looked(self, task: asyncio.Task[None]) -> None:
-        self._admitting = None
-        if not task.cancelled():
-            task.exception()  # those who waited have it
-
-    async def _look(self) -> None:
-        """Refuse a store that was started with another number of partitions; judge its history; start one that is
-        new."""
-        meta = await self._meta(CHECK_TIMEOUT_S)
-        self._refuse_partitions(meta)
-        told = told_by(meta)
-        if not self._reconciling:
-            problem, forgotten = await asyncio.to_thread(self._memory.judge, told)
-            if problem and problem != self._lost:
-                LOG.error("%s", problem)
-            self._lost = problem
-            self._noticed.store_history(bool(problem), forgotten)
-            if not problem and forgotten:
-                LOG.warning("the store forgot about the last %d s before it was reached again", forgotten)
-                self._memory.set_back(told.epoch or "", told.beat)
-        if not self._lost:
-            if told.epoch is None or PARTITIONS_FIELD not in meta:
-                meta = await self._begin()
-            await self._mark(meta)
-            self._epoch, self._beat = meta[EPOCH_FIELD], told.beat
-            if not self._reconciling:
-                await asyncio.to_thread(self._memory.remember, self._epoch.decode(), self._beat)
-        self._known, self._admitted = True, not self._lost
-        if self._beating is None and not self._reconciling:
-            self._beating = asyncio.create_task(self._keep_beat())
-
-    def _refuse_partitions(self, meta: Mapping[bytes, bytes]) -> None:
-        found = int(meta.get(PARTITIONS_FIELD, self._partitions))
-        if found != self._partitions:
-            raise StoreUnsafe(
-                f"this store was first started with {found} partitions and cannot be used with "
-                f"{self._partitions}: customers would not be found"
-            )
-
-    async def _begin(self) -> Mapping[bytes, bytes]:
-        """Give a new store what it has from its first start on; whoever is first decides."""
-        for name, value in ((PARTITIONS_FIELD, self._partitions), (EPOCH_FIELD, new_epoch())):
-            await self._ask(("HSETNX", keys.META, name, value), CHECK_TIMEOUT_S, write=True)
-        meta = await self._meta(CHECK_TIMEOUT_S)
-        self._refuse_partitions(meta)
-        return meta
-
-    async def _mark(self, meta: Mapping[bytes, bytes]) -> None:
-        """Put the epoch into every partition, once in the life of an epoch: a marker that is gone later stays gone."""
-        epoch = meta[EPOCH_FIELD]
-        if meta.get(MARKED_FIELD) == epoch:
-            return
-        names = [keys.marker_key(partition) for partition in range(self._partitions)]
-        together = [[name] for name in names] if self._topology.sharded else [names]
-        asked = (
-            self._ask(("MSET", *(word for name in some for word in (name, epoch))), CHECK_TIMEOUT_S, key=some[0],
-                      write=True)
-            for some in together
-        )  # fmt: skip
-        await asyncio.gather(*asked)
-        await self._ask(("HSET", keys.META, MARKED_FIELD, epoch), CHECK_TIMEOUT_S, write=True)
-
-    async def _unmarked(self) -> int:
-        """How many partitions lack their marker."""
-        names = [keys.marker_key(partition) for partition in range(self._partitions)]
-        together = [[name] for name in names] if self._topology.sharded else [names]
-        asked = (self._ask(("MGET", *some), CHECK_TIMEOUT_S, key=some[0], write=False) for some in together)
-        return sum(marker != self._epoch for markers in await asyncio.gather(*asked) for marker in markers)
-
-    async def _meta(self, timeout_s: float) -> Mapping[bytes, bytes]:
-        pairs = iter(await self._ask(("HGETALL", keys.META), timeout_s, write=False))
-        return dict(zip(pairs, pairs, strict=True))
-
-    def _doubt_history(self) -> None:
-        """Look at the history before anything rests on it: a marker is missing, or there is a new connection, behind
-        which may be a server that was emptied or set back."""
-        self._admitted = False
-        self._doubt.set()
-
-    async def _keep_beat(self) -> None:
-        """Count on, remember how far the store came, and look again where there is doubt."""
-        due = monotonic() + BEAT_S
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(due - monotonic(), DOUBT_PAUSE_S)):
-                    await self._doubt.wait()
-            doubted = self._doubt.is_set() or not self._admitted
-            self._doubt.clear()
-            with suppress(StoreError):
-                if doubted:
-                    await self._admit(CHECK_TIMEOUT_S)
-                elif monotonic() >= due:
-                    await self._count_on()
-            if monotonic() >= due:
-                await self._topology.follow()
-                due = monotonic() + BEAT_S
-            await asyncio.sleep(DOUBT_PAUSE_S)
-
-    async def _count_on(self) -> None:
-        arguments = (self._epoch, b"%d" % self._beat)
-        epoch, beat = await self._run(scripts.BEAT, [keys.META], arguments, CHECK_TIMEOUT_S)
-        if epoch != self._epoch or int(beat) < self._beat:
-            self._admitted = False
-            await self._admit(CHECK_TIMEOUT_S)
-            return
-        self._beat = int(beat)
-        await asyncio.to_thread(self._memory.remember, self._epoch.decode(), self._beat)
-
-    async def _ask(self, command: tuple[Any, ...], timeout_s: float, *, write: bool, key: bytes = keys.META) -> Any:
-        """One step of admission. It may be repeated at will, so a lost reply is no unknown outcome."""
-        try:
-            reply = await self._topology.call(key, pack(command), timeout_s, write=write)
-            return refuse_errors(reply, write=write)
-        except OutcomeUnknown as error:
-            raise StoreUnavailable(error.message) from None
 
 
 def _state(meta: list[bytes], log: bytes | None, decision: bytes | None) -> CustomerState:
@@ -706,57 +513,6 @@ def _lists(entries: list[bytes]) -> dict[str, frozenset[str]]:
         name, _, value = entry.decode().partition("\0")
         lists.setdefault(name, []).append(value)
     return {name: frozenset(values) for name, values in lists.items()}
-
-
-def _server_problems(info: bytes, replicas: Replicas | None) -> list[str]:
-    """What INFO says that rules a server out."""
-    told = dict(line.split(":", 1) for line in info.decode(errors="replace").splitlines() if ":" in line)
-    problems = []
-    version = tuple(int(n) for n in re.findall(r"\d+", told.get("redis_version", "0.0"))[:2])
-    if version < VERSION_MIN:
-        needed = ".".join(map(str, VERSION_MIN))
-        problems.append(f"version {told.get('redis_version')} is older than {needed}")
-    if told.get("role") != "master":
-        problems.append("this is a replica: it takes no writes")
-    if told.get("loading") == "1":
-        problems.append("still loading its data")
-    if replicas is None:
-        return problems
-    if replicas.on_disk and version < WAITAOF_VERSION_MIN:
-        problems.append(f"version {told.get('redis_version')} has no WAITAOF, which replicas_on_disk asks for")
-    linked = sum(_linked_replica(line) for name, line in told.items() if re.fullmatch(r"slave\d+", name))
-    if linked < replicas.number:
-        problems.append(f"{linked} replicas are linked and up to date: profile replicated wants {replicas.number}")
-    return problems
-
-
-def _linked_replica(line: str) -> bool:
-    """Whether a replica, as INFO describes it, has all data and was heard of lately."""
-    told = dict(part.split("=", 1) for part in line.split(",") if "=" in part)
-    return told.get("state") == "online" and 0 <= int(told.get("lag", "-1")) <= REPLICA_LAG_MAX_S
-
-
-def _configuration_problems(reply: Any, profile: Profile, replicas: Replicas | None) -> list[str]:
-    """What CONFIG says that a durability profile does not allow."""
-    if isinstance(reply, ErrorReply):
-        return [f"cannot see its configuration: {reply.text[:100]}"]
-    pairs = iter(reply)
-    told = {name.decode(): value.decode() for name, value in zip(pairs, pairs, strict=True)}
-    problems = []
-    if told.get("maxmemory-policy") != "noeviction":
-        problems.append(f"{EVICTS} is {told.get('maxmemory-policy')}, it would evict: want noeviction")
-    if told.get("appendonly") != "yes":
-        problems.append("appendonly is off: a restart would lose everything")
-    wanted = ("always", "everysec") if profile == "fast" else ("always",)
-    if told.get("appendfsync") not in wanted:
-        problems.append(f"appendfsync is {told.get('appendfsync')}: profile {profile} wants {' or '.join(wanted)}")
-    writing = int(told.get("min-replicas-to-write") or 0)
-    if replicas is not None and writing < replicas.number:
-        problems.append(
-            f"min-replicas-to-write is {writing}: profile replicated wants {replicas.number}, or a primary that was "
-            "replaced takes writes that will be lost"
-        )
-    return problems
 
 
 def _worker_status(told: bytes) -> WorkerStatus | None:
