@@ -15,7 +15,7 @@ RUN_LOCKS := requirements.lock requirements-build.lock
 RUN := .venv/.run-installed
 DEV := .venv/.dev-installed
 
-.PHONY: run test test-all lint format bench bench-faults faults simulate mutations sbom audit evidence model reference lock clean help
+.PHONY: run test test-all lint format bench bench-faults instructions faults simulate mutations sbom audit evidence model reference lock clean help
 
 run: $(RUN)  ## install and start the demo: a generated portfolio, a few drawdowns explained, /docs left open
 	.venv/bin/decision-service demo
@@ -38,6 +38,9 @@ format: $(DEV)  ## let ruff put the code in order
 
 bench: $(DEV)  ## decisions per second of one worker beside a bare ASGI app
 	.venv/bin/python benchmarks/throughput.py
+
+instructions: $(DEV)  ## CPU instructions per decision, counted by callgrind (minutes; needs valgrind): no noise
+	.venv/bin/python benchmarks/instructions.py $(if $(AGAINST),--against $(AGAINST))
 
 bench-faults: $(DEV)  ## what is lost, answered twice or late under kills, power loss and overload (an hour; QUICK=1: minutes)
 	.venv/bin/python benchmarks/faults/run.py $(if $(QUICK),--quick)
