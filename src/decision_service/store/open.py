@@ -19,8 +19,8 @@ from decision_service.store.epoch import FILE_NAME, EpochMemory, place_name
 from decision_service.store.memory import MemoryStore
 from decision_service.store.noticed import Noticed
 from decision_service.store.redis import RedisStore
-from decision_service.store.suitability import Profile
 from decision_service.store.replication import REPLICAS_DEFAULT, Replicas
+from decision_service.store.suitability import Profile
 from decision_service.store.topology import open_topology
 
 
