@@ -70,6 +70,7 @@ class FakeDecisions:
     raises: BaseException | None = None
     waits_for: asyncio.Event | None = None
     now_ms: Callable[[], int] = lambda: NOW_MS
+    filler: bytes = b""  # behind each answer
 
     async def decide(self, request: DecisionRequest, budget_ms: int, arrived: float) -> Answer:
         del arrived
@@ -82,7 +83,7 @@ class FakeDecisions:
             raise RequestIdReused("already used with other content")
         self.asked.append(request)
         self.budgets_ms.append(budget_ms)
-        return Answer(self._body(request), before is not None, "0" * 36, "approve", "full", request.scene)
+        return Answer(self._body(request) + self.filler, before is not None, "0" * 36, "approve", "full", request.scene)
 
     async def preview(self, request: DecisionRequest, arrived: float) -> bytes:
         del arrived

@@ -50,6 +50,11 @@ class Guarded:
     decisions: FakeDecisions
     customers: FakeCustomers
     meters: Meters
+    server: uvicorn.Server
+
+    def stop(self) -> None:
+        """Begin to end, as SIGTERM would."""
+        self.server.should_exit = True
 
     def caller(self) -> Caller:
         """A new connection."""
@@ -80,6 +85,14 @@ class Caller:
 
     def answer(self) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the next answer."""
+        status, headers, _, body = self._next()
+        return status, headers, body
+
+    def answer_raw(self) -> bytes:
+        """The bytes of the next answer."""
+        return b"\r\n\r\n".join(self._next()[2:])
+
+    def _next(self) -> tuple[int, dict[str, str], bytes, bytes]:
         while b"\r\n\r\n" not in self._received:
             self._more()
         head, _, rest = self._received.partition(b"\r\n\r\n")
@@ -90,12 +103,17 @@ class Caller:
         while len(self._received) < length:
             self._more()
         body, self._received = self._received[:length], self._received[length:]
-        return int(lines[0].split(" ")[1]), headers, body
+        return int(lines[0].split(" ")[1]), headers, head, body
 
     def ask(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
         """Send, and the answer."""
         self.send(request)
         return self.answer()
+
+    def ask_raw(self, request: bytes) -> bytes:
+        """Send, and the bytes of the answer."""
+        self.send(request)
+        return self.answer_raw()
 
     def ended(self) -> bool:
         """Whether the server closes without another word."""
@@ -133,7 +151,9 @@ def until(true: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def guarded_server(directory: Path, access: Access | None = None, **values: Any) -> Iterator[Guarded]:
+def guarded_server(
+    directory: Path, access: Access | None = None, *, keep_alive_s: int = 5, **values: Any
+) -> Iterator[Guarded]:
     """A server with these settings."""
     meters = Meters(directory, LABELS)
     settings = settings_of(**values)
@@ -146,7 +166,7 @@ def guarded_server(directory: Path, access: Access | None = None, **values: Any)
     gate = Gate(settings, access or Access(), meters, open_desk)
     config = uvicorn.Config(
         gate, loop="uvloop", http=GuardedConnection, ws="none", lifespan="on", log_config=None, interface="asgi3",
-        proxy_headers=False, timeout_keep_alive=5,
+        proxy_headers=False, timeout_keep_alive=keep_alive_s, access_log=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
     with socket.socket() as listening:
@@ -157,7 +177,7 @@ def guarded_server(directory: Path, access: Access | None = None, **values: Any)
         thread.start()
         until(lambda: server.started)
         try:
-            yield Guarded(listening.getsockname()[1], gate, decisions, customers, meters)
+            yield Guarded(listening.getsockname()[1], gate, decisions, customers, meters, server)
         finally:
             if decisions.waits_for is not None:
                 decisions.waits_for.opened.set()  # type: ignore[attr-defined]

@@ -55,6 +55,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         interface="asgi3",
         proxy_headers=False,
         timeout_keep_alive=5,
+        access_log=False,
     )
     server = uvicorn.Server(config)
     with socket.socket() as listening:

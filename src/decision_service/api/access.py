@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+from collections.abc import Mapping
 from functools import lru_cache
 from time import monotonic
 from typing import Final
@@ -36,22 +37,35 @@ class Access:
         self._tokens = tokens
         self.authenticated = keys is not None or tokens is not None
 
-    async def principal(self, headers: dict[bytes, bytes], peer: str | None) -> Principal:
-        """Who calls. Raises Unauthenticated, or Forbidden for a caller from elsewhere."""
+    def known(self, headers: Mapping[bytes, bytes], peer: str | None) -> Principal | None:
+        """Who calls, or None if only `principal` can tell: a token that was not verified yet, or one that does not
+        hold. Raises Unauthenticated, or Forbidden for a caller from elsewhere."""
         if not self.authenticated:
             if not is_loopback(peer or "") or not names_loopback(headers.get(b"host", b"")):
                 raise Forbidden("without authentication only this machine is served")
             return LOCAL
-        credentials = headers.get(b"authorization", b"")
-        if credentials[:7].lower() != _BEARER:
-            raise Unauthenticated("an Authorization header with a Bearer key or token is needed")
-        token = credentials[7:].strip()
+        token = _token_in(headers)
         principal = self._keys.principal(token, monotonic()) if self._keys is not None else None
         if principal is None and self._tokens is not None:
-            principal = await self._tokens.principal(token)
+            principal = self._tokens.known(token)
+        return principal
+
+    async def principal(self, headers: Mapping[bytes, bytes], peer: str | None) -> Principal:
+        """Who calls. Raises as `known` does, and Unauthenticated for what does not hold."""
+        principal = self.known(headers, peer)
+        if principal is None and self._tokens is not None:
+            principal = await self._tokens.principal(_token_in(headers))
         if principal is None:
             raise Unauthenticated("the key or token does not hold")
         return principal
+
+
+def _token_in(headers: Mapping[bytes, bytes]) -> bytes:
+    """What an Authorization header holds behind `Bearer`. Unauthenticated."""
+    credentials = headers.get(b"authorization", b"")
+    if credentials[:7].lower() != _BEARER:
+        raise Unauthenticated("an Authorization header with a Bearer key or token is needed")
+    return credentials[7:].strip()
 
 
 def open_access(settings: Settings) -> Access:

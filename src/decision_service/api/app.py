@@ -44,10 +44,7 @@ _REPLAYED: Final = {"description": "`true` on a repeat of a request_id.", "schem
 async def run(route: Route, desk: Desk, call: Call) -> Reply:
     """A call from scope check to reply; errors become problems here. Raises ClientGone."""
     try:
-        if route.scope is not None and not call.principal.may(route.scope):
-            raise Forbidden(f"the scope {route.scope!r} is needed")
-        if call.principal.limited and route.scope is not None and route.tag not in ABOUT_CUSTOMERS:
-            raise Forbidden("these credentials are for calls about certain customers only")
+        check_scope(route, call.principal)
         return await route.handler(desk, call)
     except DecisionServiceError as error:
         return problem_reply(error)
@@ -56,6 +53,14 @@ async def run(route: Route, desk: Desk, call: Call) -> Reply:
     except Exception as error:
         log_crash(error)
         return internal_reply()
+
+
+def check_scope(route: Route, principal: Principal) -> None:
+    """Raise Forbidden for a principal who may not make a call."""
+    if route.scope is not None and not principal.may(route.scope):
+        raise Forbidden(f"the scope {route.scope!r} is needed")
+    if principal.limited and route.scope is not None and route.tag not in ABOUT_CUSTOMERS:
+        raise Forbidden("these credentials are for calls about certain customers only")
 
 
 def problem_reply(error: DecisionServiceError) -> Reply:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -67,8 +67,7 @@ class Call:
         return values
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What goes back. `headers` come besides content type and length."""
 
     status: int
@@ -87,7 +86,7 @@ async def read_body(call: Call, cap_bytes: int) -> bytes:
 
     Raises MediaUnsupported, BodyTooLarge (before reading, where the length is announced), ClientGone.
     """
-    _check_media(call.headers)
+    check_media(call.headers)
     announced = call.headers.get(b"content-length", b"")
     if announced.isdigit() and int(announced[:20]) > cap_bytes:
         raise BodyTooLarge(cap_bytes)
@@ -105,7 +104,8 @@ async def read_body(call: Call, cap_bytes: int) -> bytes:
     return body if len(chunks) == 1 else b"".join(chunks)
 
 
-def _check_media(headers: Mapping[bytes, bytes]) -> None:
+def check_media(headers: Mapping[bytes, bytes]) -> None:
+    """Raises MediaUnsupported."""
     content_type = headers.get(b"content-type", b"")
     if content_type != JSON and not _is_json(content_type):
         raise MediaUnsupported("the content type must be application/json in UTF-8")

@@ -8,24 +8,32 @@
     there are more connections than `connections_max`, or than one address may have                     503, closed
 
 A request that arrives whole in one read, as nearly all do, costs no timer. One that admission will not let in is
-refused as it lies there (`shedding`).
+refused as it lies there (`shedding`), and a draw is answered the direct way (`direct`), without what ASGI needs.
+
+Answers have the order of their requests. While a draw is answered the direct way, what its caller sends meanwhile is
+not looked at: one read is held, and no further one is made.
 """
 
 from __future__ import annotations
 
 import asyncio
 from asyncio.events import TimerHandle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from decision_service.api.call import Reply
+from decision_service.api.direct import Head, Headers
 from decision_service.api.problems import problem_of
 from decision_service.api.refusals import BodyTimeout, HeadersTooLarge
 from decision_service.api.shedding import Caller
 from decision_service.core.errors import DecisionServiceError, MalformedBody
 from decision_service.settings import Settings
+
+if TYPE_CHECKING:
+    from decision_service.api.gate import Gate
 
 HEADERS, BODY, IDLE = range(3)
 
@@ -61,10 +69,17 @@ class GuardedConnection(HttpToolsProtocol):
         self._shedding = config.loaded_app.shedding
         self._admission = config.loaded_app.shedding.admission
         self._connections = config.loaded_app.connections
-        self._caller = Caller()
+        self.caller = Caller()
+        self._gate: Gate = config.loaded_app
+        self._head: Head | None = None  # the last one that came the direct way
+        self._direct = not config.access_log and config.limit_concurrency is None and not self.root_path
+        self._drawing: asyncio.Task[None] | None = None
+        self._held = b""
+        self._held_came = 0.0
+        self._ending = False
+        self._spoke_at = 0.0
         self._came = 0.0
         self._screened = False
-        self._spoke = False
         self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -87,20 +102,90 @@ class GuardedConnection(HttpToolsProtocol):
             self._running.disconnected = True  # uvicorn tells only the last of pipelined requests
             self._running.message_event.set()
         self.pipeline.clear()
+        self._held = b""
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the caller; what is still missing afterwards is watched."""
-        self._came = self._admission.look(self.loop.time())
-        self._screened = False
-        if not self._admission.crowded():
-            self._screened = True
-        elif self._between_requests():
-            refusal = self._shedding.refusal(data, self._came, self._caller, self.server_state.default_headers)
-            if refusal:
-                self._answer_ready_made(refusal)
+        """Bytes from the caller."""
+        came = self._admission.look(self.loop.time())
+        if self._drawing is None:
+            self._came = came
+            self._take(data)
+        else:
+            if not self._held:
+                self._held_came = came
+            self._held += data
+            self.flow.pause_reading()
+        self._admission.worked()
+
+    def _take(self, data: bytes) -> None:
+        """Bytes that came at `_came`: refused, answered the direct way, or parsed."""
+        self._screened = not self._admission.crowded()
+        if self._between_requests():
+            if not self._screened:
+                refusal = self._shedding.refusal(data, self._came, self.caller, self.server_state.default_headers)
+                if refusal:
+                    self._answer_ready_made(refusal)
+                    return
+                self._screened = refusal is not None
+            if self._direct and self._draws(data):
                 return
-            self._screened = refusal is not None
+        self._parse(data)
+
+    def _draws(self, data: bytes) -> bool:
+        """Whether a request is answered the direct way; that has begun."""
+        head = self._head
+        at = head.body_at(data) if head is not None else 0
+        if not at:
+            head = self._gate.heads.read(data)
+            if head is None:
+                return False
+            self._head = head
+            at = head.body_at(data)
+        assert head is not None
+        if self._waits_for != IDLE:
+            self._waits_for = IDLE
+            self._rewatch()
+        self._admission.expect()
+        peer = self.client[0] if self.client else None
+        answering = self._gate.answer_draw(self, head, peer, data[at:], self._came, self._screened)
+        self._drawing = asyncio.Task(answering, loop=self.loop, name="draw")
+        self.tasks.add(self._drawing)
+        return True
+
+    def answer(self, reply: Reply, more: Headers) -> None:
+        """Write the answer to the draw that is under way."""
+        if self.transport.is_closing():
+            return
+        last = self._ending and not self._held
+        answer, last = self._gate.answers.bytes_of(reply, more, self.server_state.default_headers, last)
+        self.transport.write(answer)
+        if last:
+            self._close()
+
+    def drawn(self, answered: bool) -> None:
+        """The draw that was under way is over: the next request has its turn, unless there was no answer: then another
+        one's answer would be taken for it."""
+        assert self._drawing is not None
+        self.tasks.discard(self._drawing)
+        self._drawing = None
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if not answered:
+            self.transport.abort()
+            return
+        self._spoke()
+        if self._held:
+            data, self._held = self._held, b""
+            self._came = self._held_came
+            self.flow.resume_reading()
+            self._take(data)
+            if self._ending:
+                self.shutdown()
+
+    def _parse(self, data: bytes) -> None:
+        """The ordinary way; what is still missing afterwards is watched."""
         if self._waits_for == IDLE:
             self._waits_for = HEADERS  # of the next request on this connection
         if self._waits_for == HEADERS:
@@ -110,7 +195,6 @@ class GuardedConnection(HttpToolsProtocol):
             self._refuse(HeadersTooLarge("the request line and headers are too large"))
         if self._waits_for != self._watched:
             self._rewatch()
-        self._admission.worked()
 
     def _between_requests(self) -> bool:
         """Whether what comes now is the beginning of a request, and nothing is under way."""
@@ -120,26 +204,30 @@ class GuardedConnection(HttpToolsProtocol):
 
     def _answer_ready_made(self, answer: bytes) -> None:
         """Answer without the parser's having seen the request."""
-        self._spoke = True
         if self._waits_for != IDLE:
             self._waits_for = IDLE
             self._rewatch()
         self.transport.write(answer)
+        self._spoke()
+
+    def _spoke(self) -> None:
+        """An answer was given past the parser. The timer is not made anew each time: it looks at when that was."""
+        self._spoke_at = self.loop.time()
         if self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-        self._admission.worked()
+            self._keep_alive(self.timeout_keep_alive)
+
+    def _keep_alive(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Nothing came for long: the connection ends, unless what came was answered here."""
+        """Nothing came for long: the connection ends, unless what came was answered past the parser."""
         self.timeout_keep_alive_task = None
-        if self._spoke:
-            self._spoke = False
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-        elif not self.transport.is_closing():
+        if self._drawing is not None or self.transport.is_closing():
+            return
+        left_s = self._spoke_at + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self._keep_alive(left_s)
+        else:
             self._close()
 
     def pause_writing(self) -> None:
@@ -161,7 +249,10 @@ class GuardedConnection(HttpToolsProtocol):
             self._watch_writing()
 
     def shutdown(self) -> None:
-        """The server ends."""
+        """The server ends; what is being answered, or lies here whole, is answered before."""
+        self._ending = True
+        if self._drawing is not None:
+            return
         super().shutdown()
         if self.transport.is_closing():
             self._watch_writing()
@@ -203,7 +294,7 @@ class GuardedConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The body is awaited from now on."""
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
-        scope.update(came=self._came, caller=self._caller)
+        scope.update(came=self._came, caller=self.caller)
         super().on_headers_complete()
         self._waits_for = BODY
         self._header_bytes = 0

@@ -5,8 +5,9 @@
     and back: one count by route and status
 
 A decision costs microseconds where FastAPI's routing and middleware cost a hundred; so the one hot call is
-recognised here. Paths are matched as they were sent, still percent-encoded: an id may contain `%2F`, and is
-decoded strictly by its handler.
+recognised here, and nearly always before it: what is plainly one whole request for a decision comes from its
+connection past ASGI as well (`direct`, `answer_draw`). Paths are matched as they were sent, still percent-encoded: an
+id may contain `%2F`, and is decoded strictly by its handler.
 
 A request is as old as its bytes: the connection says when they came (`came` in the scope), who called on it before
 (`caller`) and whether admission was asked already (`screened`).
@@ -20,20 +21,23 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from decision_service.admission import Admission, Rank
 from decision_service.api.access import Access
-from decision_service.api.app import create_app, internal_reply, log_crash, problem_reply, run
-from decision_service.api.call import Call, Receive, Reply
+from decision_service.api.app import check_scope, create_app, internal_reply, log_crash, problem_reply, run
+from decision_service.api.call import Call, Receive, Reply, check_media
 from decision_service.api.connections import Connections
-from decision_service.api.handlers import Desk
-from decision_service.api.intake import BODILESS, Intake
+from decision_service.api.direct import Answers, Head, HeadReader
+from decision_service.api.handlers import Desk, answer_to
+from decision_service.api.intake import BODILESS, Intake, check_room
 from decision_service.api.keys import SCOPES, Principal
 from decision_service.api.rate import RateLimit
-from decision_service.api.refusals import ClientGone, NotReady, RateLimited
+from decision_service.api.refusals import BodyTooLarge, ClientGone, NotReady, RateLimited
 from decision_service.api.routes import DECIDE_PATH, OPEN_PATHS, OPEN_PREFIX, ROUTES
-from decision_service.api.shedding import Shedding, rank_of
+from decision_service.api.shedding import Caller, Shedding, rank_of
 from decision_service.core.errors import DecisionServiceError, Draining
 from decision_service.settings import Settings
 from decision_service.telemetry import Meters
@@ -44,6 +48,19 @@ Headers = tuple[tuple[bytes, bytes], ...]
 DECIDE: Final = next(r for r in ROUTES if r.path == DECIDE_PATH and r.method == "POST")
 ANYBODY: Final = Principal("anybody", frozenset())
 DRAINING: Final = Draining("shutting down: ask another worker")
+
+
+class Drawing(Protocol):
+    """A connection whose request is answered the direct way."""
+
+    caller: Caller
+    flow: FlowControl
+
+    def answer(self, reply: Reply, more: Headers) -> None:
+        """Write the answer."""
+
+    def drawn(self, answered: bool) -> None:
+        """It is over."""
 
 
 class Gate:
@@ -66,6 +83,8 @@ class Gate:
         self._app = create_app()
         self.admission = Admission(settings.deadline_ms_default / 1000, settings.requests_in_flight_max)
         self.shedding = Shedding(self.admission, meters, DECIDE.label)
+        self.heads = HeadReader(settings.header_bytes_max, settings.headers_max)
+        self.answers = Answers()
         self.connections = Connections(settings.connections_max, settings.connections_per_address_max)
         limited = settings.rate_limit_per_s > 0 and access.authenticated
         self._rate = RateLimit(settings.rate_limit_per_s, settings.rate_limit_burst) if limited else None
@@ -130,6 +149,54 @@ class Gate:
         finally:
             intake.end()
 
+    async def answer_draw(
+        self, connection: Drawing, head: Head, peer: str | None, body: bytes, came: float, screened: bool
+    ) -> None:
+        """A decision of a request that came the direct way; the same steps in the same order as `_http` and `_decide`
+        make of one that comes by ASGI."""
+        admission, meters = self.admission, self._meters
+        admission.arrive()
+        meters.move_in_flight(1)
+        more: Headers = ()
+        answered = False
+        try:
+            try:
+                headers = head.headers
+                principal = self._access.known(headers, peer)
+                if principal is None:
+                    principal = await self._access.principal(headers, peer)
+                name = connection.caller.name = principal.name
+                more = self._rated(principal)
+                desk = self._running_desk()
+                check_scope(DECIDE, principal)
+                if not head.checked:
+                    check_media(headers)
+                    head.checked = True
+                if len(body) > self.settings.decision_body_bytes_max:
+                    raise BodyTooLarge(self.settings.decision_body_bytes_max)
+                check_room(admission, meters, name, body, came, screened)
+                admission.begin(Rank.DRAW, name)
+                try:
+                    reply = await answer_to(desk, principal, headers, body, came)
+                finally:
+                    admission.end(Rank.DRAW, name)
+            except DecisionServiceError as error:
+                reply = problem_reply(error)
+            except asyncio.CancelledError:  # by the server, whose time to end is over
+                reply = problem_reply(DRAINING)
+            except Exception as error:
+                log_crash(error)
+                reply = internal_reply()
+            meters.count_request(DECIDE.label, reply.status)
+            if connection.flow.write_paused:
+                await connection.flow.drain()
+            connection.answer(reply, more)
+            answered = True
+        finally:
+            admission.leave()
+            meters.move_in_flight(-1)
+            connection.drawn(answered)
+
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         rank = rank_of(scope["method"], path)
@@ -186,13 +253,17 @@ class Gate:
         principal = await self._access.principal(headers, client[0] if client else None)
         if "caller" in scope:
             scope["caller"].name = principal.name
+        return principal, self._rated(principal)
+
+    def _rated(self, principal: Principal) -> Headers:
+        """The rate-limit headers of the answer. Raises RateLimited."""
         if self._rate is None:
-            return principal, ()
+            return ()
         let_in, left, seconds = self._rate.take(principal.name, perf_counter())
         if not let_in:
             self._meters.count_rate_limited()
             raise RateLimited(seconds)
-        return principal, (
+        return (
             (b"ratelimit-limit", str(self._rate.burst).encode()),
             (b"ratelimit-remaining", str(left).encode()),
             (b"ratelimit-reset", str(seconds).encode()),

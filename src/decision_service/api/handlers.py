@@ -15,6 +15,7 @@ from decision_service.admission import Admission
 from decision_service.api.access import check_reach
 from decision_service.api.call import Call, Reply, json_reply, read_body
 from decision_service.api.instants import format_instant, parse_instant
+from decision_service.api.keys import Principal
 from decision_service.api.parse import (
     Clock,
     parse_attributes,
@@ -75,30 +76,40 @@ class Desk:
 
 async def decide(desk: Desk, call: Call) -> Reply:
     """POST /v1/decisions."""
-    request, budget_ms, parse_s = await _question(desk, call)
-    _refuse_too_late(desk, call, budget_ms / 1000)
-    answer = await desk.decisions.decide(request, budget_ms, call.arrived)
-    desk.meters.count_decision(answer.outcome, answer.rung, answer.replayed, answer.scene)
-    total_s = perf_counter() - call.arrived
+    body = await read_body(call, desk.settings.decision_body_bytes_max)
+    return await answer_to(desk, call.principal, call.headers, body, call.arrived)
+
+
+async def answer_to(
+    desk: Desk, principal: Principal, headers: Mapping[bytes, bytes], body: bytes, arrived: float
+) -> Reply:
+    """The reply to a question that is here as a whole since `arrived`, of a caller who may ask."""
+    request, budget_ms, parse_s = _question(desk, principal, headers, body)
+    _refuse_too_late(desk, arrived, budget_ms / 1000)
+    answer = await desk.decisions.decide(request, budget_ms, arrived)
+    meters = desk.meters
+    meters.count_decision(answer.outcome, answer.rung, answer.replayed, answer.scene)
+    total_s = perf_counter() - arrived
     if answer.stages_s:
-        desk.meters.observe_decision((parse_s, *answer.stages_s, total_s))
+        meters.observe_decision((parse_s, *answer.stages_s, total_s))
     else:
-        desk.meters.observe_stage(Stage.TOTAL, total_s)
+        meters.observe_stage(Stage.TOTAL, total_s)
     return Reply(200, answer.body, REPLAYED if answer.replayed else ())
 
 
-def _refuse_too_late(desk: Desk, call: Call, budget_s: float) -> None:
+def _refuse_too_late(desk: Desk, arrived: float, budget_s: float) -> None:
     """TooBusy for a smaller budget than the one that it was let in with, if it will not do."""
     admission = desk.admission
     if admission is None or budget_s >= admission.budget_s:
         return
-    if admission.too_late(perf_counter() - call.arrived, budget_s):
+    if admission.too_late(perf_counter() - arrived, budget_s):
         raise TooBusy("too many requests for this deadline: try again a little later", admission.retry_after_s())
 
 
 async def preview(desk: Desk, call: Call) -> Reply:
     """POST /v1/decisions/preview."""
-    request, _, _ = await _question(desk, call)
+    body = await read_body(call, desk.settings.decision_body_bytes_max)
+    request, _, _ = _question(desk, call.principal, call.headers, body)
     if desk.previews is not None:
         let_in, _, seconds = desk.previews.take(request.customer_id, monotonic())
         if not let_in:
@@ -107,13 +118,14 @@ async def preview(desk: Desk, call: Call) -> Reply:
     return Reply(200, await desk.decisions.preview(request, call.arrived))
 
 
-async def _question(desk: Desk, call: Call) -> tuple[DecisionRequest, int, float]:
+def _question(
+    desk: Desk, principal: Principal, headers: Mapping[bytes, bytes], body: bytes
+) -> tuple[DecisionRequest, int, float]:
     """The request, its budget in ms, and the seconds parsing took."""
-    body = await read_body(call, desk.settings.decision_body_bytes_max)
     began = perf_counter()
     request, deadline_ms = parse_decision(body, desk.clock())
-    check_reach(call.principal, request.customer_id, "decision")
-    _check_idempotency_key(call.headers, request.request_id)
+    check_reach(principal, request.customer_id, "decision")
+    _check_idempotency_key(headers, request.request_id)
     if request.attributes:
         check_attributes(request.attributes, desk.customers.known_attributes, "attributes.")
     return request, deadline_ms or desk.settings.deadline_ms_default, perf_counter() - began

@@ -21,6 +21,23 @@ from decision_service.telemetry import Meters
 BODILESS: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 
 
+def check_room(
+    admission: Admission, meters: Meters, caller: str, body: bytes, came: float, screened: bool
+) -> None:  # fmt: skip
+    """TooBusy, counted, if a draw that is here as a whole cannot be let in. `screened`: its connection asked before."""
+    if admission.full():
+        raise _too_busy(admission, meters, Rank.DRAW)
+    if not screened:
+        budget_s = max(hinted_budget_s(body, 0), admission.budget_s)
+        if admission.crowded() and admission.sheds_draw(caller, perf_counter() - came, budget_s):
+            raise _too_busy(admission, meters, Rank.DRAW)
+
+
+def _too_busy(admission: Admission, meters: Meters, rank: Rank) -> TooBusy:
+    meters.count_shed(rank)
+    return TooBusy(BUSY_TEXT, admission.retry_after_s())
+
+
 class Intake:
     """One request of a rank. Give its `receive` to the handler, and `end` it in any case."""
 
@@ -49,28 +66,17 @@ class Intake:
         return message
 
     def _begin_draw(self, body: bytes) -> None:
-        admission = self._admission
-        if admission.full():
-            raise self.too_busy()
-        if not self._scope.get("screened"):
-            age_s = perf_counter() - self._scope["came"]
-            budget_s = max(hinted_budget_s(body, 0), admission.budget_s)
-            if admission.crowded() and admission.sheds_draw(self._caller, age_s, budget_s):
-                raise self.too_busy()
+        scope = self._scope
+        check_room(self._admission, self._meters, self._caller, body, scope["came"], scope.get("screened", False))
         self._begun = True
-        admission.begin(Rank.DRAW, self._caller)
+        self._admission.begin(Rank.DRAW, self._caller)
 
     async def begin_behind(self) -> None:
         """Wait in line, then begin. TooBusy."""
         if self._admission.full() or not await self._admission.turn(self._rank, self._caller):
-            raise self.too_busy()
+            raise _too_busy(self._admission, self._meters, self._rank)
         self._begun = True
         self._admission.begin(self._rank)
-
-    def too_busy(self) -> TooBusy:
-        """The refusal, counted."""
-        self._meters.count_shed(self._rank)
-        return TooBusy(BUSY_TEXT, self._admission.retry_after_s())
 
     def end(self) -> None:
         """It was answered, or given up."""

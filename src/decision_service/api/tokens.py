@@ -82,13 +82,19 @@ class TokenKeys:
         self._waiting = 0
         self._remembered: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
 
-    async def principal(self, token: bytes) -> Principal | None:
-        """Whose token this is, or None if it does not hold."""
+    def known(self, token: bytes) -> Principal | None:
+        """Whose token this is, if it was verified a moment ago."""
         now_s = self._monotonic()
         self._look_again(now_s)
         remembered = self._remembered.get(token)
-        if remembered is not None and now_s < remembered[0]:
-            return remembered[1]
+        return remembered[1] if remembered is not None and now_s < remembered[0] else None
+
+    async def principal(self, token: bytes) -> Principal | None:
+        """Whose token this is, or None if it does not hold."""
+        known = self.known(token)
+        if known is not None:
+            return known
+        now_s = self._monotonic()
         if len(token) > TOKEN_BYTES_MAX:
             return None
         try:
