@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,10 +47,10 @@ class Server:
                 found += [int(child) for child in task.read_text().split()]
         return found
 
-    def cpu_s(self) -> float:
-        """CPU seconds of the whole family so far."""
+    def cpu_s(self, pids: Sequence[int] | None = None) -> float:
+        """CPU seconds so far of the whole family, or of these processes."""
         ticks = 0
-        for pid in self.family():
+        for pid in self.family() if pids is None else pids:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
@@ -101,12 +101,13 @@ def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 
 @contextmanager
-def valkey(directory: Path, cores: set[int]) -> Iterator[Server]:
+def valkey(directory: Path, cores: set[int], options: Sequence[str] = ()) -> Iterator[Server]:
     """A Valkey of its own with every write fsynced before it is answered, as the profile `safe` wants it."""
     port = free_port()
     command = [
         str(server_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory),
         "--appendonly", "yes", "--appendfsync", "always", "--logfile", str(directory / "valkey.log"),
+        *options,
     ]  # fmt: skip
     process = subprocess.Popen(command, preexec_fn=lambda: os.sched_setaffinity(0, cores))
     try:
