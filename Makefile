@@ -15,7 +15,7 @@ RUN_LOCKS := requirements.lock requirements-build.lock
 RUN := .venv/.run-installed
 DEV := .venv/.dev-installed
 
-.PHONY: run test test-all lint format bench bench-faults instructions faults simulate mutations sbom audit evidence model reference lock clean help
+.PHONY: run test test-all lint format bench load targets bench-faults instructions faults simulate mutations sbom audit evidence model reference lock clean help
 
 run: $(RUN)  ## install and start the demo: a generated portfolio, a few drawdowns explained, /docs left open
 	.venv/bin/decision-service demo
@@ -37,7 +37,13 @@ format: $(DEV)  ## let ruff put the code in order
 	.venv/bin/ruff format .
 
 bench: $(DEV)  ## decisions per second of one worker beside a bare ASGI app
-	.venv/bin/python benchmarks/throughput.py
+	.venv/bin/python benchmarks/load/run.py saturation $(ARGS)
+
+load: $(DEV)  ## a load test: WORKLOAD=steady, saturation, ramp, mixed, customers ... (ARGS="--json FILE --html FILE")
+	.venv/bin/python benchmarks/load/run.py $(or $(WORKLOAD),steady) $(ARGS)
+
+targets: $(DEV)  ## every target of speed as a ratio within one run (20 minutes on a machine that does nothing else)
+	.venv/bin/python benchmarks/load/run.py targets $(ARGS)
 
 instructions: $(DEV)  ## CPU instructions per decision, counted by callgrind (minutes; needs valgrind): no noise
 	.venv/bin/python benchmarks/instructions.py $(if $(AGAINST),--against $(AGAINST))

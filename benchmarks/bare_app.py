@@ -1,7 +1,7 @@
 """The yardstick: an ASGI app that reads a body and answers fixed JSON of a decision's size, and does
 nothing else.
 
-Run by `throughput.py` with uvicorn, uvloop and httptools; what it reaches on a machine is what any service
+Run by the load test `saturation` with uvicorn, uvloop and httptools; what it reaches on a machine is what any service
 on that stack can at most reach there.
 """
 

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
+from collections.abc import Iterator
+from itertools import count
 from typing import Any
+
+import orjson
 
 from decision_service.core.limits import DAY_MS
 from decision_service.http_client import Client
@@ -87,3 +92,26 @@ def drawdown(number: int, request_id: str, now_ms: int) -> dict[str, Any]:
         "device_id": f"bd-{number}-0", "counterparty_id": f"bm-{number % 400}", "purpose": "consumption",
         "geo": {"lat": 31.23, "lon": 121.47, "accuracy_m": 20}, "term_months": 12, "deadline_ms": 5_000,
     }  # fmt: skip
+
+
+class Requests:
+    """An endless stream of rendered decision requests, a new request_id each, customers in turn."""
+
+    def __init__(self, customers: int) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        mark = "#" * 10
+        self._halves = [
+            orjson.dumps(drawdown(number, f"bench-{mark}", now_ms)).split(mark.encode()) for number in range(customers)
+        ]
+        self._numbers = count()
+
+    def __iter__(self) -> Iterator[bytes]:
+        heads = [
+            b"POST /v1/decisions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n\r\n%b" % (len(head) + 10 + len(tail), head)
+            for head, tail in self._halves
+        ]
+        tails = [tail for _, tail in self._halves]
+        for number in self._numbers:
+            customer = number % len(heads)
+            yield b"%b%010d%b" % (heads[customer], number, tails[customer])

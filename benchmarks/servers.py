@@ -4,6 +4,7 @@ serves HTTP.
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 import subprocess
@@ -64,6 +65,14 @@ class Server:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
             found[f"{pid} {command[:60].strip()}"] = int(pages.split()[1]) * 1024 / 1e6
         return found
+
+
+def service_command(args: argparse.Namespace, port: int) -> list[str]:
+    """The command that serves the shipped policy with one worker."""
+    return [
+        str(Path(sys.executable).with_name("decision-service")), "serve", "--port", str(port), "--workers", "1",
+        "--rules", str(args.rules), "--models", str(args.models),
+    ]  # fmt: skip
 
 
 @contextmanager

@@ -37,9 +37,8 @@ from figures import Figure, Result, parser_of, say  # noqa: E402
 from figures import run as run_and_tell  # noqa: E402
 
 from closed_loop import closed_loop  # noqa: E402
-from customers import load  # noqa: E402
-from servers import free_port, serving, valkey  # noqa: E402
-from throughput import Requests, service_command  # noqa: E402
+from customers import Requests, load  # noqa: E402
+from servers import free_port, service_command, serving, valkey  # noqa: E402
 
 SERVER_CORES, LOAD_CORES = {0}, {1}
 PEAK_CONNECTIONS = 24

@@ -266,13 +266,14 @@ def cpu_s(pids: Sequence[int]) -> float:
 
 
 def core_busy_s() -> dict[int, float]:
-    """By core the seconds in which it ran anything, or was taken away by the host."""
+    """By core the seconds in which it ran some process, or was taken away by the host. Interrupts are not counted: here
+    they are packets over loopback, which belong to whoever sends."""
     busy = {}
     for line in Path("/proc/stat").read_text().splitlines():
         name, *ticks = line.split()
         if name.startswith("cpu") and name != "cpu":
-            user, nice, system, _, _, irq, softirq, stolen = map(int, ticks[:8])
-            busy[int(name[3:])] = (user + nice + system + irq + softirq + stolen) / TICKS_PER_S
+            user, nice, system, _, _, _, _, stolen = map(int, ticks[:8])
+            busy[int(name[3:])] = (user + nice + system + stolen) / TICKS_PER_S
     return busy
 
 

@@ -1,7 +1,8 @@
 """A population: customers with a facility and a history of a given length each, written straight into the store.
 
     for each customer   meta hash (version, facility), packed event log, owner of the facility, logs of two devices
-    for the population  logs of `payees` payees, each of up to PAYEE_EVENTS events of the first customers
+    for the population  logs of `payees` payees, each of up to PAYEE_EVENTS events of the first customers; 19 of 20 of
+                        them are shops and stand on `list.allow`, or each would look like a ring before long
 
 What a year of ordinary use leaves: two draws for each repayment, purchases and logins between them, four of five from
 the first device, at places around one city, spread over all hours, so that no hour is unusual. No drawdown is pending,
@@ -48,6 +49,7 @@ LIMIT_MINOR: Final = 5_000_000_000
 DEVICES: Final = 2
 PAYEES: Final = 400
 PAYEE_EVENTS: Final = 1_000
+SHOP_SHARE: Final = 0.95
 BATCH_EVENTS: Final = 40_000
 Records = npt.NDArray[np.void]
 
@@ -77,6 +79,11 @@ class Population:
     def payee_id(self, payee: int) -> str:
         """One of the payees that all customers share."""
         return f"{self.name}m-{payee}"
+
+    @property
+    def shops(self) -> list[str]:
+        """The payees that everybody may pay."""
+        return [self.payee_id(payee) for payee in range(int(SHOP_SHARE * self.payees))]
 
     def facility(self, number: int, now_ms: int) -> Facility:
         """Granted 400 days ago, hardly used."""
@@ -128,6 +135,10 @@ def load(
             watch(first + count)
         for name, log in payees.logs():
             pipe.send(_set(keys.entity_key(name, partitions), log))
+        pipe.send(
+            _command(b"HSET", keys.LISTS_ENTRIES, *(word for shop in population.shops for word in _allowed(shop)))
+        )
+        pipe.send(_command(b"INCR", keys.LISTS_VERSION))
 
 
 def commands(
@@ -196,6 +207,10 @@ class _PayeeLogs:
         for party, start, end in zip(parties.tolist(), starts, [*starts[1:], len(records)], strict=True):
             name = log_name("payee", self._population.payee_id(self._names[party]))
             yield name, entity_log("payee", records[start:end][-PAYEE_EVENTS:])
+
+
+def _allowed(shop: str) -> tuple[bytes, bytes]:
+    return f"allow\0{shop}".encode(), b""
 
 
 def _command(*words: bytes) -> bytes:
