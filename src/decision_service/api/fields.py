@@ -26,6 +26,8 @@ from decision_service.core.links import address_of
 from decision_service.core.money import EXPONENTS
 
 DECIMAL_TEXT: Final = re.compile(r"-?\d{1,40}(\.\d{1,40})?", re.ASCII)
+TERM_MONTHS_MAX: Final = 600
+ACCURACY_M_MAX: Final = 1e7
 _MONEY_MAX: Final = AMOUNT_MINOR_MAX // 100
 
 
@@ -197,8 +199,9 @@ else:
     Latitude = _schema(number_between(-90, 90), {"type": "number", "minimum": -90, "maximum": 90})
     Longitude = _schema(number_between(-180, 180), {"type": "number", "minimum": -180, "maximum": 180})
     Accuracy = _schema(
-        number_between(0, 1e7), {"type": "number", "minimum": 0, "maximum": 1e7, "description": "Metres."}
+        number_between(0, ACCURACY_M_MAX),
+        {"type": "number", "minimum": 0, "maximum": ACCURACY_M_MAX, "description": "Metres."},
     )
-    TermMonths = _whole(1, 600, "Term asked for.")
+    TermMonths = _whole(1, TERM_MONTHS_MAX, "Term asked for.")
     DaysPastDue = _whole(0, 36_500, "Left out if it is not known.")
     DeadlineMs = _whole(DEADLINE_MS_MIN, DEADLINE_MS_MAX, "Budget of the answer.")

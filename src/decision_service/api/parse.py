@@ -7,9 +7,9 @@ Instants: nothing may be dated further ahead than `clock_ahead_max_ms`; a drawdo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from hashlib import blake2b
-from typing import Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -23,6 +23,7 @@ from decision_service.api.bodies import (
     PolicyFilesBody,
 )
 from decision_service.api.json_body import read_object
+from decision_service.api.plain import PlainDraw, PlainGeo, plain_draw
 from decision_service.core.errors import InvalidInput
 from decision_service.core.event import (
     APPROVED,
@@ -52,11 +53,11 @@ from decision_service.store.keys import partition_of_decision
 MOVES_MONEY: Final = frozenset({"drawdown", "repayment", "purchase", "transfer_in", "transfer_out"})
 CONCERNS_A_DRAWDOWN: Final = ("drawdown", "repayment", "due", "overdue", "label")
 _Model = TypeVar("_Model", bound=BaseModel)
+_DIGEST: Final = blake2b(digest_size=16, person=b"request")
 _ATTRIBUTES: Final = TypeAdapter(dict[str, AttributeBody])
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(NamedTuple):
     """Now, and how far from it a caller's instants may lie; all ms."""
 
     now_ms: int
@@ -75,6 +76,17 @@ class Clock:
 
 def parse_decision(body: bytes, clock: Clock) -> tuple[DecisionRequest, int | None]:
     """The request in a body and its deadline_ms. Raises InvalidInput, MalformedBody."""
+    plain = plain_draw(body)
+    if plain is None:
+        return parse_closely(body, clock)
+    if plain.occurred_at is not None:
+        clock.check(plain.occurred_at, "occurred_at", clock.request_age_max_ms)
+    _one_of(plain.channel, CHANNELS, "channel")
+    return _request(plain, DRAWDOWN_SCENE, plain.amount_minor, plain.currency, None, body), plain.deadline_ms
+
+
+def parse_closely(body: bytes, clock: Clock) -> tuple[DecisionRequest, int | None]:
+    """The same of any body, plain or not."""
     asked = _validated(DecisionBody, read_object(body))
     scene = DRAWDOWN_SCENE if asked.scene is None else _scene(asked.scene)
     amount_minor, currency = _money_asked(asked) if scene == DRAWDOWN_SCENE else _none_asked(asked)
@@ -85,13 +97,18 @@ def parse_decision(body: bytes, clock: Clock) -> tuple[DecisionRequest, int | No
         facility = _facility(asked.facility, asked.facility_id, asked.customer_id, clock, "facility.")
         if facility.currency != currency and currency:
             raise InvalidInput("currency", "is not the currency of the facility")
-    request = DecisionRequest(
+    return _request(asked, scene, amount_minor, currency, facility, body), asked.deadline_ms
+
+
+def _request(
+    asked: DecisionBody | PlainDraw, scene: str, amount_minor: int, currency: str, facility: Facility | None, raw: bytes
+) -> DecisionRequest:
+    fingerprint = _fingerprint(asked, scene, amount_minor, currency, facility)
+    return DecisionRequest(
         asked.request_id, asked.customer_id, asked.facility_id, amount_minor, currency,
         asked.occurred_at, asked.channel, asked.device_id, asked.counterparty_id, asked.purpose,
-        _geo(asked.geo), asked.term_months, facility, _fingerprint(asked, amount_minor, facility), body,
-        asked.attributes or {}, asked.ip, scene=scene,
+        _geo(asked.geo), asked.term_months, facility, fingerprint, raw, asked.attributes or {}, asked.ip, 0, scene,
     )  # fmt: skip
-    return request, asked.deadline_ms
 
 
 def _scene(name: str) -> str:
@@ -239,27 +256,32 @@ def _facility(sent: FacilityBody, facility_id: str, customer_id: str, clock: Clo
     )  # fmt: skip
 
 
-def _geo(sent: GeoBody | None) -> Geo | None:
+def _geo(sent: GeoBody | PlainGeo | None) -> Geo | None:
     if sent is None:
         return None
     return Geo(round(sent.lat * 1e6), round(sent.lon * 1e6), accuracy_class(sent.accuracy_m))
 
 
-def _fingerprint(asked: DecisionBody, amount_minor: int, facility: Facility | None) -> bytes:
+def _fingerprint(
+    asked: DecisionBody | PlainDraw, scene: str, amount_minor: int, currency: str, facility: Facility | None
+) -> bytes:
     """16 bytes over what was asked, each value in one form, in a fixed order; without request_id and
     deadline_ms."""
     geo = asked.geo
-    review = None if asked.scene == DRAWDOWN_SCENE else asked.scene
-    content = (
-        asked.customer_id, asked.facility_id, amount_minor, asked.currency, asked.occurred_at, asked.channel,
+    content: list[Any] = [
+        asked.customer_id, asked.facility_id, amount_minor, currency or None, asked.occurred_at, asked.channel,
         asked.device_id, asked.counterparty_id, asked.purpose,
         None if geo is None else (geo.lat, geo.lon, geo.accuracy_m), asked.term_months,
         sorted(asked.attributes.items()) if asked.attributes else None,
         None if facility is None else astuple(facility),
-        *(() if asked.ip is None else (asked.ip,)),  # last, and only if given: requests without one keep their print
-        *(() if review is None else ({"scene": review},)),  # likewise: drawdowns keep their print
-    )  # fmt: skip
-    return blake2b(orjson.dumps(content), digest_size=16, person=b"request").digest()
+    ]  # fmt: skip
+    if asked.ip is not None:  # last, and only if given: requests without one keep their print
+        content.append(asked.ip)
+    if scene != DRAWDOWN_SCENE:  # likewise: drawdowns keep their print
+        content.append({"scene": scene})
+    digest = _DIGEST.copy()
+    digest.update(orjson.dumps(content))
+    return digest.digest()
 
 
 def _validated(model: type[_Model], value: object, path: str = "") -> _Model:

@@ -17,9 +17,9 @@ DRAWDOWN_SCENE: Final = "drawdown"
 SCENES: Final = (DRAWDOWN_SCENE, "warning", "limit", "price", "marketing", "renewal")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take 3 us a request
 class DecisionRequest:
-    """One question about a facility: a request to draw on it, or a review of it.
+    """One question about a facility: a request to draw on it, or a review of it. Nobody changes one.
 
     `amount_minor` is in minor units of `currency`, which a review may leave empty: it is the facility's.
     `occurred_at_ms` is None when the caller left it to our clock.
