@@ -115,24 +115,38 @@ def _named(run: Run) -> tuple[Floats, Floats]:
     return np.array([x for x, _ in points]), np.array([y for _, y in points])
 
 
+def intervals(run: Run) -> list[dict[str, Any]]:
+    """The timeline with `t_s` where each interval ends. A document whose first interval is at 0 tells where they begin,
+    and is set right.
+    """
+    told = run.get("timeline", [])
+    if not told or told[0]["t_s"] > 0:
+        return list(told)
+    begins = [float(row["t_s"]) for row in told]
+    ends = (
+        [*begins[1:], begins[-1] + float(np.median(np.diff(begins)))] if len(begins) > 1 else [number(run, "seconds")]
+    )
+    return [row | {"t_s": end} for row, end in zip(told, ends, strict=True)]
+
+
 def timeline(run: Run, rows_max: int) -> list[dict[str, float]]:
     """The timeline in at most `rows_max` rows of equally many intervals: requests and failures added up, the median of
     the p50 and the p99 of the intervals, the worst of their maxima; `t_s` is where a row ends."""
-    intervals = run.get("timeline", [])
-    rows = min(rows_max, len(intervals))
-    edges = [round(i * len(intervals) / rows) for i in range(rows + 1)] if rows else []
-    return [_merged(intervals[first:last]) for first, last in pairwise(edges)]
+    all_of_it = intervals(run)
+    rows = min(rows_max, len(all_of_it))
+    edges = [round(i * len(all_of_it) / rows) for i in range(rows + 1)] if rows else []
+    return [_merged(all_of_it[first:last]) for first, last in pairwise(edges)]
 
 
-def _merged(intervals: list[dict[str, Any]]) -> dict[str, float]:
+def _merged(rows: list[dict[str, Any]]) -> dict[str, float]:
     def values(name: str) -> list[float]:
-        return [float(i[name]) for i in intervals if i.get(name) is not None and (i["requests"] or name[0] != "p")]
+        return [float(i[name]) for i in rows if i.get(name) is not None and (i["requests"] or name[0] != "p")]
 
     def median(name: str) -> float:
         return float(np.median(values(name))) if values(name) else math.nan
 
     return {
-        "t_s": float(intervals[-1]["t_s"]), "requests": sum(values("requests")), "failures": sum(values("failures")),
+        "t_s": float(rows[-1]["t_s"]), "requests": sum(values("requests")), "failures": sum(values("failures")),
         "p50_us": median("p50_us"), "p99_us": median("p99_us"), "max_us": max(values("max_us"), default=math.nan),
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from decision_service.report import Figure
 from decision_service.report.drawing import BLUE, DASHES, GREEN, GREY, INK, ORANGE, PALETTE, PURPLE, SERIES, WIDE, draw
-from load_report.document import STAGES, Floats, Run, curve, number
+from load_report.document import STAGES, Floats, Run, curve, intervals, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ def percentiles(name: str, curves: Sequence[tuple[str, Run]], caption: str) -> F
 
 def over_time(name: str, run: Run, caption: str) -> Figure:
     """p50, p99 and maximum of each interval, failures below, marks as upright lines."""
-    rows = run["timeline"]
+    rows = intervals(run)
     at = np.array([row["t_s"] for row in rows], np.float64)
     failed = np.array([row.get("failures", 0) for row in rows], np.float64)
 

@@ -2,6 +2,7 @@
 
     python benchmarks/load_report/run.py RESULT.json --html report.html
     python benchmarks/load_report/run.py BEFORE.json AFTER.json --html comparison.html
+    python benchmarks/load_report/run.py targets.json --keep      into benchmarks/results, for the README
 
 RESULT.json is what benchmarks/load writes. The same is printed as tables, or with --json for a program: the comparison,
 or of one document its machine, ratios and the figures of its runs without histograms and timelines. The page is one
@@ -21,9 +22,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from decision_service.report import Figure, Report, to_markdown, write_html
 from load_report import compare, html
-from load_report.document import Document, NotALoadRun, read
+from load_report.document import Document, NotALoadRun, read, slug
 
 _BULKY = ("histogram", "timeline")
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def tables(report: Report) -> str:
@@ -51,6 +53,9 @@ def main() -> int:
     parser.add_argument("result", type=Path, metavar="RESULT.json")
     parser.add_argument("other", type=Path, metavar="OTHER.json", nargs="?", help="a second one, to compare")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the page here")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep it without plots' data as benchmarks/results/<workload>.json"
+    )
     parser.add_argument("--json", action="store_true", help="JSON instead of tables")
     args = parser.parse_args()
     try:
@@ -58,6 +63,13 @@ def main() -> int:
     except NotALoadRun as error:
         print(error, file=sys.stderr)
         return 2
+    if args.keep:
+        if len(documents) > 1:
+            parser.error("--keep is for one document")
+        kept = RESULTS / f"{slug(documents[0]['workload'])}.json"
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(json.dumps(compact(documents[0]), indent=1) + "\n")
+        print(f"wrote {kept}", file=sys.stderr)
     if args.json:
         print(json.dumps(compact(documents[0]) if len(documents) == 1 else compare.as_json(*documents), indent=1))
         if not args.html:

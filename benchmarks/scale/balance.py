@@ -68,7 +68,7 @@ def partition_shares(count: int, exponent: float, partitions: int, salt: int = 0
     """The share of all load that each partition has; they add up to 1. `entities`: load on logs of payees."""
     head = min(count, HEAD)
     weights = np.arange(1, head + 1, dtype=np.float64) ** -exponent
-    found: Floats = np.bincount(_homes(partitions, salt, entities)[:head], weights, partitions)
+    found = np.asarray(np.bincount(_homes(partitions, salt, entities)[:head], weights, partitions), np.float64)
     total = weight_sum(count, exponent)
     return np.asarray((found + (total - float(weights.sum())) / partitions) / total, np.float64)
 

@@ -107,6 +107,13 @@ def test_rows_of_the_timeline_add_up(made: dict[str, Any]) -> None:
     assert max(row["max_us"] for row in rows) == made["runs"][1]["latency_us"]["max"]
 
 
+def test_intervals_told_by_where_they_begin_are_shown_where_they_end(made: dict[str, Any]) -> None:
+    """A timeline at 0, 0.5, 1.0 ... is the one at 0.5, 1.0, 1.5 ..."""
+    ends = made["runs"][1]
+    begins = ends | {"timeline": [row | {"t_s": row["t_s"] - 0.5} for row in ends["timeline"]]}
+    assert timeline(begins, 4) == timeline(ends, 4)
+
+
 def test_a_run_that_is_not_valid_says_so_first(made: dict[str, Any]) -> None:
     """And why."""
     report = html.report(made | {"valid": False, "why_not": ["another process used the cores"]})

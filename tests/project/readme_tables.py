@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from decision_service.core.reasons import TEXTS
@@ -62,7 +64,22 @@ def faults() -> str:
     return figures(json.loads((folder / "results.json").read_text()))
 
 
-TABLES = {"settings": settings, "reasons": reasons, "catalogue": catalogue, "evidence": evidence, "faults": faults}
+def _speed(name: str) -> Callable[[], str]:
+    """A table of what is kept under benchmarks/results, or how to measure it."""
+
+    def table() -> str:
+        sys.path.insert(0, str(README.parent / "benchmarks"))
+        module = "scale.readme" if name == "scale" else "load_report.readme"
+        written: str = getattr(import_module(module), name)()
+        return written
+
+    return table
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "settings": settings, "reasons": reasons, "catalogue": catalogue, "evidence": evidence, "faults": faults,
+    **{name: _speed(name) for name in ("targets", "budget", "load", "peers", "scale")},
+}  # fmt: skip
 
 
 def between(name: str) -> re.Pattern[str]:
