@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from decision_service.report import Block, Facts, Report, Section, Table, Text, write_html
 from load_report import figures
-from load_report.document import PERCENTILES, STAGES, Document, Run, by_name, curve, failures, slug
+from load_report.document import PERCENTILES, STAGES, Document, Run, by_name, curve, failures, options, slug
 from load_report.html import validity
 from load_report.noise import Difference, compared
 
@@ -90,7 +90,7 @@ def unlike(first: Document, second: Document) -> list[str]:
     """What was not the same of the two besides the commit, as sentences' ends."""
     found = []
     for name in _SAME:
-        one, other = first.get(name), second.get(name)
+        one, other = (options(which) if name == "options" else which.get(name) for which in (first, second))
         if isinstance(one, dict) and isinstance(other, dict):
             keys = [key for key in {**one, **other} if key not in _PASSING and one.get(key) != other.get(key)]
             found += [f"{name} {key}: {one.get(key)} and {other.get(key)}" for key in keys]

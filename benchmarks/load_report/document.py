@@ -20,6 +20,7 @@ import numpy.typing as npt
 FORMAT: Final = "decision-service-load/1"
 PERCENTILES: Final = ("p50", "p90", "p99", "p99.9", "p99.99", "max")
 STEPS_MIN: Final = 3
+_WHERE_RESULTS_WENT: Final = ("json", "html")
 STAGES: Final = ("parse", "read", "features", "score", "rules", "commit", "serialise")
 
 Document = dict[str, Any]
@@ -50,6 +51,18 @@ def number(run: Run, *path: str) -> float:
     for name in path:
         found = found.get(name) if isinstance(found, dict) else None
     return float(found) if isinstance(found, int | float) else math.nan
+
+
+def options(document: Document) -> dict[str, Any]:
+    """The options that were given: none that was left open, of paths the last part (a checkout lies anywhere), and not
+    where the results went.
+    """
+    given = {name: value for name, value in document.get("options", {}).items() if name not in _WHERE_RESULTS_WENT}
+    return {
+        name: value.rstrip("/").rpartition("/")[2] if isinstance(value, str) else value
+        for name, value in given.items()
+        if value not in (None, "", [], (), "()")
+    }
 
 
 def failures(run: Run) -> int:

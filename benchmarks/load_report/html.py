@@ -22,6 +22,7 @@ from load_report.document import (
     curve,
     failures,
     number,
+    options,
     ramps,
     slug,
     timeline,
@@ -68,10 +69,10 @@ def facts(document: Document) -> Facts:
     """The machine, the moment and the options."""
     machine: dict[str, Any] = document.get("machine", {})
     named = [(name.replace("_", " "), value) for name, value in machine.items()]
-    options = ", ".join(f"{name} {value}" for name, value in document.get("options", {}).items())
+    given = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in options(document).items())
     pairs = [
         ("workload", document.get("workload")), ("commit", document.get("commit")), ("at", document.get("at")),
-        *named, ("options", options or None),
+        *named, ("options", given or None),
     ]  # fmt: skip
     return Facts(tuple((name, value if isinstance(value, Cell) else str(value)) for name, value in pairs))
 

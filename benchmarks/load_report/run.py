@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from decision_service.report import Figure, Report, to_markdown, write_html
 from load_report import compare, html
-from load_report.document import Document, NotALoadRun, read, slug
+from load_report.document import Document, NotALoadRun, options, read, slug
 
 _BULKY = ("histogram", "timeline")
 RESULTS = Path(__file__).parents[1] / "results"
@@ -42,9 +42,9 @@ def tables(report: Report) -> str:
 
 
 def compact(document: Document) -> Document:
-    """A document without what only plots need."""
+    """A document without what only plots need, and without paths."""
     runs = [{name: value for name, value in run.items() if name not in _BULKY} for run in document["runs"]]
-    return document | {"runs": runs}
+    return document | {"options": options(document), "runs": runs}
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from load_documents import BENCHMARKS, document, percentiles, run
 from browser import CHROMIUM, Browser, browsing
 from drawn import Drawn
 from load_report import compare, figures, html
-from load_report.document import NotALoadRun, curve, number, ramps, read, timeline
+from load_report.document import NotALoadRun, curve, number, options, ramps, read, timeline
 
 COMMAND = BENCHMARKS / "load_report" / "run.py"
 
@@ -149,6 +149,19 @@ def test_a_comparison_says_what_else_differs(made: dict[str, Any], later: dict[s
     other = copy.deepcopy(later)
     other["machine"] |= {"cpu": "another", "load_before": 0.9}
     assert compare.unlike(made, other) == ["machine cpu: a processor and another"]
+
+
+def test_options_name_no_place_on_the_machine(made: dict[str, Any]) -> None:
+    """A checkout lies anywhere: of a path the last part counts, and where results went is no option of the run."""
+    given = {
+        "rules": "/somewhere/rules",
+        "json": "/tmp/x.json",
+        "rate": None,
+        "sizes": [],
+        "quick": False,
+        "events": 200,
+    }
+    assert options(made | {"options": given}) == {"rules": "rules", "quick": False, "events": 200}
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": "x"}', '{"format": "decision-service-load/1", "runs": []}'])
