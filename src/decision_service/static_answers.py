@@ -112,13 +112,13 @@ class StaticAnswers:
 
     def refuse_told_meanwhile(self, request: DecisionRequest, decision_id: str, mine: bool) -> None:
         """To be called when the id is marked and before the commit is sent: there must be no row. `mine`: the mark was
-        made just now, so it says nothing about earlier attempts. VersionMoved if there are other rows of the customer;
-        ToldMeanwhile, OutcomeUnknown, JournalUnavailable."""
+        made just now, so it says nothing about earlier attempts. VersionMoved if there are other rows of the customer
+        that the store is not known to have; ToldMeanwhile, OutcomeUnknown, JournalUnavailable."""
         rows = self._journal.of_customer(request.customer_id)
-        if not rows:
-            return
         row = next((row for row in rows if row.decision_id == decision_id), None)
         if row is None:
+            if all(self.sent.kept(other.decision_id) for other in rows):
+                return
             raise VersionMoved("the customer was answered while the store was away")
         if mine:
             self.sent.unmark(decision_id)
@@ -129,7 +129,7 @@ class StaticAnswers:
 
     def mark_approval(self, decision: Decision) -> None:
         """Mark that money is about to be approved to a customer; never taken back."""
-        self.sent.mark(approval_key(decision.customer_id, decision.decided_at_ms))
+        self.sent.mark_approval(decision.customer_id, decision.decided_at_ms)
 
     def frame(self, decision_id: str) -> bytes | None:
         """The frame of a decision that is only in the journal. JournalUnavailable."""

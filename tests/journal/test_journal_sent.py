@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from journal_cases import decision_id
 
 from decision_service.core.errors import JournalUnavailable
+from decision_service.core.limits import DAY_MS
 from decision_service.journal import SentTable
 from decision_service.journal.memory import MemorySentTable
-from decision_service.journal.sent import SETS, WORDS, SentTables
+from decision_service.journal.sent import SETS, WORDS, SentTables, approval_key
 
 
 def two_on_disk(directory: Path) -> tuple[SentTable, SentTable]:
@@ -53,6 +54,16 @@ def test_a_mark_that_is_kept_is_not_taken_back(make: object, tmp_path: Path) -> 
     one.keep(decision_id(1))
     one.unmark(decision_id(1))
     assert other.holds(decision_id(1))
+    assert (one.kept(decision_id(1)), other.kept(decision_id(1)), one.kept(decision_id(2))) == (True, False, False)
+
+
+@pytest.mark.parametrize("make", [two_on_disk, two_in_memory])
+def test_an_approval_is_marked_by_customer_and_day(make: object, tmp_path: Path) -> None:
+    """What is approved to a customer is held under the key of that customer and day, and under no other."""
+    one, other = make(tmp_path)  # type: ignore[operator]
+    one.mark_approval("c-1", 20 * DAY_MS + 5)
+    assert other.holds(approval_key("c-1", 21 * DAY_MS - 1))
+    assert not any(other.holds(approval_key(*key)) for key in (("c-1", 21 * DAY_MS), ("c-2", 20 * DAY_MS)))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")

@@ -32,6 +32,9 @@ by the attempt that made it, and only when the store said that nothing was writt
 leaves its mark, and so does one that happened: a static answer is then refused (503 outcome-unknown), because the
 stored one may say otherwise.
 
+A row that this worker has brought into the store but cannot take out of the journal (its disk is full) is no reason to
+back off: the store shows it to every read since, and to a commit that rests on an earlier read by the version.
+
 A doubtful row stays until the store can be asked: if the store has a decision under its id, the row was never told
 and goes; if not, it is delivered. A row that was, or may have been, told and whose id the store knows otherwise
 (another host decided it anew, before this one delivered) is a *conflict*: kept with what the store has, counted, and
@@ -181,12 +184,20 @@ class SentTable(Protocol):
         """Mark an id; True if this worker had not marked it before."""
         ...
 
+    def mark_approval(self, customer_id: str, t_ms: int) -> None:
+        """Mark that money is approved to a customer on a day: `sent.approval_key`."""
+        ...
+
     def unmark(self, decision_id: str) -> None:
         """Take this worker's mark back, unless it is to be kept."""
         ...
 
     def keep(self, decision_id: str) -> None:
         """Mark an id that the store has a decision under; an attempt that began before does not take it back."""
+        ...
+
+    def kept(self, decision_id: str) -> bool:
+        """Whether this worker was lately told to `keep` an id: the store has a decision under it."""
         ...
 
     def holds(self, decision_id: str) -> bool:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from decision_service.journal import Conflict, StaticRow
+from decision_service.journal.sent import approval_key
 
 
 async def _give_way() -> None:
@@ -38,6 +39,14 @@ class MemorySentTable:
         """See `SentTable.keep`."""
         self._kept.add(decision_id)
         self._mine.add(decision_id)
+
+    def mark_approval(self, customer_id: str, t_ms: int) -> None:
+        """See `SentTable.mark_approval`."""
+        self.mark(approval_key(customer_id, t_ms))
+
+    def kept(self, decision_id: str) -> bool:
+        """See `SentTable.kept`."""
+        return decision_id in self._kept
 
     def holds(self, decision_id: str) -> bool:
         """See `SentTable.holds`."""

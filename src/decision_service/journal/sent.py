@@ -44,7 +44,11 @@ _set_at: Final = struct.Struct("16I").unpack_from
 
 def approval_key(customer_id: str, t_ms: int) -> str:
     """What is marked, as an id would be, when money is approved to a customer on a day (UTC)."""
-    return f"a000{(customer_key(customer_id) ^ t_ms // DAY_MS * _ODD) & _WORD:016x}"
+    return f"a000{_approval_bits(customer_id, t_ms):016x}"
+
+
+def _approval_bits(customer_id: str, t_ms: int) -> int:
+    return (customer_key(customer_id) ^ t_ms // DAY_MS * _ODD) & _WORD
 
 
 def told_key(decision_id: str) -> str:
@@ -93,8 +97,14 @@ class SentTables:
 
     def mark(self, decision_id: str) -> bool:
         """See `SentTable.mark`."""
-        bits = int(decision_id[4:20], 16)  # as `place_of`: a call would cost a third of this one
-        at, tag = (bits & _MASK) << 4, bits >> 33 | _TAG_BIT
+        return self._mark(int(decision_id[4:20], 16))
+
+    def mark_approval(self, customer_id: str, t_ms: int) -> None:
+        """See `SentTable.mark_approval`."""
+        self._mark(_approval_bits(customer_id, t_ms))
+
+    def _mark(self, bits: int) -> bool:
+        at, tag = (bits & _MASK) << 4, bits >> 33 | _TAG_BIT  # as `place_of`
         words = self._own
         held = _set_at(words, 4 * at)
         if tag in held:
@@ -120,6 +130,10 @@ class SentTables:
         if len(self._kept) > KEPT_MAX:
             del self._kept[next(iter(self._kept))]
         self.mark(decision_id)
+
+    def kept(self, decision_id: str) -> bool:
+        """See `SentTable.kept`."""
+        return decision_id in self._kept
 
     def holds(self, decision_id: str) -> bool:
         """See `SentTable.holds`; some 10 us, for tables that have come since are looked for."""
