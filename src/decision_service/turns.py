@@ -23,19 +23,22 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, deque[asyncio.Future[None]] | None] = {}  # None: served, and nobody waits
 
     def take(self, customer_id: str) -> bool:
         """Take the turn if nobody has it; nothing is awaited, which is the usual case."""
         if customer_id in self._waiting:
             return False
-        self._waiting[customer_id] = deque()
+        self._waiting[customer_id] = None
         return True
 
     async def wait(self, customer_id: str, deadline: float) -> None:
         """Wait for the turn until `deadline`, an instant of the running loop's clock. DeadlineExceeded."""
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[customer_id].append(place)
+        queue = self._waiting[customer_id]
+        if queue is None:
+            queue = self._waiting[customer_id] = deque()
+        queue.append(place)
         try:
             async with asyncio.timeout_at(deadline):
                 await place

@@ -107,19 +107,22 @@ class Tally:
     def count(self, bins: Bins, some: Sequence[Seen]) -> None:
         """Count some decisions."""
         values = np.empty((len(some), bins.rows))
-        for row, seen in zip(values, some, strict=True):
-            points = seen.score.points
-            row[0] = math.nan if points is None else points
-            row[1:] = seen.features
+        points = [seen.score.points for seen in some]
+        values[:, 0] = [math.nan if one is None else one for one in points]
+        values[:, 1:] = [seen.features for seen in some]
         self.bins += bins.count(values)
         self.count_words(some)
 
     def count_words(self, some: Sequence[Seen]) -> None:
-        """Count all of some decisions but their numbers."""
-        for seen in some:
-            self.words.update(_words(seen))
-            if seen.score.pd is not None:
-                self.words["p"] += round(seen.score.pd * PD_UNITS)
+        """Count all of some decisions but their numbers. Many are alike: words are made for each sort of them."""
+        told = ((seen.answered, seen.score) for seen in some)
+        alike = Counter((answered, s.grade, s.points is None, s.problem) for answered, s in told)
+        for sort, count in alike.items():
+            for word in _words(*sort):
+                self.words[word] += count
+        pds = [round(pd * PD_UNITS) for seen in some if (pd := seen.score.pd) is not None]
+        if pds:
+            self.words["p"] += sum(pds)
 
     def add(self, other: Tally) -> None:
         """Add another tally of the same scorecard."""
@@ -161,10 +164,9 @@ def cause_of(problem: str) -> str:
     return next((cause for text, cause in _CAUSE_BY_TEXT if text in problem), "other")
 
 
-def _words(seen: Seen) -> list[str]:
-    score, answered = seen.score, seen.answered
+def _words(answered: Answered, grade: str | None, unscored: bool, problem: str) -> list[str]:
     words = ["n", f"d:{answered.decision}", f"r:{answered.rung}"]
-    words.append(f"x:{cause_of(score.problem)}" if score.points is None else f"g:{score.grade}")
+    words.append(f"x:{cause_of(problem)}" if unscored else f"g:{grade}")
     if answered.hold is not None:
         words.append(f"h:{answered.hold}")
     if answered.approved:
