@@ -119,17 +119,17 @@ async def test_states_loading_server_tells_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.fault("A11")
 async def test_states_rights_taken_away_are_refusals(valkey_private: ValkeyServer) -> None:
-    """When our user may no longer run scripts, calls are refused as they come, with nothing written; given back, they
-    work, without a restart."""
+    """When our user may no longer read or run scripts, calls are refused as they come, with nothing written; given
+    back, they work, without a restart."""
     with valkey_private.client() as client:
         client.acl_setuser("app", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all"])
         async with opened(f"redis://app:pw@127.0.0.1:{valkey_private.port}/0") as store:
             await store.commit(Commit("c-1", 0, record(1)), T)
-            client.acl_setuser("app", enabled=True, keys=["*"], commands=["-evalsha", "-eval"])
+            client.acl_setuser("app", enabled=True, keys=["*"], commands=["-evalsha", "-eval", "-hgetall"])
             for call in (store.read("c-1", None, T), store.commit(Commit("c-1", 1, record(2)), T)):
                 with pytest.raises(StoreUnavailable, match="NOPERM"):
                     await call
-            client.acl_setuser("app", enabled=True, keys=["*"], commands=["+evalsha", "+eval"])
+            client.acl_setuser("app", enabled=True, keys=["*"], commands=["+evalsha", "+eval", "+hgetall"])
             assert (await settled(store)).log == EMPTY_LOG + record(1)
             assert await store.commit(Commit("c-1", 1, record(2)), T) == 2
 

@@ -19,10 +19,11 @@ from typing import Final
 
 from decision_service.core.event import EMPTY_LOG
 from decision_service.core.facility import Attribute, Facility
+from decision_service.core.limits import RECORD_BYTES
 from decision_service.store import Commit, keys, scripts
 from decision_service.store.records import encode_attribute, encode_facility
 
-_CUSTOMERS_KEPT_MAX: Final = 4_096  # customers whose beginnings of commands are kept, about 1 kB each
+_CUSTOMERS_KEPT_MAX: Final = 4_096  # customers whose beginnings of commands are kept, about 2 kB each
 _ENTITIES_KEPT_MAX: Final = 8_192  # entities whose reads are kept, about 300 bytes each
 _COMMIT_WORDS: Final = 16  # EVALSHA, its digest, the number of keys, five keys and the eight first arguments
 _COMMIT: Final = (
@@ -51,6 +52,7 @@ def _count(number: int) -> bytes:
 
 _EMPTY_LOG: Final = _bulk(EMPTY_LOG)
 _GET: Final = _bulk(b"GET")
+_GETRANGE: Final = _bulk(b"GETRANGE")
 _UNCHANGED: Final[list[bytes]] = []
 
 
@@ -65,6 +67,10 @@ class Place:
     read_decision: bytes
     commit: bytes
     commit_decision: bytes
+    whole: bytes  # the customer by plain commands: meta, log, version
+    ends_start: bytes  # the same of a log that is held, up to the offset of the last record held
+    ends_rest: bytes
+    frame: bytes  # the read of a frame
 
     def decision(self, decision_id: str) -> bytes:
         """The id as bytes. ValueError if it names another partition, which is a mistake in the calling code and
@@ -80,7 +86,10 @@ def place_of(customer_id: str, partitions: int) -> Place:
     """The place of a customer."""
     partition = keys.partition_of(customer_id, partitions)
     meta = keys.meta_key(partition, customer_id)
-    both = _bulk(meta) + _bulk(keys.log_key(partition, customer_id))
+    log = _bulk(keys.log_key(partition, customer_id))
+    everything = b"*2\r\n%b%b" % (_bulk(b"HGETALL"), _bulk(meta))
+    version = b"*3\r\n%b%b%b" % (_bulk(b"HGET"), _bulk(meta), _bulk(keys.VERSION_FIELD))
+    both = _bulk(meta) + log
     marker = _bulk(keys.marker_key(partition))
     three = both + marker
     five = both + _bulk(keys.outbox_key(partition)) + _bulk(keys.waiting_key(partition)) + marker
@@ -94,6 +103,10 @@ def place_of(customer_id: str, partitions: int) -> Place:
         b"*7\r\n%b$1\r\n4\r\n%b%b" % (read, three, frame),
         b"%b$1\r\n5\r\n%b" % (commit, five),
         b"%b$1\r\n6\r\n%b%b" % (commit, five, frame),
+        b"%b*2\r\n%b%b%b" % (everything, _GET, log, version),
+        b"%b*4\r\n%b%b" % (everything, _GETRANGE, log),
+        b"$2\r\n-1\r\n*4\r\n%b%b$1\r\n0\r\n$2\r\n63\r\n%b" % (_GETRANGE, log, version),
+        b"*2\r\n%b%b" % (_GET, frame),
     )
 
 
@@ -102,6 +115,16 @@ def read_command(place: Place, decision_id: str | None) -> bytes:
     if decision_id is None:
         return place.read
     return b"%b%b\r\n" % (place.read_decision, place.decision(decision_id))
+
+
+def plain_read(place: Place, decision_id: str | None, held_bytes: int) -> tuple[bytes, int]:
+    """The customer by plain commands, and how many they are; of a log that is held only the ends."""
+    frame = b"" if decision_id is None else b"%b%b\r\n" % (place.frame, place.decision(decision_id))
+    count = 3 if decision_id is None else 4
+    if not held_bytes:
+        return place.whole + frame, count
+    offset = b"%d" % (held_bytes - RECORD_BYTES)
+    return b"%b$%d\r\n%b\r\n%b%b" % (place.ends_start, len(offset), offset, place.ends_rest, frame), count + 1
 
 
 def commit_command(place: Place, commit: Commit, epoch: bytes) -> bytes:
@@ -132,6 +155,16 @@ def entity_read(name: bytes, partitions: int) -> tuple[bytes, bytes]:
     """Key of an entity's log, and the command that reads it."""
     key = keys.entity_key(name, partitions)
     return key, b"*2\r\n%b%b" % (_GET, _bulk(key))
+
+
+@lru_cache(maxsize=_ENTITIES_KEPT_MAX)
+def ends_read(name: bytes, partitions: int) -> tuple[bytes, bytes, bytes]:
+    """Key of an entity's log; and what reads its end and then its header, as a beginning, up to the offset where the
+    end begins, and the rest."""
+    key = keys.entity_key(name, partitions)
+    wire = _bulk(key)
+    start = b"*4\r\n%b%b" % (_GETRANGE, wire)
+    return key, start, b"$2\r\n-1\r\n%b$1\r\n0\r\n$2\r\n63\r\n" % start
 
 
 def _meta(facilities: Mapping[str, Facility], attributes: Mapping[str, Attribute]) -> list[bytes]:

@@ -7,10 +7,9 @@ Every read ends by its own time-out besides; what is late, failed or is no log i
 from __future__ import annotations
 
 from asyncio import Future, wait
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from decision_service.core.errors import OutcomeUnknown, StoreUnavailable
 from decision_service.core.event import EMPTY_LOG
 from decision_service.core.links import LINK_GRAINS, Links, is_entity_log
 
@@ -22,11 +21,19 @@ class LinkReads:
 
     __slots__ = ("_reads",)
 
-    def __init__(self, reads: Sequence[Read]) -> None:
+    def __init__(self, reads: list[Read]) -> None:
         self._reads = reads
 
     async def logs(self, wait_s: float | None = None) -> Links:
         """The logs, once all have come, are given up, or `wait_s` have passed (None: however long that takes)."""
+        await self._wait(wait_s)
+        found: list[bytes | None] = [None] * len(LINK_GRAINS)
+        for grain, future in self._reads:
+            if future is not None:
+                found[grain] = entity_log(future, grain)
+        return Links(*found)
+
+    async def _wait(self, wait_s: float | None) -> None:
         waiting = [future for _, future in self._reads if future is not None and not future.done()]
         if waiting:
             try:
@@ -34,11 +41,6 @@ class LinkReads:
             except BaseException:
                 self.drop()
                 raise
-        found: list[bytes | None] = [None] * len(LINK_GRAINS)
-        for grain, future in self._reads:
-            if future is not None:
-                found[grain] = _log(future, grain)
-        return Links(*found)
 
     def missed(self, links: Links) -> Iterator[str]:
         """The grains that were asked for and are not among the logs."""
@@ -51,14 +53,18 @@ class LinkReads:
                 future.cancel()
 
 
-def _log(future: Future[Any], grain: int) -> bytes | None:
+def is_answered(future: Future[Any]) -> bool:
+    """Whether the store replied."""
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def entity_log(future: Future[Any], grain: int) -> bytes | None:
+    """The log that was read; one that is late is given up."""
     if not future.done():
         future.cancel()
+    if not is_answered(future):
         return None
-    try:
-        log = future.result()
-    except (StoreUnavailable, OutcomeUnknown):
-        return None
+    log = future.result()
     if log is None:
         return EMPTY_LOG
     return log if type(log) is bytes and is_entity_log(log, grain) else None

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from decision_service.core.errors import StoreDamaged, StoreUnsafe, VersionMoved
 from decision_service.core.event import EMPTY_LOG, TRIMMED_NOTHING, read_header
@@ -28,6 +29,7 @@ from decision_service.store import (
     WorkerStatus,
     keys,
 )
+from decision_service.store.link_reads import Read
 from decision_service.store.records import encode_attribute
 
 
@@ -152,9 +154,9 @@ class MemoryStore:
     def read_links(self, names: Iterable[bytes], timeout_s: float) -> LinkReads:
         """See `Store.read_links`."""
         loop = asyncio.get_running_loop()
-        reads = []
+        reads: list[Read] = []
         for name in names:
-            future: asyncio.Future[bytes | None] = loop.create_future()
+            future: asyncio.Future[Any] = loop.create_future()
             future.set_result(self._entities.get(name))
             reads.append((name[0], future))
         return LinkReads(reads)

@@ -24,12 +24,9 @@ import orjson
 
 from decision_service.core.errors import (
     NotReplicated,
-    StoreDamaged,
     StoreUnavailable,
     StoreUnsafe,
 )
-from decision_service.core.event import EMPTY_LOG, HEADER_MAGIC
-from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import DAY_MS, PARTITIONS, POLICIES_KEPT_MAX, RECORD_BYTES
 from decision_service.core.links import EMPTY_ENTITY_LOGS, LINK_GRAINS, entity_header
 from decision_service.store import (
@@ -44,12 +41,22 @@ from decision_service.store import (
     keys,
     scripts,
 )
-from decision_service.store.commands import commit_command, entity_read, place_of, read_command
+from decision_service.store.commands import (
+    Place,
+    commit_command,
+    ends_read,
+    entity_read,
+    place_of,
+    plain_read,
+    read_command,
+)
 from decision_service.store.epoch import EpochMemory
+from decision_service.store.held_customers import HeldCustomers, decoded, read_anew
+from decision_service.store.held_logs import HeldLogs, HeldReads
 from decision_service.store.history import History
 from decision_service.store.lane import pack
+from decision_service.store.link_reads import Read
 from decision_service.store.noticed import Nobody, Noticed
-from decision_service.store.records import decode_attribute, decode_facility
 from decision_service.store.replication import REPLICAS_DEFAULT, Replicas
 from decision_service.store.replies import ErrorReply, refuse_errors
 from decision_service.store.resends import RESENDS_SHARE
@@ -64,10 +71,6 @@ OUTBOX_AT_ONCE: Final = 500  # entries of an outbox read at once
 
 _NO_SCRIPT: Final = pack(("EVALSHA", "0" * 40, 0))  # what nobody loaded: answered NOSCRIPT by whoever may run scripts
 _KNOWN_WORDS: Final = 3  # of the reply to a read of a customer that is known
-_FACILITY_START: Final = len(keys.FACILITY_FIELD)
-_ATTRIBUTE_START: Final = len(keys.ATTRIBUTE_FIELD)
-_FACILITY_BYTE: Final = keys.FACILITY_FIELD[0]
-_ATTRIBUTE_BYTE: Final = keys.ATTRIBUTE_FIELD[0]
 
 
 class RedisStore:
@@ -77,7 +80,7 @@ class RedisStore:
     def __init__(
         self, topology: Topology, *, partitions: int = PARTITIONS, profile: Profile = "safe",
         replicas: Replicas = REPLICAS_DEFAULT, memory: EpochMemory | None = None, noticed: Noticed | None = None,
-        reconciling: bool = False,
+        reconciling: bool = False, held: HeldLogs | None = None,
     ) -> None:  # fmt: skip
         """`replicas` are what the topology waits for in the profile `replicated`. `reconciling` uses a store whatever
         became of its history, and leaves no trace of having used it."""
@@ -86,6 +89,9 @@ class RedisStore:
         self._profile = profile
         self._replicas = replicas if profile == "replicated" else None
         self._resends = topology.resends
+        self._held = HeldLogs() if held is None else held
+        self._customers = HeldCustomers()
+        topology.on_change(self._forget_held)
         self._history = History(
             topology,
             self._run,
@@ -95,6 +101,10 @@ class RedisStore:
             reconciling=reconciling,
         )
 
+    def _forget_held(self) -> None:
+        self._held.forget_all()
+        self._customers.forget_all()
+
     @property
     def partitions(self) -> int:
         """How many partitions customers are spread over."""
@@ -103,23 +113,50 @@ class RedisStore:
     async def read(self, customer_id: str, decision_id: str | None, timeout_s: float) -> CustomerState:
         """See `Store.read`."""
         place = place_of(customer_id, self._partitions)
-        command = read_command(place, decision_id)
         if not self._history.admitted:
             timeout_s = await self._history.safe_within(timeout_s)
         until = monotonic() + timeout_s
+        read = await self._read_plainly(customer_id, place, decision_id, timeout_s)
+        if read is None:
+            read = await self._read_at_once(place, decision_id, until)
+        if not self._history.admitted:  # a new connection was made for it
+            await self._history.safe_within(until - monotonic())
+        if read.decision is not None and self._replicas is not None:
+            await self._fence(place.key, until - monotonic())
+        return read
+
+    async def _read_plainly(
+        self, customer_id: str, place: Place, decision_id: str | None, timeout_s: float
+    ) -> CustomerState | None:
+        """The state by plain commands; None if it cannot be had so, or changes meanwhile."""
+        customers = self._customers
+        held, generation = customers.get(customer_id), customers.generation
+        if held is not None and len(held.log) == RECORD_BYTES:
+            held = None  # no record yet, so none to go on from
+        commands, count = plain_read(place, decision_id, 0 if held is None else len(held.log))
         self._resends.earned += RESENDS_SHARE
-        reply = await self._topology.call(place.key, command, timeout_s, write=False)
+        asked = self._topology.ask(place.key, commands, count, timeout_s)
+        if asked is None:
+            return None
+        replies = await asked
+        frame = None if decision_id is None else replies[-1]
+        read = None if type(frame) is ErrorReply else read_anew(held, replies)
+        if read is None:
+            return None
+        customers.keep(customer_id, read, generation)
+        return read.state(frame)
+
+    async def _read_at_once(self, place: Place, decision_id: str | None, until: float) -> CustomerState:
+        """The state by a script: whatever is there, as one state."""
+        command = read_command(place, decision_id)
+        self._resends.earned += RESENDS_SHARE
+        reply = await self._topology.call(place.key, command, until - monotonic(), write=False)
         if type(reply) is ErrorReply:
             reply = await self._after_error(reply, scripts.READ, place.key, command, until)
         if len(reply) > _KNOWN_WORDS and reply[_KNOWN_WORDS] != self._history.epoch:
             self._history.doubt()
             raise StoreUnsafe("the store lost its history: who is unknown to it need not be new")
-        if not self._history.admitted:  # a new connection was made for it
-            await self._history.safe_within(until - monotonic())
-        state = _state(reply[0], reply[1], reply[2])
-        if state.decision is not None and self._replicas is not None:
-            await self._fence(place.key, until - monotonic())
-        return state
+        return decoded(reply[0], reply[1]).state(reply[2])
 
     async def commit(self, commit: Commit, timeout_s: float) -> int:
         """See `Store.commit`."""
@@ -186,7 +223,25 @@ class RedisStore:
 
     def read_links(self, names: Iterable[bytes], timeout_s: float) -> LinkReads:
         """See `Store.read_links`."""
-        return LinkReads([(name[0], self._read_link(name, timeout_s)) for name in names])
+        reads: list[Read] = []
+        known: list[tuple[bytes, bytes | None]] = []
+        for name in names:
+            log = self._held.get(name)
+            asked = None if log is None else self._read_ends(name, len(log), timeout_s)
+            if asked is None:
+                log, asked = None, self._read_link(name, timeout_s)
+            reads.append((name[0], asked))
+            known.append((name, log))
+        return HeldReads(reads, known, self._held, lambda name: self._read_link(name, timeout_s))
+
+    def _read_ends(self, name: bytes, held_bytes: int, timeout_s: float) -> Future[Any] | None:
+        """Of a log that is held: the end of it, from the last record held on, and then its header."""
+        key, start, rest = ends_read(name, self._partitions)
+        try:
+            offset = b"%d" % (held_bytes - RECORD_BYTES)
+            return self._topology.ask(key, b"%b$%d\r\n%b\r\n%b" % (start, len(offset), offset, rest), 2, timeout_s)
+        except StoreUnavailable:
+            return None
 
     def _read_link(self, name: bytes, timeout_s: float) -> Future[Any] | None:
         key, command = entity_read(name, self._partitions)
@@ -222,9 +277,13 @@ class RedisStore:
         for name, some in records.items():
             grain = name[0]
             marked = name in left_out_ms
-            arguments += (
-                entity_header(LINK_GRAINS[grain], 0, left_out_ms[name]) if marked else EMPTY_ENTITY_LOGS[grain], some
-            )  # fmt: skip
+            empty = entity_header(LINK_GRAINS[grain], 0, left_out_ms[name]) if marked else EMPTY_ENTITY_LOGS[grain]
+            log = self._held.without(name, some)
+            if log is None:
+                arguments += (empty, some, b"", b"")
+            else:
+                offset = b"%d" % (len(log) - RECORD_BYTES)
+                arguments += (empty, some, log[:RECORD_BYTES] + log[-RECORD_BYTES:], offset)
         told = await self._run(scripts.LINK, names, tuple(arguments), timeout_s)
         return LinkCounts(*(sum(told[i :: len(LinkCounts._fields)]) for i in range(len(LinkCounts._fields))))
 
@@ -481,30 +540,6 @@ class RedisStore:
         if isinstance(reply, ErrorReply) and reply.code == "EPOCH":
             self._history.doubt()
         return refuse_errors(reply, write=script.writes)
-
-
-def _state(meta: list[bytes], log: bytes | None, decision: bytes | None) -> CustomerState:
-    """StoreDamaged for what is not as this service writes it."""
-    version = 0
-    facilities: dict[str, Facility] = {}
-    attributes: dict[str, Attribute] = {}
-    pairs = iter(meta)
-    try:
-        for name, value in zip(pairs, pairs, strict=True):
-            sort = name[0]
-            if sort == _FACILITY_BYTE:
-                facilities[name[_FACILITY_START:].decode()] = decode_facility(value)
-            elif sort == _ATTRIBUTE_BYTE:
-                attributes[name[_ATTRIBUTE_START:].decode()] = decode_attribute(value)
-            elif name == keys.VERSION_FIELD:
-                version = int(value)
-    except (ValueError, TypeError):
-        raise StoreDamaged("a facility or an attribute of this customer cannot be read") from None
-    if log is None:
-        return CustomerState(version, EMPTY_LOG, facilities, attributes, decision)
-    if len(log) % RECORD_BYTES or log[:8] != HEADER_MAGIC:
-        raise StoreDamaged("the event log of this customer is torn or none of ours")
-    return CustomerState(version, log, facilities, attributes, decision)
 
 
 def _lists(entries: list[bytes]) -> dict[str, frozenset[str]]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 from array import array
+from asyncio import Future
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
@@ -59,6 +60,12 @@ class Topology(Protocol):
         """The reply to a packed command on `key` and others of its slot; error replies are values."""
         ...
 
+    def ask(self, key: bytes, commands: bytes, count: int, timeout_s: float) -> Future[Any] | None:
+        """What yields the replies to packed commands on `key` that write nothing, carried out in their order on one
+        connection; None if it is not open, or not known to be the right one. Error replies are values; a slot that
+        moved is told by one. StoreUnavailable."""
+        ...
+
     async def call_all(self, command: bytes, timeout_s: float) -> list[Any]:
         """The replies of every primary to a reading command."""
         ...
@@ -70,6 +77,10 @@ class Topology(Protocol):
 
     def on_reconnect(self, told: Callable[[], None]) -> None:
         """Have `told` called whenever a lane that was lost is open again, before anything is sent on it."""
+        ...
+
+    def on_change(self, told: Callable[[], None]) -> None:
+        """The same, and whenever keys turn out to be on another node: what was read before may not be what is there."""
         ...
 
     async def close(self) -> None:
@@ -153,6 +164,7 @@ class _Way:
         self._opened_at = _now()
         if self._opened > 1:
             self._road.common.told_reconnect()
+            self._road.common.told_change()
         return lane
 
     def _make(self, address: Address) -> Lane:
@@ -239,6 +251,7 @@ class Common:
         self.noticed = noticed
         self.resends = Resends(noticed)
         self.told_reconnect: Callable[[], None] = lambda: None
+        self.told_change: Callable[[], None] = lambda: None
         self.roads = 0
 
 
@@ -263,6 +276,11 @@ class Road:
             way.key = way.key or key
             return self._call_when_open(way, command, timeout_s, write, preface)
         return way.lane.call(command, timeout_s, write=write, preface=preface)
+
+    def ask(self, key: bytes, commands: bytes, count: int, timeout_s: float) -> Future[Any] | None:
+        """See `Topology.ask`."""
+        lane = self._reads.lane
+        return None if lane is None else lane.ask(commands, count, timeout_s)
 
     async def _call_when_open(self, way: _Way, command: bytes, timeout_s: float, write: bool, preface: bytes) -> Any:
         until = _now() + timeout_s
@@ -294,6 +312,9 @@ class Standalone(Road):
 
     def on_reconnect(self, told: Callable[[], None]) -> None:
         self.common.told_reconnect = told
+
+    def on_change(self, told: Callable[[], None]) -> None:
+        self.common.told_change = told
 
     async def follow(self) -> None:
         if self.endpoint.kind != "sentinel":
@@ -346,6 +367,11 @@ class Cluster:
             else:
                 return reply
 
+    def ask(self, key: bytes, commands: bytes, count: int, timeout_s: float) -> Future[Any] | None:
+        index = -1 if self._doubted else self._table[slot_of(key)]
+        road = None if index < 0 else self._roads.get(self._addresses[index])
+        return None if road is None else road.ask(key, commands, count, timeout_s)
+
     async def _call_node(
         self, address: Address, key: bytes, command: bytes, timeout_s: float, write: bool, preface: bytes
     ) -> Any:
@@ -371,6 +397,9 @@ class Cluster:
 
     def on_reconnect(self, told: Callable[[], None]) -> None:
         self._common.told_reconnect = told
+
+    def on_change(self, told: Callable[[], None]) -> None:
+        self._common.told_change = told
 
     async def call_all(self, command: bytes, timeout_s: float) -> list[Any]:
         await self._learn(timeout_s)
@@ -398,6 +427,7 @@ class Cluster:
     def _moved(self, slot: int, address: Address) -> None:
         self._table[slot] = self._index(address)
         self._doubted = True  # where one slot went, others went too
+        self._common.told_change()
 
     async def _learn_for(self, slot: int, timeout_s: float) -> None:
         """Read the table anew, and wait for it if the doubts are about the node of this slot: calls to other nodes go
@@ -449,6 +479,8 @@ class Cluster:
             host = primary[0].decode() if primary[0] else told_by[0]
             index = self._index((host or told_by[0], int(primary[1])))
             table[first : last + 1] = array("h", [index]) * (last + 1 - first)
+        if table != self._table:
+            self._common.told_change()
         self._table = table
         self._doubted = False
         self._suspects.clear()

@@ -5,7 +5,7 @@
 -- ARGV   none
 -- REPLY  array: meta as field, value, field, value ...; the log or nil; the frame or nil; and only of a customer that
 --        nothing is known of, the marker or nil
--- COST   O(fields of the hash) + bytes of the log; 2 to 3 commands, one more for an unknown customer
+-- COST   O(fields of the hash) + three copies of the log; known customers are read without (store/held_customers.py)
 local meta = redis.call('HGETALL', KEYS[1])
 local log = redis.call('GET', KEYS[2])
 local frame = KEYS[4] and redis.call('GET', KEYS[4]) or false
