@@ -84,26 +84,8 @@ local function held(name, known, offset)
   end
 end
 
-local function append(name, empty, records, known_end, offset)
-  local head, body, bytes
-  if offset ~= '' then
-    head, body, bytes = held(name, known_end, offset)
-  end
-  local stored = true
-  if not head then
-    body = redis.pcall('GET', name)
-    if type(body) == 'table' then
-      return 0, 0, 0, #records / RECORD
-    end
-    stored = body
-    body = body or empty
-    head, bytes = body:sub(1, HEADER), #body
-  end
-  if bytes % RECORD ~= 0 or #records % RECORD ~= 0 or head:sub(1, 8) ~= empty:sub(1, 8)
-    or head:sub(25, 32) ~= empty:sub(25, 32) then
-    return 0, 0, 0, math.floor(#records / RECORD)
-  end
-  local through, left_out = instant(head, 17), instant(empty, 17)
+-- Those of some records that are neither in the log nor too old, how many are there, and how many are too old.
+local function unknown(body, records, through)
   local all_known = #records > INDEXED * RECORD
   local known = all_known and indexed(body) or {}
   local fresh, there, old = {}, 0, 0
@@ -119,11 +101,42 @@ local function append(name, empty, records, known_end, offset)
       fresh[#fresh + 1] = record
     end
   end
+  return table.concat(fresh), there, old
+end
+
+local function append(name, empty, records, known_end, offset)
+  local head, body, bytes
+  if offset ~= '' then
+    head, body, bytes = held(name, known_end, offset)
+  end
+  local stored = true
+  if not head then
+    body = redis.pcall('GET', name)
+    if type(body) == 'table' then
+      return 0, 0, 0, #records / RECORD
+    end
+    stored = body
+    body = body or empty
+    head, bytes = body:sub(1, HEADER), #body
+  end
+  if bytes % RECORD ~= 0 or #records % RECORD ~= 0 or (head ~= empty and (head:sub(1, 8) ~= empty:sub(1, 8)
+    or head:sub(25, 32) ~= empty:sub(25, 32))) then
+    return 0, 0, 0, math.floor(#records / RECORD)
+  end
+  local through, left_out = instant(head, 17), instant(empty, 17)
+  local added, there, old
+  if #records == RECORD then
+    local known = search(body, records)
+    local is_old = not known and instant(records, 1) <= through
+    added, there, old = (known or is_old) and '' or records, known and 1 or 0, is_old and 1 or 0
+  else
+    added, there, old = unknown(body, records, through)
+  end
   local marked = left_out > through
-  if #fresh == 0 and not marked then
+  local appended = #added / RECORD
+  if appended == 0 and not marked then
     return 0, there, old, 0
   end
-  local added = table.concat(fresh)
   local crowded = (bytes + #added - HEADER) / RECORD > most + slack
   if crowded or not stored then
     local log = stored and call('GET', name) or empty
@@ -132,7 +145,7 @@ local function append(name, empty, records, known_end, offset)
     end
     log = log .. added
     call('SET', name, crowded and trimmed(log) or log, 'PX', life_ms)
-    return #fresh, there, old, 0
+    return appended, there, old, 0
   end
   if marked then
     call('SETRANGE', name, 16, struct.pack('<i8', left_out))
@@ -144,7 +157,7 @@ local function append(name, empty, records, known_end, offset)
   if left_ms < kept_ms or left_ms > tonumber(life_ms) then
     call('PEXPIRE', name, life_ms)
   end
-  return #fresh, there, old, 0
+  return appended, there, old, 0
 end
 
 local told = {}
