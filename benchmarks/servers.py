@@ -29,6 +29,10 @@ def free_port() -> int:
         return port
 
 
+class NotReady(SystemExit):
+    """A process did not come up; what it said. Ends a benchmark that does not catch it."""
+
+
 class Server:
     """A running process and the port it serves."""
 
@@ -106,7 +110,7 @@ def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.02)
-    sys.exit(f"not ready: {' '.join(process.args)}\n{log.read_text()[-3000:]}")  # type: ignore[arg-type]
+    raise NotReady(f"not ready: {' '.join(process.args)}\n{log.read_text()[-3000:]}")  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -134,4 +138,4 @@ def _wait_listening(port: int) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.02)
-    sys.exit("the benchmark's Valkey does not listen")
+    raise NotReady("the benchmark's Valkey does not listen")

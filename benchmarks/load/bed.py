@@ -159,8 +159,10 @@ class Bed(AbstractContextManager["Bed"]):
         store = self._stack.enter_context(valkey(self.folder(f"store-{self._services}"), self.load_cores, NO_REWRITES))
         with redis.Redis(port=store.port) as client:
             client.config_set("appendfsync", "no")  # while it is loaded
+            os.sched_setaffinity(0, self.server_cores)  # where nobody is asked anything yet
             for population in populations:
                 self._load(population, store.port)
+            os.sched_setaffinity(0, self.load_cores)
             client.config_set("appendfsync", "always")
         return store
 

@@ -112,10 +112,10 @@ def ratio(name: str, got: float | None, wanted: str = "") -> dict[str, Any]:
 
 def document(
     workload: str, options: Mapping[str, Any], machine: Mapping[str, Any], runs: Sequence[Run],
-    ratios: Sequence[Mapping[str, Any]],
+    ratios: Sequence[Mapping[str, Any]], broken: Sequence[str] = (),
 ) -> Document:  # fmt: skip
-    """The whole document."""
-    why_not = [problem for run in runs for problem in run["why_not"]]
+    """The whole document; `broken` says what broke off."""
+    why_not = [*broken, *(problem for run in runs for problem in run["why_not"])]
     if not any(run["requests"] for run in runs):
         why_not.append("nothing was measured")
     return {
@@ -180,7 +180,11 @@ def table(told: Document) -> str:
 
 
 def _details(run: Run) -> list[str]:
-    lines = []
+    share, lag = run["core_share"], run["send_lag_us"]
+    whose = ", ".join(f"{name} {share[name]:.1%} of a core" for name in ("generator", "store") if name in share)
+    if run["kind"] == "open":
+        whose += f"; sent {lag['p99']:,.0f} us after the instant (p99; at most {lag['max']:,.0f})"
+    lines = [f"{run['name']}: {whose}"]
     if run["stages_us"]:
         means = ", ".join(f"{name} {one['mean']:,.0f}" for name, one in run["stages_us"].items())
         lines.append(f"{run['name']}: mean us by stage: {means}")

@@ -22,6 +22,7 @@ import gc
 import os
 import pickle
 import select
+import signal
 import socket
 import sys
 import time
@@ -355,6 +356,7 @@ def _recorded(
 
 def main() -> None:
     """Plans in, recordings out."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
     plans, answers = sys.stdin.buffer, sys.stdout.buffer
 
     def tell(what: object) -> None:

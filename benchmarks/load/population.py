@@ -19,7 +19,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from zlib import crc32
 
 import numpy as np
@@ -38,7 +38,7 @@ from decision_service.core.event import (
     facility_key,
 )
 from decision_service.core.facility import Facility
-from decision_service.core.limits import DAY_MS, PARTITIONS
+from decision_service.core.limits import DAY_MS, PARTITIONS, RECORD_BYTES
 from decision_service.core.links import LINKS_PER_ENTITY_MAX, customer_key, entity_header, log_name
 from decision_service.store import keys
 from decision_service.store.records import encode_facility
@@ -50,6 +50,7 @@ DEVICES: Final = 2
 PAYEES: Final = 400
 PAYEE_EVENTS: Final = 1_000
 SHOP_SHARE: Final = 0.95
+CUSTOMER_WORD: Final = 6  # of a record on an entity's log
 BATCH_EVENTS: Final = 40_000
 Records = npt.NDArray[np.void]
 
@@ -145,38 +146,51 @@ def commands(
     population: Population, first: int, records: Records, now_ms: int, partitions: int = PARTITIONS
 ) -> Iterator[bytes]:
     """The commands that write some customers: bytes as they go to the server."""
-    for row in range(len(records)):
-        number = first + row
-        customer_id, facility_id = population.customer_id(number), population.facility_id(number)
+    numbers = range(first, first + len(records))
+    customer_ids = [population.customer_id(number) for number in numbers]
+    length = records.shape[1] * RECORD_BYTES
+    logs, linked, ends = records.tobytes(), *_by_device(population, numbers, records, customer_ids)
+    encoded = encode_facility(population.facility(0, now_ms))  # all are alike but for the ids that it begins with
+    alike = encoded[encoded.index(b",", encoded.index(b",") + 1) :]
+    for row, number in enumerate(numbers):
+        customer_id, facility_id = customer_ids[row], population.facility_id(number)
         partition = crc32(customer_id.encode()) % partitions
         field = keys.FACILITY_FIELD + facility_id.encode()
-        facility = encode_facility(population.facility(number, now_ms))
+        facility = b'["%b","%b"%b' % (facility_id.encode(), customer_id.encode(), alike)
         yield _command(b"HSET", keys.meta_key(partition, customer_id), keys.VERSION_FIELD, b"1", field, facility)
-        yield _set(keys.log_key(partition, customer_id), EMPTY_LOG + records[row].tobytes())
+        yield _set(keys.log_key(partition, customer_id), EMPTY_LOG + logs[row * length : (row + 1) * length])
         yield _set(keys.owner_key(facility_id, partitions), customer_id.encode())
-        of_all = records[row]
-        linked = _as_links(of_all, customer_key(customer_id))
-        for device in range(DEVICES):
-            device_id = population.device_id(number, device)
-            mine = linked[of_all["device"] == device_key(device_id)]
-            if len(mine):
-                yield _set(keys.entity_key(log_name("device", device_id), partitions), entity_log("device", mine))
+        at = row * length
+        for device, end in enumerate(ends[row]):
+            log = linked[at : row * length + end * RECORD_BYTES]
+            at += len(log)
+            if log:
+                key = keys.entity_key(log_name("device", population.device_id(number, device)), partitions)
+                yield _set(key, entity_log("device", log))
 
 
-def entity_log(grain: str, linked: Records) -> bytes:
+def _by_device(
+    population: Population, numbers: range, records: Records, customer_ids: list[str]
+) -> tuple[bytes, list[list[int]]]:
+    """The records of all rows as they enter their devices' logs, a row's in the order of its devices; and in each row
+    where the records of each device end."""
+    first = np.array([[device_key(population.device_id(number, 0))] for number in numbers], np.uint32)
+    other = records["device"] != first
+    order = np.argsort(other, axis=1, kind="stable")
+    words = records.view(np.uint64).reshape(*records.shape, -1)
+    sorted_ = np.take_along_axis(words, order[:, :, None], axis=1)
+    sorted_[:, :, CUSTOMER_WORD] = np.array([[customer_key(customer_id)] for customer_id in customer_ids], np.uint64)
+    mine = (~other).sum(axis=1).tolist()
+    return sorted_.tobytes(), [[count, records.shape[1]] for count in mine]
+
+
+def entity_log(grain: str, linked: bytes) -> bytes:
     """The log of an entity that these records entered in their order: the newest that it has room for."""
-    gone = max(0, len(linked) - LINKS_PER_ENTITY_MAX)
-    if not gone:
-        return entity_header(grain) + linked.tobytes()
-    through_ms = int(linked["occurred_at_ms"][:gone].max())
-    return entity_header(grain, gone, through_ms) + linked[gone:].tobytes()
-
-
-def _as_links(records: Records, customer: Any) -> Records:
-    """Records as they enter entity logs: word 6 is the customer (one, or one each)."""
-    linked = records.copy()
-    linked["facility"], linked["device"] = customer & 0xFFFF_FFFF, customer >> 32
-    return linked
+    gone = len(linked) // RECORD_BYTES - LINKS_PER_ENTITY_MAX
+    if gone <= 0:
+        return entity_header(grain) + linked
+    through_ms = int(np.frombuffer(linked, RECORD, gone)["occurred_at_ms"].max())
+    return entity_header(grain, gone, through_ms) + linked[gone * RECORD_BYTES :]
 
 
 class _PayeeLogs:
@@ -185,7 +199,7 @@ class _PayeeLogs:
     def __init__(self, population: Population) -> None:
         self._population = population
         self._names = {counterparty_key(population.payee_id(p)): p for p in range(population.payees)}
-        self._parts: list[Records] = []
+        self._parts: list[npt.NDArray[np.uint64]] = []
         self._collected = 0
 
     def add(self, first: int, records: Records) -> None:
@@ -194,19 +208,21 @@ class _PayeeLogs:
             return
         numbers = range(first, first + len(records))
         customers = np.array([[customer_key(self._population.customer_id(n))] for n in numbers], np.uint64)
-        self._parts.append(_as_links(records, customers).reshape(-1))
+        words = records.view(np.uint64).reshape(*records.shape, -1).copy()
+        words[:, :, CUSTOMER_WORD] = customers
+        self._parts.append(words.reshape(-1, words.shape[-1]))
         self._collected += records.size
 
     def logs(self) -> Iterator[tuple[bytes, bytes]]:
         """Name and bytes of each payee's log."""
         if not self._collected:
             return
-        records = np.concatenate(self._parts)
+        records = np.concatenate(self._parts).view(RECORD).reshape(-1)
         records = records[np.lexsort((records["occurred_at_ms"], records["counterparty"]))]
         parties, starts = np.unique(records["counterparty"], return_index=True)
         for party, start, end in zip(parties.tolist(), starts, [*starts[1:], len(records)], strict=True):
             name = log_name("payee", self._population.payee_id(self._names[party]))
-            yield name, entity_log("payee", records[start:end][-PAYEE_EVENTS:])
+            yield name, entity_log("payee", records[start:end][-PAYEE_EVENTS:].tobytes())
 
 
 def _allowed(shop: str) -> tuple[bytes, bytes]:

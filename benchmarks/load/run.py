@@ -23,6 +23,7 @@ goes to standard output, progress to standard error.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -39,6 +40,7 @@ from load.bed import Bed, Ended, say  # noqa: E402
 from load.document import Document, document, machine, table  # noqa: E402
 from load.targets import PARTS, targets  # noqa: E402
 from load.workloads import WORKLOADS, Bench, Options  # noqa: E402
+from servers import NotReady  # noqa: E402
 
 MISSED, NOT_VALID = 1, 3
 
@@ -83,12 +85,13 @@ def options_in(words: Sequence[str] | None) -> tuple[str, Options]:
 def run(workload: str, options: Options) -> Document:
     """Run a workload; its document."""
     on = machine()
+    broken: list[str] = []
     if workload == "targets":
-        runs, ratios = targets(options)
+        runs, ratios, broken = targets(options)
     else:
         with Bed(options.server_core, options.load_core) as bed:
             runs, ratios = WORKLOADS[workload](Bench(bed, options))
-    return document(workload, asdict(options), on, runs, ratios)
+    return document(workload, asdict(options), on, runs, ratios, broken)
 
 
 def write_html(told: Document, path: Path) -> None:
@@ -111,9 +114,10 @@ def status(told: Document) -> int:
 def main(words: Sequence[str] | None = None) -> int:
     """Options in, table, JSON and report out."""
     workload, options = options_in(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what was started, as Ctrl-C does
     try:
         told = run(workload, options)
-    except Ended as error:
+    except (Ended, NotReady) as error:
         say(str(error))
         return NOT_VALID
     print(table(told), flush=True)

@@ -10,31 +10,48 @@
     workers     capacity of two workers beside one                                                  2 min
     peers       throughput and p99 beside the stack a team would assemble: `benchmarks/peers`, which is run by itself
 
-`--only steady --only reload` runs these alone.
+`--only steady --only reload` runs these alone. A part that breaks off does not take the others with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from load.bed import Bed, say
 from load.document import Run, ratio
-from load.workloads import WORKLOADS, Bench, Options
+from load.workloads import WORKLOADS, Bench, Options, Told
+from servers import NotReady
 
 PARTS: Final = ("saturation", "steady", "history", "rules", "customers", "reload", "workers")
 
 
-def targets(options: Options) -> tuple[list[Run], list[dict[str, Any]]]:
-    """Runs and ratios of all parts, or of those that `options.only` names."""
+def targets(
+    options: Options, workloads: Mapping[str, Callable[[Bench], Told]] = WORKLOADS
+) -> tuple[list[Run], list[dict[str, Any]], list[str]]:
+    """Runs and ratios of all parts, or of those that `options.only` names; and which parts broke off, why."""
     runs: list[Run] = []
     ratios: list[dict[str, Any]] = []
+    broken: list[str] = []
     for part in options.only or PARTS:
         say(f"--- {part}")
-        with Bed(options.server_core, options.load_core) as bed:
-            part_runs, part_ratios = WORKLOADS[part](Bench(bed, options))
+        try:
+            with Bed(options.server_core, options.load_core) as bed:
+                part_runs, part_ratios = workloads[part](Bench(bed, options))
+        except (Exception, NotReady) as error:  # whatever it is, the other parts are worth having
+            broken.append(f"{part}: broke off: {error}")
+            say(broken[-1])
+            continue
         runs += [_named(part, run) for run in part_runs]
-        ratios += [one for one in part_ratios if one["wanted"]]
-    return runs, ratios + ([] if options.only else _elsewhere())
+        wanted = [one for one in part_ratios if one["wanted"]]
+        ratios += wanted
+        say("\n".join(map(told, wanted)))
+    return runs, ratios + ([] if options.only else _elsewhere()), broken
+
+
+def told(one: dict[str, Any]) -> str:
+    """A ratio as progress."""
+    return f"    {one['name']}: {one['got']} (wanted {one['wanted']})"
 
 
 def _named(part: str, run: Run) -> Run:

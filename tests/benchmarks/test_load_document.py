@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from load import policies, run, workloads
 from load.bed import Round
 from load.document import document, problems, ratio, run_of, table
 from load.plan import Raw
+from load.targets import targets
 from load.workloads import Options
 from load_report import html
 from load_report.document import read
+from servers import NotReady
 
 ROOT = BENCHMARKS.parent
 MACHINE = {"cpu": "x", "cores": 2, "python": "3.11.7", "load_before": 0.1}
@@ -183,6 +186,22 @@ def test_rounds_alternate_in_both_directions_and_are_compared_within_a_round() -
 
     found = {"a": [took(1.0), took(10.0), took(3.0)], "b": [took(2.0), took(20.0), took(9.0)]}
     assert workloads.by_round(found, "b", "a", workloads.cost_us) == 2.0
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="server and generator need a core each")
+def test_a_part_of_the_targets_that_breaks_off_does_not_take_the_others_with_it() -> None:
+    def breaks(_: Any) -> workloads.Told:
+        raise NotReady("no kernel")
+
+    def works(_: Any) -> workloads.Told:
+        return [one_run()], [ratio("a / b", 1.0, "<= 1.1"), ratio("besides", 2.0)]
+
+    parts = {"saturation": breaks, "steady": works}
+    runs, ratios, broken = targets(Options(only=("saturation", "steady")), parts)
+    assert [one["name"] for one in runs] == ["steady: one"]
+    assert [one["name"] for one in ratios] == ["a / b"], "those with a target"
+    assert broken == ["saturation: broke off: no kernel"]
+    assert document("targets", {}, MACHINE, runs, ratios, broken)["valid"] is False
 
 
 def test_problems_name_the_run() -> None:

@@ -74,7 +74,7 @@ def test_a_history_is_in_order_and_says_what_ordinary_use_leaves() -> None:
 
 def test_an_entity_log_keeps_the_newest_and_says_what_it_forgot() -> None:
     records = Population("p", 1, 1_500).histories(0, 1, NOW_MS)[0]
-    log = entity_log("payee", records)
+    log = entity_log("payee", records.tobytes())
     kept = np.frombuffer(log, RECORD, offset=RECORD_BYTES)
     assert len(kept) == 1_024
     assert kept["key"].tolist() == records["key"][-1_024:].tolist()
