@@ -162,7 +162,7 @@ def _balance(balance: Document) -> Iterator[Block]:
         ("slots", "Shards have equal ranges of slots, as cluster tools cut them"),
     ):
         yield Table(
-            ("exponent", *(f"{n} shards" for n in shards), "shards before imbalance dominates"),
+            ("exponent", *(f"on {n}" for n in shards), "shards before imbalance dominates"),
             tuple(
                 (f"{row['exponent']:g}", *(f"{row['hottest_shard'][way][n]:.2f}" for n in shards),
                  f"{row['shards_fed'][way]}")

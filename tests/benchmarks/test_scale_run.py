@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from scale_figures import BENCHMARKS, even, measured
 
+from browser import CHROMIUM, browsing
 from scale import measure, model, page
 from scale.model import Assumptions
 
@@ -46,6 +47,24 @@ def test_the_report_shows_every_size_and_what_breaks_it() -> None:
     }
     assumed = report.sections[-1].blocks[0]
     assert len(assumed.rows) == len(model.MEANINGS)  # type: ignore[union-attr]
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_the_page_opens_whole(tmp_path: Path, width: int, dark: bool) -> None:
+    """Nothing is fetched, the console is silent, nothing widens the page, both plots have a size."""
+    spread = even()
+    found = {"measured": measured(), "balance": spread, "model": model.as_json(measured(), Assumptions(), spread)}
+    path = tmp_path / "scale.html"
+    page.write(json.loads(json.dumps(found)), path)
+    with browsing(tmp_path / "profile") as browser:
+        browser.open(path.as_uri(), width, dark)
+        assert [asked for asked in browser.requests() if not asked.startswith("data:")] == [path.as_uri()]
+        assert browser.complaints() == []
+        assert browser.value("document.documentElement.scrollWidth") <= width
+        sizes = browser.value("[...document.querySelectorAll('figure svg')].map(e => e.getBoundingClientRect().width)")
+        assert len(sizes) == 2
+        assert min(sizes) >= 300
 
 
 def test_a_measurement_is_used_again(tmp_path: Path) -> None:
