@@ -20,6 +20,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -52,6 +53,7 @@ SUPERVISE_S: Final = 0.25
 RESTART_S: Final = 1.0  # between attempts at a worker that cannot start
 STARTUP_FAILED: Final = 3
 BACKLOG: Final = 2_048
+FOLD_BEATS: Final = 25  # of the loop's watch: half a second
 SEND_BUFFER_BYTES: Final = 131_072  # a caller that does not read fills so much of the kernel's memory, not megabytes
 
 
@@ -139,9 +141,13 @@ def gate_of(settings: Settings) -> Gate:
             with _reloading_on_hangup(desk), _stopping_with_parent(), watched_loop(on_beat, meters.count_loop_block):
                 yield desk
 
+    beats = count(1)
+
     def on_beat(lag_s: float, wanted_s: float) -> None:
         gate.admission.measure(wanted_s)
         meters.set_load(lag_s, gate.admission.costs_s[Rank.DRAW])
+        if next(beats) % FOLD_BEATS == 0:
+            meters.fold()
 
     raise_descriptor_limit()
     gate = Gate(settings, open_access(settings), meters, open_desk)

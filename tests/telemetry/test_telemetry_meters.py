@@ -19,7 +19,7 @@ from decision_service.core.errors import StoreUnavailable
 from decision_service.telemetry import STAGES, Meters, Stage
 from decision_service.telemetry.exposition import render
 from decision_service.telemetry.logs import DroppingHandler, JsonFormatter, TextFormatter, start_logging
-from decision_service.telemetry.meters import RULES_WRONG_MAX
+from decision_service.telemetry.meters import BOUNDS_S, RULES_WRONG_MAX
 
 ROUTES = ("POST /v1/decisions", "GET /livez")
 OTHER_WORKER = """
@@ -55,6 +55,33 @@ def samples(meters: Meters) -> dict[str, float]:
         for family in text_string_to_metric_families(render(meters).decode())
         for sample in family.samples
     }
+
+
+def stage_cells(meters: Meters) -> list[float]:
+    """Every cell of every stage."""
+    return [
+        cell for stage in Stage for part in [meters.histogram(meters.totals(), stage)] for cell in (*part[0], part[1])
+    ]
+
+
+def test_times_that_wait_are_folded_in_as_if_counted_at_once(tmp_path: Path) -> None:
+    """At the edges of the buckets and beyond them all, at the FOLD_AT-th, when asked to and at the end."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    later, now = Meters(tmp_path / "a"), Meters(tmp_path / "b")
+    times = [[0.0, *BOUNDS_S[i : i + 6], 9.0 + i] for i in range(13)]
+    for stages_s in times * 5:
+        later.observe_decision(stages_s)
+        for stage, seconds in enumerate(stages_s):
+            now.observe_stage(stage, seconds)
+    assert sum(stage_cells(later)) < sum(stage_cells(now))
+    later.fold()
+    assert stage_cells(later) == pytest.approx(stage_cells(now))
+    now.close()
+    before = later.histogram(later.totals(), Stage.PARSE)[0][BOUNDS_S.index(1.0)]
+    later.observe_decision([1.0] * len(STAGES))
+    later.close()
+    assert later.histogram(later.totals(), Stage.PARSE)[0][BOUNDS_S.index(1.0)] == before + 1.0
 
 
 def counted(meters: Meters, name: str, **labels: str) -> float:

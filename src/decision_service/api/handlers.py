@@ -19,10 +19,10 @@ from decision_service.api.keys import Principal
 from decision_service.api.parse import (
     Clock,
     parse_attributes,
-    parse_decision,
     parse_event,
     parse_facility,
     parse_policy_files,
+    parse_question,
     read_events,
 )
 from decision_service.api.rate import RateLimit
@@ -123,7 +123,7 @@ def _question(
 ) -> tuple[DecisionRequest, int, float]:
     """The request, its budget in ms, and the seconds parsing took."""
     began = perf_counter()
-    request, deadline_ms = parse_decision(body, desk.clock())
+    request, deadline_ms = parse_question(body, desk.clock)
     check_reach(principal, request.customer_id, "decision")
     _check_idempotency_key(headers, request.request_id)
     if request.attributes:
@@ -372,5 +372,6 @@ async def readyz(desk: Desk, call: Call) -> Reply:
 
 async def metrics(desk: Desk, call: Call) -> Reply:
     """GET /metrics."""
+    desk.meters.fold()
     page = await asyncio.to_thread(exposition.render, desk.meters)
     return Reply(200, page, content_type=exposition.CONTENT_TYPE.encode())

@@ -6,7 +6,7 @@ Instants: nothing may be dated further ahead than `clock_ahead_max_ms`; a drawdo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, TypeVar
@@ -23,7 +23,7 @@ from decision_service.api.bodies import (
     PolicyFilesBody,
 )
 from decision_service.api.json_body import read_object
-from decision_service.api.plain import PlainDraw, PlainGeo, plain_draw
+from decision_service.api.plain import plain_draw
 from decision_service.core.errors import InvalidInput
 from decision_service.core.event import (
     APPROVED,
@@ -53,7 +53,7 @@ from decision_service.store.keys import partition_of_decision
 MOVES_MONEY: Final = frozenset({"drawdown", "repayment", "purchase", "transfer_in", "transfer_out"})
 CONCERNS_A_DRAWDOWN: Final = ("drawdown", "repayment", "due", "overdue", "label")
 _Model = TypeVar("_Model", bound=BaseModel)
-_DIGEST: Final = blake2b(digest_size=16, person=b"request")
+_EMPTY_PRINT: Final = blake2b(digest_size=16, person=b"request")
 _ATTRIBUTES: Final = TypeAdapter(dict[str, AttributeBody])
 
 
@@ -76,13 +76,33 @@ class Clock(NamedTuple):
 
 def parse_decision(body: bytes, clock: Clock) -> tuple[DecisionRequest, int | None]:
     """The request in a body and its deadline_ms. Raises InvalidInput, MalformedBody."""
+    return parse_question(body, lambda: clock)
+
+
+def parse_question(body: bytes, clock: Callable[[], Clock]) -> tuple[DecisionRequest, int | None]:
+    """The same; the clock is looked at only if there is an instant to check."""
     plain = plain_draw(body)
     if plain is None:
-        return parse_closely(body, clock)
-    if plain.occurred_at is not None:
-        clock.check(plain.occurred_at, "occurred_at", clock.request_age_max_ms)
-    _one_of(plain.channel, CHANNELS, "channel")
-    return _request(plain, DRAWDOWN_SCENE, plain.amount_minor, plain.currency, None, body), plain.deadline_ms
+        return parse_closely(body, clock())
+    (
+        request_id, customer_id, facility_id, amount_minor, currency, occurred_at, channel, device_id, counterparty_id,
+        ip, purpose, place, term_months, attributes, deadline_ms,
+    ) = plain  # fmt: skip
+    if occurred_at is not None:
+        now = clock()
+        now.check(occurred_at, "occurred_at", now.request_age_max_ms)
+    if channel is not None:
+        _one_of(channel, CHANNELS, "channel")
+    content = [
+        customer_id, facility_id, amount_minor, currency, occurred_at, channel, device_id, counterparty_id, purpose,
+        place, term_months, sorted(attributes.items()) if attributes else None, None,
+    ]  # fmt: skip
+    request = DecisionRequest(
+        request_id, customer_id, facility_id, amount_minor, currency, occurred_at, channel, device_id, counterparty_id,
+        purpose, None if place is None else _geo(*place), term_months, None,
+        _digest(content, ip, DRAWDOWN_SCENE), body, attributes or {}, ip,
+    )  # fmt: skip
+    return request, deadline_ms
 
 
 def parse_closely(body: bytes, clock: Clock) -> tuple[DecisionRequest, int | None]:
@@ -97,18 +117,13 @@ def parse_closely(body: bytes, clock: Clock) -> tuple[DecisionRequest, int | Non
         facility = _facility(asked.facility, asked.facility_id, asked.customer_id, clock, "facility.")
         if facility.currency != currency and currency:
             raise InvalidInput("currency", "is not the currency of the facility")
-    return _request(asked, scene, amount_minor, currency, facility, body), asked.deadline_ms
-
-
-def _request(
-    asked: DecisionBody | PlainDraw, scene: str, amount_minor: int, currency: str, facility: Facility | None, raw: bytes
-) -> DecisionRequest:
-    fingerprint = _fingerprint(asked, scene, amount_minor, currency, facility)
-    return DecisionRequest(
+    request = DecisionRequest(
         asked.request_id, asked.customer_id, asked.facility_id, amount_minor, currency,
         asked.occurred_at, asked.channel, asked.device_id, asked.counterparty_id, asked.purpose,
-        _geo(asked.geo), asked.term_months, facility, fingerprint, raw, asked.attributes or {}, asked.ip, 0, scene,
+        _geo_of(asked.geo), asked.term_months, facility, _fingerprint(asked, scene, amount_minor, facility), body,
+        asked.attributes or {}, asked.ip, scene=scene,
     )  # fmt: skip
+    return request, asked.deadline_ms
 
 
 def _scene(name: str) -> str:
@@ -191,7 +206,7 @@ def parse_event(value: object, index: int, clock: Clock) -> PostedEvent:
         facility=facility_key(sent.facility_id) if sent.facility_id else 0,
         device=device_key(sent.device_id) if sent.device_id else 0,
         counterparty=counterparty_key(sent.counterparty_id) if sent.counterparty_id else 0,
-        code=code_key(sent.category) if sent.category else 0, geo=_geo(sent.geo), settles=_concerned(sent, path),
+        code=code_key(sent.category) if sent.category else 0, geo=_geo_of(sent.geo), settles=_concerned(sent, path),
     )  # fmt: skip
     canonical = _canonical(value, sent)
     names = log_names(sent.device_id, sent.counterparty_id, sent.ip)
@@ -256,30 +271,34 @@ def _facility(sent: FacilityBody, facility_id: str, customer_id: str, clock: Clo
     )  # fmt: skip
 
 
-def _geo(sent: GeoBody | PlainGeo | None) -> Geo | None:
-    if sent is None:
-        return None
-    return Geo(round(sent.lat * 1e6), round(sent.lon * 1e6), accuracy_class(sent.accuracy_m))
+def _geo_of(sent: GeoBody | None) -> Geo | None:
+    return None if sent is None else _geo(sent.lat, sent.lon, sent.accuracy_m)
 
 
-def _fingerprint(
-    asked: DecisionBody | PlainDraw, scene: str, amount_minor: int, currency: str, facility: Facility | None
-) -> bytes:
+def _geo(lat: float, lon: float, accuracy_m: float | None) -> Geo:
+    return Geo(round(lat * 1e6), round(lon * 1e6), accuracy_class(accuracy_m))
+
+
+def _fingerprint(asked: DecisionBody, scene: str, amount_minor: int, facility: Facility | None) -> bytes:
     """16 bytes over what was asked, each value in one form, in a fixed order; without request_id and
     deadline_ms."""
     geo = asked.geo
-    content: list[Any] = [
-        asked.customer_id, asked.facility_id, amount_minor, currency or None, asked.occurred_at, asked.channel,
+    content = [
+        asked.customer_id, asked.facility_id, amount_minor, asked.currency, asked.occurred_at, asked.channel,
         asked.device_id, asked.counterparty_id, asked.purpose,
         None if geo is None else (geo.lat, geo.lon, geo.accuracy_m), asked.term_months,
         sorted(asked.attributes.items()) if asked.attributes else None,
         None if facility is None else astuple(facility),
     ]  # fmt: skip
-    if asked.ip is not None:  # last, and only if given: requests without one keep their print
-        content.append(asked.ip)
+    return _digest(content, asked.ip, scene)
+
+
+def _digest(content: list[Any], ip: str | None, scene: str) -> bytes:
+    if ip is not None:  # last, and only if given: requests without one keep their print
+        content.append(ip)
     if scene != DRAWDOWN_SCENE:  # likewise: drawdowns keep their print
         content.append({"scene": scene})
-    digest = _DIGEST.copy()
+    digest = _EMPTY_PRINT.copy()
     digest.update(orjson.dumps(content))
     return digest.digest()
 

@@ -34,12 +34,9 @@ _MONEY: Final = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,3}))?")
 _MONEY_BYTES: Final = re.compile(rb"[ \t\n\r]*([0-9]{1,12})(?:\.([0-9]{1,3}))?[ \t\n\r]*[,}]")
 
 
-class PlainGeo(NamedTuple):
-    """As `bodies.GeoBody`."""
-
-    lat: float
-    lon: float
-    accuracy_m: float | None
+Place = tuple[float, float, float | None]
+"""Latitude, longitude and accuracy, as `bodies.GeoBody` has them."""
+Scalars = dict[str, float | str]
 
 
 class PlainDraw(NamedTuple):
@@ -56,14 +53,15 @@ class PlainDraw(NamedTuple):
     counterparty_id: str | None
     ip: str | None
     purpose: str | None
-    geo: PlainGeo | None
+    place: Place | None
     term_months: int | None
-    attributes: dict[str, float | str] | None
+    attributes: Scalars | None
     deadline_ms: int | None
 
 
-_NAMES: Final = (frozenset(PlainDraw._fields) - {"amount_minor"}) | {"amount", "scene", "facility"}
-_GEO_NAMES: Final = frozenset(PlainGeo._fields)
+_NAMES: Final = (frozenset(PlainDraw._fields) - {"amount_minor", "place"}) | {"amount", "geo", "scene", "facility"}
+_GEO_NAMES: Final = frozenset({"lat", "lon", "accuracy_m"})
+_new: Final = tuple.__new__  # a NamedTuple's own constructor is written in Python
 _SCENES: Final = (None, "drawdown")
 
 
@@ -103,18 +101,18 @@ def plain_draw(body: bytes) -> PlainDraw | None:
         type(deadline_ms) is int and DEADLINE_MS_MIN <= deadline_ms <= DEADLINE_MS_MAX
     ):  # fmt: skip
         return None
-    geo = get("geo")
+    geo, place = get("geo"), None
     if geo is not None:
-        names += len(geo) if type(geo) is dict else 0
-        geo = _plain_geo(geo)
-        if geo is None:
+        place = _plain_place(geo)
+        if place is None:
             return None
+        names += len(geo)
     attributes = get("attributes")
     if attributes is not None:
-        names += len(attributes) if type(attributes) is dict else 0
         attributes = _plain_attributes(attributes)
         if attributes is None:
             return None
+        names += len(attributes)
     if not _names_are(body, names):
         return None
     occurred_at, ip = get("occurred_at"), get("ip")
@@ -129,10 +127,10 @@ def plain_draw(body: bytes) -> PlainDraw | None:
     amount_minor = _plain_money(body, get("amount"), currency)
     if not amount_minor:
         return None
-    return PlainDraw(
+    return _new(PlainDraw, (
         request_id, customer_id, facility_id, amount_minor, currency, occurred_at, channel, device_id, counterparty_id,
-        ip, purpose, geo, term_months, attributes, deadline_ms,
-    )  # fmt: skip
+        ip, purpose, place, term_months, attributes, deadline_ms,
+    ))  # fmt: skip
 
 
 def _names_are(body: bytes, number: int) -> bool:
@@ -166,7 +164,7 @@ def _plain_money(body: bytes, amount: Any, currency: Any) -> int:
     return minor if minor <= AMOUNT_MINOR_MAX else 0
 
 
-def _plain_geo(sent: Any) -> PlainGeo | None:
+def _plain_place(sent: Any) -> Place | None:
     if type(sent) is not dict or not sent.keys() <= _GEO_NAMES:
         return None
     lat, lon, accuracy_m = sent.get("lat"), sent.get("lon"), sent.get("accuracy_m")
@@ -181,13 +179,13 @@ def _plain_geo(sent: Any) -> PlainGeo | None:
         if not ((type(accuracy_m) is float or type(accuracy_m) is int) and 0 <= accuracy_m <= ACCURACY_M_MAX):
             return None
         accuracy_m = accuracy_m + 0.0
-    return PlainGeo(lat + 0.0, lon + 0.0, accuracy_m)  # -0.0 becomes 0.0
+    return lat + 0.0, lon + 0.0, accuracy_m  # -0.0 becomes 0.0
 
 
-def _plain_attributes(sent: Any) -> dict[str, float | str] | None:
+def _plain_attributes(sent: Any) -> Scalars | None:
     if type(sent) is not dict or len(sent) > ATTRIBUTES_PER_CALL_MAX:
         return None
-    taken: dict[str, float | str] = {}
+    taken: Scalars = {}
     for name, value in sent.items():
         if not 0 < len(name) <= ID_CHARS_MAX or name == "amount":  # which money is looked for by
             return None

@@ -2,10 +2,16 @@
 
 Every combination of labels has its own cell from the start, so counting is an index and an addition; nothing
 is looked up by a formatted name and nothing can grow. Latencies are seconds.
+
+The times of decisions are the one thing that is not counted at once: they wait until there are FOLD_AT, until a beat of
+the loop folds them (twice a second), or until this worker's own page is asked for. So a page of another worker misses
+some of the last half second, and a worker that is killed takes the times of so many decisions with it, never their
+number.
 """
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
@@ -13,6 +19,7 @@ from itertools import product
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from prometheus_client.metrics_core import Metric
 
 from decision_service.admission import Rank
@@ -68,6 +75,8 @@ BOUNDS_S: Final = (
 )  # fmt: skip
 _BUCKETS: Final = len(BOUNDS_S) + 1  # the last one is above every bound
 _HISTOGRAM_CELLS: Final = _BUCKETS + 1  # and the sum
+_STAGE_CELLS: Final = np.arange(len(STAGES)) * _HISTOGRAM_CELLS
+FOLD_AT: Final = 64  # decisions: 40 us together
 
 
 def store_error_codes() -> Iterator[str]:
@@ -134,7 +143,12 @@ class Meters:
         self._store_errors = {code: self.start["store_errors"] + i for i, code in enumerate(self._error_codes)}
         self._routes = {route: self.start["requests"] + i * len(STATUSES) for i, route in enumerate(self.routes)}
         self._statuses = {status: i for i, status in enumerate(STATUSES)}
+        self._answered = {
+            (route, status): self._routes[route] + i for route, (i, status) in product(self.routes, enumerate(STATUSES))
+        }
+        self._in_flight = self.start["in_flight"]
         self._stages = tuple(self.start["stages"] + i * _HISTOGRAM_CELLS for i in range(len(STAGES)))
+        self._times = array("d")  # of whole decisions, one behind the other
 
     def count_decision(self, outcome: str, rung: str, replayed: bool = False, scene: str = DRAWDOWN_SCENE) -> None:
         """One answer given; `replayed` if it was a stored one."""
@@ -227,8 +241,10 @@ class Meters:
 
     def count_request(self, route: str, status: int) -> None:
         """One HTTP request answered."""
-        base = self._routes.get(route, self._routes[OTHER])
-        self._cells[base + self._statuses.get(status, self._statuses[0])] += 1.0
+        at = self._answered.get((route, status))
+        if at is None:
+            at = self._routes.get(route, self._routes[OTHER]) + self._statuses.get(status, self._statuses[0])
+        self._cells[at] += 1.0
 
     def observe_stage(self, stage: int, seconds: float) -> None:
         """The time one stage of one decision took."""
@@ -237,15 +253,27 @@ class Meters:
         self._cells[base + _BUCKETS] += seconds
 
     def observe_decision(self, stages_s: Sequence[float]) -> None:
-        """The times of a whole decision in the order of `Stage`: one call instead of eight on the hot path."""
-        cells = self._cells
-        for base, seconds in zip(self._stages, stages_s, strict=True):
-            cells[base + bisect_left(BOUNDS_S, seconds)] += 1.0
+        """The times of a whole decision in the order of `Stage`, to be folded in later: 0.6 us instead of 3.4."""
+        self._times.extend(stages_s)
+        if len(self._times) >= FOLD_AT * len(STAGES):
+            self.fold()
+
+    def fold(self) -> None:
+        """Count the times of decisions that wait. Of the thread that counts only."""
+        if not self._times:
+            return
+        times, self._times = np.frombuffer(self._times).reshape(-1, len(STAGES)), array("d")
+        buckets = np.searchsorted(BOUNDS_S, times) + _STAGE_CELLS
+        counts = np.bincount(buckets.ravel(), minlength=len(STAGES) * _HISTOGRAM_CELLS)
+        cells, start = self._cells, self.start["stages"]
+        for at in np.flatnonzero(counts).tolist():
+            cells[start + at] += float(counts[at])
+        for base, seconds in zip(self._stages, times.sum(axis=0).tolist(), strict=True):
             cells[base + _BUCKETS] += seconds
 
     def move_in_flight(self, by: int) -> None:
         """A request came (+1) or went (-1)."""
-        self._cells[self.start["in_flight"]] += by
+        self._cells[self._in_flight] += by
 
     def set_policy(self, policy_id: str, label: str) -> None:
         """Which policy this worker decides with."""
@@ -262,4 +290,5 @@ class Meters:
 
     def close(self) -> None:
         """Release the file."""
+        self.fold()
         self._file.close()
