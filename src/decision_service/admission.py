@@ -105,10 +105,13 @@ class Admission:
         self.requests_max = requests_max
         self.here = 0  # requests that the gate holds; those whose bodies are still coming cost nothing
         self.coming = 0  # let in by a connection, and their task has not begun
+        self.taken = 0  # under way or coming
+        self._crowd = min(FREE, requests_max)
         self.under_way = [0] * len(Rank)
         self.at_rest = [0] * len(Rank)  # of them, those that were when the loop last rested
         self.costs_s = list(COSTS_FIRST_S)
-        self._lines = [Line() for _ in Rank]
+        self._previews, self._others = Line(), Line()
+        self._lines = (Line(), self._previews, self._others)  # draws never stand in line
         self._callers: dict[str, int] = {}  # draws under way
         self._done = [0] * len(Rank)
         self._window: tuple[float, list[int], float] | None = None
@@ -131,13 +134,11 @@ class Admission:
 
     def crowded(self) -> bool:
         """Whether a draw has to be judged at all: cheap, and False in quiet times."""
-        taken = sum(self.under_way) + self.coming
-        return taken >= FREE or taken >= self.requests_max
+        return self.taken >= self._crowd
 
     def full(self) -> bool:
         """Whether there are as many requests, under way or in line, as there may be."""
-        standing = self._lines[Rank.PREVIEW].length + self._lines[Rank.OTHER].length
-        return sum(self.under_way) + self.coming + standing >= self.requests_max
+        return self.taken + self._previews.length + self._others.length >= self.requests_max
 
     def sheds_draw(self, caller: str | None, age_s: float, budget_s: float) -> bool:
         """Whether a draw that is so old and came from `caller` (None: not known yet) has to be refused."""
@@ -195,12 +196,14 @@ class Admission:
     def expect(self) -> None:
         """A task will arrive for a request that was let in."""
         self.coming += 1
+        self.taken += 1
 
     def arrive(self) -> None:
         """It is here (one that was not expected may come as well: there is no connection in a test)."""
         self.here += 1
         if self.coming:
             self.coming -= 1
+            self.taken -= 1
 
     def leave(self) -> None:
         """It was answered, or given up."""
@@ -210,12 +213,14 @@ class Admission:
     def begin(self, rank: Rank, caller: str | None = None) -> None:
         """It is worked at from now on. `caller` of a draw, to be named at the `end` too, as soon as it is known."""
         self.under_way[rank] += 1
+        self.taken += 1
         if caller is not None:
             self._callers[caller] = self._callers.get(caller, 0) + 1
 
     def end(self, rank: Rank, caller: str | None = None) -> None:
         """It is no longer; the next in line has its turn if there is room."""
         self.under_way[rank] -= 1
+        self.taken -= 1
         self._done[rank] += 1
         if self.at_rest[rank]:
             self.at_rest[rank] -= 1  # the oldest end first, mostly; if not, the queue is thought longer than it is
@@ -225,7 +230,7 @@ class Admission:
                 self._callers[caller] = left
             else:
                 del self._callers[caller]
-        if self._lines[Rank.PREVIEW].length or self._lines[Rank.OTHER].length:
+        if self._previews.length or self._others.length:
             self._call_next()
 
     # --- what is measured -----------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 DECIDE: Final = next(r for r in ROUTES if r.path == DECIDE_PATH and r.method == "POST")
+DECIDE_LABEL: Final = DECIDE.label
 ANYBODY: Final = Principal("anybody", frozenset())
 DRAINING: Final = Draining("shutting down: ask another worker")
 
@@ -82,7 +83,7 @@ class Gate:
         self._desk: Desk | None = None
         self._app = create_app()
         self.admission = Admission(settings.deadline_ms_default / 1000, settings.requests_in_flight_max)
-        self.shedding = Shedding(self.admission, meters, DECIDE.label)
+        self.shedding = Shedding(self.admission, meters, DECIDE_LABEL)
         self.heads = HeadReader(settings.header_bytes_max, settings.headers_max)
         self.answers = Answers()
         self.connections = Connections(settings.connections_max, settings.connections_per_address_max)
@@ -136,7 +137,7 @@ class Gate:
             reply = problem_reply(error)
         except asyncio.CancelledError:  # by the server, whose time to end is over
             reply = problem_reply(DRAINING)
-        self._meters.count_request(DECIDE.label, reply.status)
+        self._meters.count_request(DECIDE_LABEL, reply.status)
         await _send_reply(send, reply, more)
 
     async def _decide_for(
@@ -187,7 +188,7 @@ class Gate:
             except Exception as error:
                 log_crash(error)
                 reply = internal_reply()
-            meters.count_request(DECIDE.label, reply.status)
+            meters.count_request(DECIDE_LABEL, reply.status)
             if connection.flow.write_paused:
                 await connection.flow.drain()
             connection.answer(reply, more)
