@@ -87,6 +87,7 @@ lock:  ## resolve the lock files anew from pyproject.toml (needs uv)
 	$(UV_COMPILE) --all-extras pyproject.toml requirements-build.in -o requirements-dev.lock
 	$(UV_COMPILE) -c requirements-dev.lock --extra offline --extra report pyproject.toml -o requirements.lock
 	$(UV_COMPILE) -c requirements-dev.lock requirements-build.in -o requirements-build.lock
+	$(UV_COMPILE) benchmarks/peers/feast-requirements.in -o benchmarks/peers/feast-requirements.lock
 
 clean:  ## remove .venv and every cache
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist
