@@ -15,7 +15,7 @@ RUN_LOCKS := requirements.lock requirements-build.lock
 RUN := .venv/.run-installed
 DEV := .venv/.dev-installed
 
-.PHONY: run test test-all lint format bench load targets bench-faults instructions faults simulate mutations sbom audit evidence model reference lock clean help
+.PHONY: run test test-all lint format bench load targets peers bench-faults instructions faults simulate mutations sbom audit evidence model reference lock clean help
 
 run: $(RUN)  ## install and start the demo: a generated portfolio, a few drawdowns explained, /docs left open
 	.venv/bin/decision-service demo
@@ -47,6 +47,9 @@ targets: $(DEV)  ## every target of speed as a ratio within one run (20 minutes 
 
 instructions: $(DEV)  ## CPU instructions per decision, counted by callgrind (minutes; needs valgrind): no noise
 	.venv/bin/python benchmarks/instructions.py $(if $(AGAINST),--against $(AGAINST))
+
+peers: $(DEV)  ## beside what others would use: the usual stack, Feast, rule engines, tree libraries (PART=stack|feast|rules|score)
+	.venv/bin/python benchmarks/peers/run.py $(or $(PART),all) $(if $(QUICK),--quick) $(ARGS)
 
 bench-faults: $(DEV)  ## what is lost, answered twice or late under kills, power loss and overload (an hour; QUICK=1: minutes)
 	.venv/bin/python benchmarks/faults/run.py $(if $(QUICK),--quick)

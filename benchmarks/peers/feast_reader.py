@@ -33,7 +33,7 @@ PROJECT, VIEW = "peers", "behaviour"
 
 def opened(folder: Path, port: int, names: list[str], rows: dict[str, list[float | None]]) -> FeatureStore:
     """A feature store that holds these values online."""
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=names, dtype="float64")
     frame = frame.rename_axis("customer").reset_index().assign(event_timestamp=now)
     frame.head(1).to_parquet(folder / "source.parquet")
@@ -71,7 +71,7 @@ def main() -> None:
     def timed(seconds: float) -> dict[str, Any]:
         clock, wall = time.perf_counter, []
         until, cpu = clock() + seconds, time.process_time()
-        while (began := clock()) < until:
+        while (began := clock()) < until or not wall:
             read(customers[len(wall) % len(customers)])
             wall.append(clock() - began)
         return {"wall_s": wall, "cpu_s": (time.process_time() - cpu) / len(wall)}

@@ -114,9 +114,10 @@ def _event(rng: random.Random, number: int, i: int, at_ms: int, usual: float, tr
     kind = rng.choice(KINDS)
     if not troubled and kind in ("overdue", "inquiry", "contact_change") and rng.random() < 0.8:
         kind = "purchase"
+    device = rng.randrange(6 if troubled else 2)
     event = {
         "event_id": f"p-{number}-{i}", "customer_id": f"p-{number}", "facility_id": f"pf-{number}", "kind": kind,
-        "occurred_at": instant(at_ms), "channel": "app", "device_id": f"pd-{number}-{rng.randrange(6 if troubled else 2)}",
+        "occurred_at": instant(at_ms), "channel": "app", "device_id": f"pd-{number}-{device}",
     }  # fmt: skip
     if kind in MONEY:
         amount = usual if rng.random() < 0.3 else usual * rng.lognormvariate(0, 0.7)
@@ -132,7 +133,9 @@ def _event(rng: random.Random, number: int, i: int, at_ms: int, usual: float, tr
     return event
 
 
-def draw(customer: Customer, request_id: str, amount: float, at_ms: int | None = None, device: int = 0) -> dict[str, Any]:
+def draw(
+    customer: Customer, request_id: str, amount: float, at_ms: int | None = None, device: int = 0
+) -> dict[str, Any]:
     """A request to draw."""
     request = {
         "request_id": request_id, "customer_id": customer.customer_id, "facility_id": customer.facility_id,
@@ -162,5 +165,6 @@ def settlement(
     return {
         "event_id": f"settles-{request['request_id']}", "customer_id": customer.customer_id,
         "facility_id": customer.facility_id, "kind": "drawdown", "status": status,
-        "decision_id": answer["decision_id"], "amount": answer["approved_amount"], "currency": "CNY", "occurred_at": request["occurred_at"],
+        "decision_id": answer["decision_id"], "amount": answer["approved_amount"], "currency": "CNY",
+        "occurred_at": request["occurred_at"],
     }  # fmt: skip

@@ -73,7 +73,9 @@ def document(parts: Sequence[Part], quick: bool, root: Path) -> dict[str, Any]:
 
 
 def _commit(root: Path) -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() or "unknown"
 
 
@@ -105,10 +107,8 @@ def _table(part: Part) -> list[str]:
         return []
     table = [part.columns, *(tuple(_cell(cell) for cell in row) for row in part.rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(part.columns))]
-    return [
-        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-        for row in table
-    ]  # fmt: skip
+    sides = [str.ljust, *[str.rjust] * (len(widths) - 1)]
+    return ["  ".join(side(*cell) for side, *cell in zip(sides, row, widths, strict=True)) for row in table]
 
 
 def _cell(value: Cell) -> str:
@@ -124,7 +124,9 @@ def _cell(value: Cell) -> str:
 def page(found: dict[str, Any], parts: Sequence[Part]) -> str:
     """The same as one HTML page: no scripts, nothing fetched."""
     body = "".join(_section(part) for part in parts)
-    machine = html.escape(f"{found['machine']['cpu']}, {found['machine']['cores']} cores, commit {found['commit']}, {found['at']}")
+    machine = html.escape(
+        f"{found['machine']['cpu']}, {found['machine']['cores']} cores, commit {found['commit']}, {found['at']}"
+    )
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>Peers, side by side</title><style>"
         "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
@@ -190,7 +192,7 @@ def in_turns(calls: dict[str, Callable[[int], object]], rounds: int, seconds: fl
 def _round(call: Callable[[int], object], seconds: float, spent: Spent) -> None:
     clock, i = time.perf_counter, 0
     until, cpu = clock() + seconds, time.process_time()
-    while (began := clock()) < until:
+    while (began := clock()) < until or i == 0:
         call(i)
         spent.wall_s.append(clock() - began)
         i += 1

@@ -22,9 +22,9 @@ DECISIONS: Final = 200
 NOTES: Final = [
     "the same conditions and values for all. This service also looks up a matrix, and gives verdicts of three values, "
     "effects and reasons; the others say which conditions are true.",
-    "zen-engine: one graph with one expression a rule, in its static loader, so the decision is parsed and compiled once; "
-    "evaluated from Python, which turns the inputs and the result into its own values each time. Called from Rust it "
-    "would not pay for that.",
+    "zen-engine: one graph with one expression a rule, in its static loader, so the decision is parsed and compiled "
+    "once; evaluated from Python, which turns the inputs and the result into its own values each time. Called from "
+    "Rust it would not pay for that.",
     "rule-engine: each rule parsed once, asked with `matches`. It computes in decimals.",
     "no value is null: both raise an error for a comparison with null, so rules would have to ask for it first.",
     "inputs are what each takes: a dict for them, vectors for this service, which its features fill in place.",

@@ -65,7 +65,7 @@ async def check(ours_url: str, stack_urls: Mapping[str, str], requests: int, now
                 mine = await _ask_ours(ours, request)
                 theirs = {name: await _ask(client, "?explain=true", request) for name, client in stacks.items()}
                 for name, answer in theirs.items():
-                    _compare(request, mine, answer, name, checked)
+                    compare(request, mine, answer, name, checked)
                 _count(mine, checked)
                 status = SETTLED[(customer.number + i) % len(SETTLED)]
                 if status is not None and mine["decision"] != "hold":
@@ -101,7 +101,7 @@ async def _ask_ours(client: Client, request: Mapping[str, Any]) -> dict[str, Any
     return answer | {"features": {name: told["value"] for name, told in trace["features"].items()}}
 
 
-def _compare(
+def compare(
     request: Mapping[str, Any], ours: Mapping[str, Any], stack: Mapping[str, Any], name: str, checked: Checked
 ) -> None:
     """Raise DifferentAnswers unless they are equal."""

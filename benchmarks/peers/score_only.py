@@ -6,8 +6,12 @@ another row each call. First every margin is compared with `Booster.predict`: eq
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -29,10 +33,11 @@ TOLERANCE: Final = 1e-12
 NOTES: Final = [
     "margins (log-odds) of one row a call, another row each time, as decisions come; calibration and points would cost "
     "all of them the same.",
-    "`Booster.predict` is what most services call; it is made for many rows. The fast call is LightGBM's own for one row, "
-    "prepared once, called by ctypes with the row copied into its buffer.",
-    "treelite with tl2cgen compiles the trees to C (gcc -O3), called through its own Python binding, which wants its own "
-    "matrix for every row: most of the time is that. A service in C would not pay it.",
+    "`Booster.predict` is what most services call; it is made for many rows. The fast call is LightGBM's own for one "
+    "row, prepared once, called by ctypes with the row copied into its buffer.",
+    "treelite with tl2cgen compiles the trees to C (gcc, its own flags). Shown twice: through its Python binding, "
+    "which wants a matrix of its own made for every row, and called directly by ctypes, which is written here and is "
+    "what it could do at best from Python.",
     "lleaves, the other library of this kind, does not run with the llvmlite that Numba needs (1.3.0: no "
     "PassManagerBuilder), so it is not here.",
     "this service checks each row for infinities and its shape in the time shown.",
@@ -72,7 +77,7 @@ def manifest() -> dict[str, Any]:
 
 
 def sample_rows(count: int = ROWS) -> list[Row]:
-    """Rows of float64[n]: each value between two deciles of training, a tenth of them null where the scorecard allows."""
+    """Rows of float64[n]: each value between two deciles of training, a tenth of them null where that is allowed."""
     rng, columns = np.random.default_rng(5), []
     for feature in manifest()["features"]:
         values = np.interp(rng.random(count) * 8, range(9), feature["deciles"])
@@ -117,13 +122,48 @@ def compiled_trees(folder: Path, part: Part) -> dict[str, Callable[[Row], float]
         say("score: compiling the trees to C")
         model = treelite.frontend.load_lightgbm_model(str(FOLDER / "model.txt"))
         library = folder / "trees.so"
-        tl2cgen.export_lib(model, toolchain="gcc", libpath=str(library), params={"parallel_comp": 4})
+        with printing_to_stderr():
+            tl2cgen.export_lib(model, toolchain="gcc", libpath=str(library), params={"parallel_comp": 4})
         predictor = tl2cgen.Predictor(str(library), nthread=1)
     except Exception as error:
         part.notes.append(f"treelite and tl2cgen could not be used here: {type(error).__name__}: {error}")
         return {}
     told = f"treelite {version('treelite')} + tl2cgen {version('tl2cgen')}, compiled C"
-    return {told: lambda row: float(predictor.predict(tl2cgen.DMatrix(row[None, :]), pred_margin=True).item())}
+    return {
+        told: lambda row: float(predictor.predict(tl2cgen.DMatrix(row[None, :]), pred_margin=True).item()),
+        f"{told}, by ctypes": compiled_call(library),
+    }
+
+
+@contextmanager
+def printing_to_stderr() -> Iterator[None]:
+    """What native code prints to standard output is progress, not the table."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def compiled_call(library: Path) -> Callable[[Row], float]:
+    """The compiled function called without its binding: a row copied into its 8-byte unions, where -1 as an int is
+    null; it adds to the result it is given."""
+    predict = ctypes.PyDLL(str(library)).predict
+    predict.argtypes, predict.restype = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p], None
+    entries, result = np.zeros(len(manifest()["features"])), np.zeros(1)
+    as_int, data, out = entries.view(np.int64), entries.ctypes.data, result.ctypes.data
+
+    def margin(row: Row) -> float:
+        entries[:] = row
+        as_int[np.isnan(row)] = -1
+        result[0] = 0.0
+        predict(data, 1, out)
+        return float(result[0])
+
+    return margin
 
 
 def same_scores(calls: dict[str, Callable[[Row], float]], rows: list[Row]) -> str:

@@ -39,7 +39,7 @@ from stack_features import Histories, features, line_values
 from stack_rules import decide, facts_of, load_rules
 from stack_score import StackScorecard
 from stack_servers import MODEL, our_service, stack
-from stack_store import LOOKED_AT
+from stack_store import LOOKED_AT, WINDOWS_MS, Events
 
 OURS: Final = "this service"
 VARIANTS: Final = ("pipelined", "per-feature")
@@ -49,10 +49,11 @@ AMOUNTS: Final = (120.0, 260.5, 480.0, 735.25)
 COLUMNS: Final = ("", "requests/s", "CPU us", "store CPU us", "p50 ms", "p99 ms", "p99.9 ms", "at /s")
 NOTES: Final = [
     "the stack is written as a team that cares would: uvloop and httptools, one process, hiredis, frames built from "
-    "NumPy arrays, windows cut by searchsorted, rules parsed once, contributions asked for only when an answer rests on "
-    "the score. NumPy instead of pandas, or plain Python instead of a rule library, would be faster.",
+    "NumPy arrays, windows cut by searchsorted, rules parsed once, contributions asked for only when an answer rests "
+    "on the score. NumPy instead of pandas, or plain Python instead of a rule library, would be faster.",
     "`pipelined` is the fairer variant: one round trip reads all sets of a customer, pandas works on them. "
-    "`per-feature` asks the store once for each kind and window, as feature functions that know nothing of each other do.",
+    "`per-feature` asks the store once for each kind and window, as feature functions do that know nothing of each "
+    "other.",
     "both are as durable (every write fsynced before it is answered), keep the answer under its idempotency key and "
     "append the drawdown with it. The stack gives less: two drawdowns of a customer at once do not see each other, a "
     "crash in the middle leaves the request pending, no deadline, no trace, no decision record, no authentication, no "
@@ -185,8 +186,10 @@ def measure(contenders: list[Contender], sizes: Sizes) -> Part:
     parts = parts_us(customers[0])
     part.details["parts_us"] = parts
     told_parts = ", ".join(f"{name} {us:,.0f}" for name, us in parts.items())
-    part.notes.append(f"CPU of the stack's own parts for one of these customers, us: {told_parts}; the rest of a request "
-                      "is HTTP, models and the store. So anybody can see what another choice of a part would come to.")
+    part.notes.append(
+        f"CPU of the stack's own parts for one of these customers, us: {told_parts}; the rest of a request "
+        "is HTTP, models and the store. So anybody can see what another choice of a part would come to."
+    )
     return part
 
 
@@ -194,8 +197,8 @@ def told(checked: Checked, stacks: int) -> str:
     """What was compared, as a sentence."""
     outcomes = ", ".join(f"{number} {outcome}" for outcome, number in checked.outcomes.most_common())
     return (
-        f"{checked.requests:,} requests ({outcomes}; {len(checked.reasons)} different causes) with {stacks} variants of "
-        f"the stack: outcome, approved amount, reasons, points and grade equal; {checked.values:,} values of "
+        f"{checked.requests:,} requests ({outcomes}; {len(checked.reasons)} different causes) with {stacks} variants "
+        f"of the stack: outcome, approved amount, reasons, points and grade equal; {checked.values:,} values of "
         f"{len(checked.features)} features equal to {checked.worst:.0e}"
     )
 
@@ -228,7 +231,9 @@ def closed_rounds(contenders: list[Contender], customers: list[Customer], sizes:
             contender.store_cpu_s += contender.store.cpu_s() - store_cpu
             contender.closed.append(measured)
             if measured.failures:
-                sys.exit(f"{contender.name} failed {measured.failures} times, first:\n{measured.first_failure.decode()}")
+                sys.exit(
+                    f"{contender.name} failed {measured.failures} times, first:\n{measured.first_failure.decode()}"
+                )
             say(f"stack: round {number + 1}, {contender.name}: {measured.requests_per_s:,.0f}/s")
 
 
@@ -239,7 +244,7 @@ def open_rounds(ours: Contender, stack_: Contender, customers: list[Customer], s
         for contender in (ours, stack_):
             offered = open_loop(contender.server.port, requests, rate, sizes.open_seconds)
             if offered.failures or offered.unanswered:
-                sys.exit(f"{contender.name} failed {offered.failures}, left {offered.unanswered} unanswered at {rate}/s\n"
+                sys.exit(f"{contender.name} failed {offered.failures}, left {offered.unanswered} unanswered, {rate}/s\n"
                          f"{offered.first_failure.decode()}")  # fmt: skip
             contender.offered.setdefault(rate, []).append(offered)
             say(f"stack: {contender.name} at {rate:.0f}/s: p99 {contender.ms(rate, 99):.2f} ms")
@@ -248,11 +253,7 @@ def open_rounds(ours: Contender, stack_: Contender, customers: list[Customer], s
 def parts_us(customer: Customer, calls: int = 100) -> dict[str, float]:
     """CPU microseconds of the stack's parts for a customer, the median of calls in this process."""
     now_ms = time.time_ns() // 1_000_000
-    read = {(kind, windows[-1]): [] for kind, windows in LOOKED_AT.items()}
-    for event in customer.events:
-        _, kind, kept = stored(EventIn(**event))
-        if kind in LOOKED_AT:
-            read[kind, LOOKED_AT[kind][-1]].append(kept)
+    read = as_read(customer, now_ms)
     texts = orjson.dumps(list(read.values()))
     line = kept_line(Line(**customer.line))
     histories, scorecard, rules = Histories(read, now_ms), StackScorecard(MODEL), load_rules()
@@ -268,6 +269,16 @@ def parts_us(customer: Customer, calls: int = 100) -> dict[str, float]:
         "score": cpu_us(lambda: scorecard.score(row), calls),
         "rules": cpu_us(lambda: decide(rules, facts, 30_000), calls),
     }
+
+
+def as_read(customer: Customer, t_ms: int) -> dict[tuple[str, str], Events]:
+    """What the pipelined variant reads of a customer, without a store."""
+    read: dict[tuple[str, str], Events] = {(kind, windows[-1]): [] for kind, windows in LOOKED_AT.items()}
+    kept = [stored(EventIn(**event))[1:] for event in customer.events]
+    for kind, event in sorted(kept, key=lambda pair: pair[1]["at"]):
+        if kind in LOOKED_AT and t_ms - WINDOWS_MS[LOOKED_AT[kind][-1]] < event["at"] <= t_ms:
+            read[kind, LOOKED_AT[kind][-1]].append(event)
+    return read
 
 
 def cpu_us(call: Callable[[], object], calls: int) -> float:
@@ -292,7 +303,7 @@ def fill(part: Part, ours: Contender, stacks: list[Contender]) -> None:
         part.ratios += [
             Ratio(f"throughput, this service / {stack_.name}", ours.per_s / stack_.per_s, WANTED),
             Ratio(f"CPU of the server, {stack_.name} / this service", stack_.cpu_us / ours.cpu_us),
-            Ratio(f"p99 at {rate:.0f}/s, {stack_.name} / this service", stack_.ms(rate, 99) / ours.ms(rate, 99), WANTED),
+            Ratio(f"p99 at {rate:.0f}/s, {stack_.name} / {OURS}", stack_.ms(rate, 99) / ours.ms(rate, 99), WANTED),
         ]  # fmt: skip
     part.details = {contender.name: details(contender) for contender in (ours, *stacks)}
     if max(measured.cpu_share for contender in (ours, *stacks) for measured in contender.closed) > BUSY:

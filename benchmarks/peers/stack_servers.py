@@ -39,9 +39,7 @@ def our_service(folder: Path, cores: set[int], store_cores: set[int]) -> Iterato
 
 
 @contextmanager
-def stack(
-    folder: Path, variant: str, cores: set[int], store: Server, rules: Path = RULES
-) -> Iterator[Server]:
+def stack(folder: Path, variant: str, cores: set[int], store: Server, rules: Path = RULES) -> Iterator[Server]:
     """One worker of the stack on a Valkey."""
     port = free_port()
     command = [sys.executable, str(HERE / "stack_app.py"), str(port), str(store.port), str(MODEL), variant, str(rules)]

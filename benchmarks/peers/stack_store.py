@@ -63,7 +63,7 @@ class StackStore:
 
     def __init__(self, port: int, variant: Variant) -> None:
         pool = redis.BlockingConnectionPool(host="127.0.0.1", port=port, max_connections=64, timeout=5)
-        self._redis = redis.Redis(connection_pool=pool)
+        self._redis = redis.Redis.from_pool(pool)  # closed with it
         self._read_history = self._per_feature if variant == "per-feature" else self._pipelined
 
     async def close(self) -> None:
