@@ -13,11 +13,12 @@ from typing import Any, Final
 
 from decision_service.report import Block, Facts, Report, Section, Table, Text, write_html
 from load_report import figures
-from load_report.document import PERCENTILES, STAGES, Document, Run, by_name, curve, failures, options, slug
+from load_report.document import PERCENTILES, STAGES, Document, Run, by_name, curve, failures, number, options, slug
 from load_report.html import validity
 from load_report.noise import Difference, compared
 
 _SAME: Final = ("workload", "machine", "options")
+_RATE_DIFFERS: Final = 0.01
 _PASSING: Final = ("load_before",)  # of the machine: another every time
 
 
@@ -96,6 +97,10 @@ def unlike(first: Document, second: Document) -> list[str]:
             found += [f"{name} {key}: {one.get(key)} and {other.get(key)}" for key in keys]
         elif one != other:
             found.append(f"{name}: {one} and {other}")
+    for name, rounds in matches(first, second).items():
+        asked = [number(runs[0], "wanted_per_s") for runs in rounds]
+        if abs(asked[1] - asked[0]) > _RATE_DIFFERS * asked[0]:  # never of closed loops: NaN
+            found.append(f"the rate asked for in {name}: {asked[0]:,.0f}/s and {asked[1]:,.0f}/s")
     return found
 
 
@@ -133,7 +138,7 @@ def _sentence(one: Difference) -> str:
     )
 
 
-def _run(number: int, name: str, rounds: tuple[list[Run], list[Run]], names: tuple[str, str]) -> Iterator[Block]:
+def _run(index: int, name: str, rounds: tuple[list[Run], list[Run]], names: tuple[str, str]) -> Iterator[Block]:
     failed = [sum(map(failures, runs)) for runs in rounds]
     yield Facts(
         (("failures", f"{failed[0]:,} and {failed[1]:,}"), ("rounds", f"{len(rounds[0])} and {len(rounds[1])}"))
@@ -143,7 +148,7 @@ def _run(number: int, name: str, rounds: tuple[list[Run], list[Run]], names: tup
     ]
     if last:
         yield figures.percentiles(
-            f"percentiles-{number}-{slug(name)}",
+            f"percentiles-{index}-{slug(name)}",
             last,
             f"Latency by percentile, the last round of each: first {names[0]}, second {names[1]}.",
         )
@@ -155,7 +160,7 @@ def _run(number: int, name: str, rounds: tuple[list[Run], list[Run]], names: tup
     ]
     if drawn:
         yield figures.deltas(
-            f"deltas-{number}", drawn, "A point outside of its grey bar differs by more than noise; without a bar the "
+            f"deltas-{index}", drawn, "A point outside of its grey bar differs by more than noise; without a bar the "
             "noise is not known.",
         )  # fmt: skip
     yield Table(

@@ -87,7 +87,7 @@ def ramps(document: Document) -> dict[str, list[Run]]:
         if run.get("kind") == "open" and run.get("wanted_per_s"):
             alike.setdefault(re.sub(r"[\d.,]+", "…", run["name"]), []).append(run)
     return {
-        name: sorted(steps, key=lambda run: float(run["wanted_per_s"]))
+        f"ramp {name}" if name.startswith("…") else name: sorted(steps, key=lambda run: float(run["wanted_per_s"]))
         for name, steps in alike.items()
         if len({run["wanted_per_s"] for run in steps}) >= STEPS_MIN
     }

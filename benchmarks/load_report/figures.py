@@ -19,6 +19,8 @@ CURVES_MAX: Final = 8
 _STAGE_COLOURS: Final = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 _HATCHES: Final = ("", "", "", "", "", "////", "....")
 _BAR: Final = 26.0  # points
+_TEXT_SHARE: Final = 0.09  # of the width, which the text of a mark takes
+_TEXT_LINES: Final = 4
 _EDGE: Final = next(colour for colour in PALETTE if colour.name == "paper").stand_in
 
 
@@ -53,10 +55,10 @@ def over_time(name: str, run: Run, caption: str) -> Figure:
             values = np.array([row.get(field) if row["requests"] else math.nan for row in rows], np.float64) / 1e3
             ax.plot(at, values, label=label, gid=f"curve-{i}", **_line(i))
         below.bar(at, failed, width=_gap(at), align="center", color=ORANGE.stand_in)
-        for mark in run.get("marks", []):
+        for mark, line in _lines_of(run.get("marks", []), float(at[-1])):
             for panel in axes:
                 panel.axvline(mark["t_s"], color=INK, linewidth=1.0, linestyle=DASHES[2])
-            ax.annotate(mark["text"], (mark["t_s"], 1.0), (3, -3), xycoords=("data", "axes fraction"),
+            ax.annotate(mark["text"], (mark["t_s"], 1.0), (3, -3 - 11 * line), xycoords=("data", "axes fraction"),
                         textcoords="offset points", va="top", fontsize=8.5, color=INK)  # fmt: skip
         log_ms(ax)
         ax.set(ylabel="latency, ms")
@@ -114,10 +116,13 @@ def ramp(name: str, steps: Sequence[Run], knee: Run | None, caption: str) -> Fig
         if knee is not None:
             for ax in axes:
                 ax.axvline(knee["wanted_per_s"], color=INK, linewidth=1.0, linestyle=DASHES[2])
-            left.annotate(f"knee {knee['wanted_per_s']:,.0f}/s", (knee["wanted_per_s"], 0.0), (-4, 6), ha="right",
+            right_of_it = knee["wanted_per_s"] < wanted[-1] / 2
+            left.annotate(f"knee {knee['wanted_per_s']:,.0f}/s", (knee["wanted_per_s"], 0.0),
+                          (4 if right_of_it else -4, 6), ha="left" if right_of_it else "right",
                           textcoords="offset points", fontsize=8.5, color=INK)  # fmt: skip
         for ax in axes:
-            ax.legend(loc="upper left")
+            ax.set_xlim(0.0, 1.05 * float(wanted[-1]))
+            ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
         at = f"the knee is at {knee['wanted_per_s']:,.0f} a second" if knee else "no step was kept up with"
         return f"Rates from {wanted[0]:,.0f} to {wanted[-1]:,.0f} a second; {at}."
 
@@ -201,6 +206,15 @@ def _percentile_axis(ax: Axes, end: float) -> None:
 
 def _ms(x: Floats, y: Floats, at: float) -> str:
     return f"{y[min(int(np.searchsorted(x, at, side='right')) - 1, len(y) - 1)] / 1e3:.3g} ms"
+
+
+def _lines_of(marks: Sequence[dict[str, Any]], seconds: float) -> list[tuple[dict[str, Any], int]]:
+    """Each mark and the line that its text stands in: one below that of its neighbour if they would run together."""
+    found: list[tuple[dict[str, Any], int]] = []
+    for mark in marks:
+        close = bool(found) and mark["t_s"] - found[-1][0]["t_s"] < _TEXT_SHARE * seconds
+        found.append((mark, (found[-1][1] + 1) % _TEXT_LINES if close else 0))
+    return found
 
 
 def _gap(at: Floats) -> float:

@@ -89,17 +89,22 @@ def labelled(document: Document) -> list[tuple[str, Run]]:
 def knee_of(ramp: Sequence[Run]) -> Run | None:
     """The last step of a ramp, by rising rate, before the first that was not kept up with; None if the first was not.
 
-    Kept up: 98 % of the rate served, at most 0.1 % failed, p99 at most 10 times that of the first step.
+    Kept up: 98 % of the rate served, at most 0.1 % failed, p99 at most 10 times that of the first step; or what the
+    document itself says (`too_much`).
     """
     knee = None
     for step in ramp:
-        served = number(step, "per_s") >= KEPT_UP * number(step, "wanted_per_s")
-        failed = failures(step) > FAILED_MAX * number(step, "requests")
-        slower = number(step, "latency_us", "p99") > SLOWER_MAX * number(ramp[0], "latency_us", "p99")
-        if not served or failed or slower:
+        if step.get("too_much", _too_much(step, ramp[0])):
             break
         knee = step
     return knee
+
+
+def _too_much(step: Run, first: Run) -> bool:
+    served = number(step, "per_s") >= KEPT_UP * number(step, "wanted_per_s")
+    failed = failures(step) > FAILED_MAX * number(step, "requests")
+    slower = number(step, "latency_us", "p99") > SLOWER_MAX * number(first, "latency_us", "p99")
+    return not served or failed or slower
 
 
 def ms(microseconds: float) -> float:

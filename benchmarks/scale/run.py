@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -102,6 +103,7 @@ def main() -> None:
     if not 1 <= args.partitions <= PARTITIONS_MAX:
         parser.error(f"--partitions: expected 1 to {PARTITIONS_MAX}")
     given = assumptions(args.pairs)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what was started is ended
     measured = measured_in(args.source) if args.source else measure.measure(say, args.small)
     found = document(measured, given, args.partitions, say)
     for path in [args.json, KEPT if args.keep else None]:

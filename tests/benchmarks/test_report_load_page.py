@@ -94,6 +94,8 @@ def test_the_knee_is_the_last_rate_that_was_kept_up_with(made: dict[str, Any]) -
     knee = html.knee_of(steps)
     assert knee is not None
     assert knee["wanted_per_s"] in (900, 1100)
+    told = [step | {"too_much": step["wanted_per_s"] > 500} for step in steps]
+    assert (html.knee_of(told) or {})["wanted_per_s"] == 500
     failing = copy.deepcopy(steps)
     failing[0]["failures"] = {"503 too-busy": failing[0]["requests"]}
     assert html.knee_of(failing) is None
@@ -148,7 +150,11 @@ def test_a_comparison_says_what_else_differs(made: dict[str, Any], later: dict[s
     """Another machine explains a difference as well as another commit does; the load before the run is no machine."""
     other = copy.deepcopy(later)
     other["machine"] |= {"cpu": "another", "load_before": 0.9}
-    assert compare.unlike(made, other) == ["machine cpu: a processor and another"]
+    other["runs"][1]["wanted_per_s"] = 620.0
+    assert compare.unlike(made, other) == [
+        "machine cpu: a processor and another",
+        "the rate asked for in reload: 500/s and 620/s",
+    ]
 
 
 def test_options_name_no_place_on_the_machine(made: dict[str, Any]) -> None:
