@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -103,12 +103,6 @@ class Target:
     server: Server
     store: Server | None = None
 
-    @property
-    def families(self) -> dict[str, Sequence[int]]:
-        """Whose CPU time is told."""
-        families: dict[str, Sequence[int]] = {"server": self.server.family()}
-        return families if self.store is None else families | {"store": self.store.family()}
-
     def stages(self) -> stages.Reading:
         """What the service's stage histograms say; nothing of the bare app."""
         return {} if self.store is None else stages.asked(self.server.port)
@@ -133,6 +127,7 @@ class Bed(AbstractContextManager["Bed"]):
         self.generator: Generator
         self.directory: Path
         self._services = 0
+        self._targets: list[Target] = []
 
     def __enter__(self) -> Bed:
         os.sched_setaffinity(0, self.load_cores)
@@ -201,18 +196,28 @@ class Bed(AbstractContextManager["Bed"]):
             serving(command, port, self.server_cores, "/readyz", data / "log", settings | dict(environment or {}))
         )
         say(f"{name}: ready after {server.ready_s:.1f} s")
-        return Target(name, server, store)
+        return self._target(Target(name, server, store))
 
     def bare(self) -> Target:
         """The bare ASGI app."""
         port = free_port()
         command = [sys.executable, str(BENCHMARKS / "bare_app.py"), str(port)]
         server = self._stack.enter_context(serving(command, port, self.server_cores, "/", self.directory / "bare.log"))
-        return Target("bare app", server)
+        return self._target(Target("bare app", server))
+
+    def _target(self, target: Target) -> Target:
+        self._targets.append(target)
+        return target
+
+    def families(self, target: Target) -> dict[str, Sequence[int]]:
+        """Whose CPU time is told: of the target, of the store behind it, and of the other servers, which idle now."""
+        idle = [pid for other in self._targets if other is not target for pid in other.server.family()]
+        families: dict[str, Sequence[int]] = {"server": target.server.family(), "idle": idle}
+        return families if target.store is None else families | {"store": target.store.family()}
 
     def begin(self, target: Target, plan: Plan) -> stages.Reading:
         """Start a run; what the histograms said before it."""
-        self.generator.prepare(plan)
+        self.generator.prepare(replace(plan, families=self.families(target)))
         before = target.stages()
         self.generator.start()
         return before

@@ -258,11 +258,11 @@ def _after(data: bytes, mark: bytes, start: int) -> str:
 
 
 def cpu_s(pids: Sequence[int]) -> float:
-    """CPU seconds of some processes so far."""
+    """CPU seconds so far of some processes, and of those of their children that have ended."""
     ticks = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
+        ticks += sum(map(int, fields[11:15]))
     return ticks / TICKS_PER_S
 
 

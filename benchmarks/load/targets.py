@@ -55,7 +55,7 @@ def told(one: dict[str, Any]) -> str:
 
 
 def _named(part: str, run: Run) -> Run:
-    return run | {"name": f"{part}: {run['name']}"}
+    return run | {"name": f"{part}: {run['name']}", "why_not": [f"{part}: {why}" for why in run["why_not"]]}
 
 
 def _elsewhere() -> list[dict[str, Any]]:

@@ -104,10 +104,7 @@ class Bench:
     def closed(self, target: Target, traffic: Traffic, seconds: float) -> Round:
         """As many requests as it answers."""
         prepared = min(300_000, max(5_000, int(1.3 * seconds * self.rates.get(target.name, 1_000))))
-        plan = Plan(
-            target.server.port, traffic, seconds, None, self.options.connections or 32, prepared,
-            families=target.families,
-        )  # fmt: skip
+        plan = Plan(target.server.port, traffic, seconds, None, self.options.connections or 32, prepared)
         found = self.bed.end(target, self.bed.begin(target, plan))
         self.rates[target.name] = figures.per_s(found.raw)
         return found
@@ -115,7 +112,7 @@ class Bench:
     def open_plan(self, target: Target, traffic: Traffic, due_ns: Any, seconds: float) -> Plan:
         """Requests at these instants."""
         connections = self.options.connections or 64
-        return Plan(target.server.port, traffic, seconds, due_ns, connections, families=target.families)
+        return Plan(target.server.port, traffic, seconds, due_ns, connections)
 
     def open(self, target: Target, traffic: Traffic, per_s: float, seconds: float) -> Round:
         """Requests at a rate."""
