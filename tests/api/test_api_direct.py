@@ -385,7 +385,7 @@ def reader() -> HeadReader:
 def test_a_head_is_known_only_if_the_parser_says_the_same(at: int, cut: int, put: bytes) -> None:
     """Whatever bytes are changed: a request is of a known head only if llhttp reads the same headers but the length,
     and the same body."""
-    request = draw("r", b"Authorization: Bearer x", b"Connection: keep-alive")
+    request = draw("r", b"Connection: keep-alive").replace(b"\r\n\r\n", b"\r\nAuthorization: Bearer x\r\n\r\n")
     head = reader().read(request)
     assert head is not None
     changed = request[:at] + put + request[at + cut :]
@@ -396,6 +396,16 @@ def test_a_head_is_known_only_if_the_parser_says_the_same(at: int, cut: int, put
         length = int(again.headers[b"content-length"])
         assert {**again.headers, b"content-length": b""} == {**head.headers, b"content-length": b""}
         assert changed[body_at:] == changed[len(changed) - length :]
+
+
+@pytest.mark.fault("E09")
+def test_every_field_before_and_behind_the_length_counts(pair: Pair) -> None:
+    """Other credentials or another key on the same connection are not taken for those of the request before."""
+    before = draw("r", b"Idempotency-Key: r")
+    behind = draw("r").replace(b"\r\n\r\n", b"\r\nIdempotency-Key: r\r\n\r\n")
+    for request in (before, behind):
+        answers = pair.answers(request, request.replace(b"Key: r", b"Key: s"), request)
+        assert [answer[9:12] for answer in answers[:3]] == [b"200", b"422", b"200"]
 
 
 def test_a_reader_forgets_what_was_no_whole_request() -> None:

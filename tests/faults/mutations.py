@@ -243,6 +243,26 @@ MUTATIONS: Final = (
         ("api/test_api_connection.py::test_oversize_headers_are_431",),
     ),
     Mutation(
+        "the head of a request is known to its last byte", "api/direct.py",
+        "if end < 0 or not data.startswith(self.after, end):", "if end < 0:",
+        ("api/test_api_direct.py",),
+    ),
+    Mutation(
+        "the length of a known head is that of the body", "api/direct.py",
+        "return at if told.isdigit() and int(told) == len(data) - at else 0", "return at",
+        ("api/test_api_direct.py",),
+    ),
+    Mutation(
+        "a name that is given twice is looked at closely", "api/plain.py",
+        "if not _names_are(body, names):", "if False:",
+        ("api/test_api_plain.py",),
+    ),
+    Mutation(
+        "what comes while a draw is answered has to wait", "api/connection.py",
+        "        if self._drawing is None:\n            self._came", "        if True:\n            self._came",
+        ("api/test_api_direct.py::test_what_is_sent_while_a_draw_is_answered_has_its_turn_afterwards",),
+    ),
+    Mutation(
         "without authentication only this machine is served", "api/access.py",
         'if not is_loopback(peer or "") or not names_loopback(headers.get(b"host", b"")):', "if False:",
         ("api/test_api_access.py::test_only_this_machine_is_served_without_authentication",),
