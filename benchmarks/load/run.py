@@ -38,7 +38,7 @@ import orjson  # noqa: E402
 from load import schedule  # noqa: E402
 from load.bed import Bed, Ended, say  # noqa: E402
 from load.document import Document, document, machine, table  # noqa: E402
-from load.targets import PARTS, targets  # noqa: E402
+from load.targets import PARTS, joined, targets  # noqa: E402
 from load.workloads import WORKLOADS, Bench, Options  # noqa: E402
 from servers import NotReady  # noqa: E402
 
@@ -69,10 +69,14 @@ def options_in(words: Sequence[str] | None) -> tuple[str, Options]:
     parser.add_argument("--server-core", type=int, default=0, help="%(default)s")
     parser.add_argument("--load-core", type=int, default=1, help="of generator and store (%(default)s)")
     parser.add_argument("--only", action="append", choices=PARTS, default=[], help="part of `targets`, repeatable")
+    parser.add_argument("--with", type=Path, dest="earlier", metavar="FILE",
+                        help="take over the other parts of `targets` from a document of the same commit")  # fmt: skip
     args = vars(parser.parse_args(words))
     workload = args.pop("workload")
-    if args["only"] and workload != "targets":
-        parser.error("--only is for targets")
+    if (args["only"] or args["earlier"]) and workload != "targets":
+        parser.error("--only and --with are for targets")
+    if args["earlier"] is not None and not args["earlier"].is_file():
+        parser.error(f"{args['earlier']}: no such file")
     for name in ("seconds", "rounds", "rate", "connections", "customers", "events"):
         if args[name] is not None and args[name] <= 0:
             parser.error(f"--{name} must be above 0")
@@ -91,7 +95,8 @@ def run(workload: str, options: Options) -> Document:
     else:
         with Bed(options.server_core, options.load_core) as bed:
             runs, ratios = WORKLOADS[workload](Bench(bed, options))
-    return document(workload, asdict(options), on, runs, ratios, broken)
+    told = document(workload, asdict(options), on, runs, ratios, broken)
+    return told if options.earlier is None else joined(told, orjson.loads(options.earlier.read_bytes()))
 
 
 def write_html(told: Document, path: Path) -> None:

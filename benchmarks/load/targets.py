@@ -10,7 +10,8 @@
     workers     capacity of two workers beside one                                                  2 min
     peers       throughput and p99 beside the stack a team would assemble: `benchmarks/peers`, which is run by itself
 
-`--only steady --only reload` runs these alone. A part that breaks off does not take the others with it.
+`--only steady --only reload` runs these alone, and `--with FILE` takes over the other parts from an earlier document of
+the same commit. A part that breaks off does not take the others with it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from load.bed import Bed, say
-from load.document import Run, ratio
+from load.document import Document, Run, ratio
 from load.workloads import WORKLOADS, Bench, Options, Told
 from servers import NotReady
 
@@ -43,10 +44,35 @@ def targets(
             say(broken[-1])
             continue
         runs += [_named(part, run) for run in part_runs]
-        wanted = [one for one in part_ratios if one["wanted"]]
+        wanted = [one | {"part": part} for one in part_ratios if one["wanted"]]
         ratios += wanted
         say("\n".join(map(told, wanted)))
     return runs, ratios + ([] if options.only else _elsewhere()), broken
+
+
+def joined(found: Document, earlier: Document) -> Document:
+    """The document with the parts of an earlier one that were not run again; not valid if that is of another commit."""
+    again = {one["part"] for one in found["ratios"] if "part" in one} | {_part(run["name"]) for run in found["runs"]}
+    runs = [run for run in earlier["runs"] if _part(run["name"]) not in again]
+    ratios = [one for one in earlier["ratios"] if one.get("part") in {_part(run["name"]) for run in runs}]
+    why_not = [why for why in earlier["why_not"] if _part(why) not in again]
+    if earlier["commit"] != found["commit"]:
+        why_not.append(f"parts are of commit {earlier['commit']}, others of {found['commit']}")
+    known = {one["name"] for one in (*found["ratios"], *ratios)}
+    elsewhere = [one for one in _elsewhere() if one["name"] not in known]
+    order = {part: place for place, part in enumerate(PARTS)}
+    return found | {
+        "runs": sorted([*runs, *found["runs"]], key=lambda run: order[_part(run["name"])]),
+        "ratios": sorted(
+            [*ratios, *found["ratios"], *elsewhere], key=lambda one: order.get(one.get("part"), len(order))
+        ),
+        "why_not": [*why_not, *found["why_not"]],
+        "valid": not why_not and found["valid"],
+    }
+
+
+def _part(name: str) -> str:
+    return name.partition(": ")[0]
 
 
 def told(one: dict[str, Any]) -> str:

@@ -62,6 +62,7 @@ class Options:
     json: Path | None = None
     html: Path | None = None
     only: tuple[str, ...] = ()
+    earlier: Path | None = None
 
     def timed(self, full: float, quick: float) -> float:
         """Seconds of one run."""

@@ -17,7 +17,7 @@ from load import policies, run, workloads
 from load.bed import Round
 from load.document import document, problems, ratio, run_of, table
 from load.plan import Raw
-from load.targets import targets
+from load.targets import joined, targets
 from load.workloads import Options
 from load_report import html
 from load_report.document import read
@@ -199,9 +199,27 @@ def test_a_part_of_the_targets_that_breaks_off_does_not_take_the_others_with_it(
     parts = {"saturation": breaks, "steady": works}
     runs, ratios, broken = targets(Options(only=("saturation", "steady")), parts)
     assert [one["name"] for one in runs] == ["steady: one"]
-    assert [one["name"] for one in ratios] == ["a / b"], "those with a target"
+    assert ratios == [ratio("a / b", 1.0, "<= 1.1") | {"part": "steady"}], "those with a target"
     assert broken == ["saturation: broke off: no kernel"]
     assert document("targets", {}, MACHINE, runs, ratios, broken)["valid"] is False
+
+
+def of_parts(commit: str, *parts: str) -> dict[str, Any]:
+    """A document of `targets` with some parts, each not valid."""
+    runs = [one_run() | {"name": f"{part}: one", "why_not": [f"{part}: one: {commit}"]} for part in parts]
+    ratios = [ratio(f"of {part}", 1.0, "<= 1.1") | {"part": part} for part in parts]
+    return document("targets", {}, MACHINE, runs, ratios) | {"commit": commit}
+
+
+def test_parts_of_the_targets_are_joined_and_the_newer_ones_hold() -> None:
+    whole = joined(of_parts("a", "reload", "saturation"), of_parts("a", "steady", "reload"))
+    assert [run["name"] for run in whole["runs"]] == ["saturation: one", "steady: one", "reload: one"]
+    assert [one["name"] for one in whole["ratios"]][:3] == ["of saturation", "of steady", "of reload"]
+    assert len(whole["ratios"]) == 5, "and those that other benchmarks measure"
+    assert whole["why_not"] == ["steady: one: a", "reload: one: a", "saturation: one: a"]
+    other = joined(of_parts("b", "reload"), of_parts("a", "steady"))
+    assert "parts are of commit a, others of b" in other["why_not"]
+    assert not other["valid"]
 
 
 def test_problems_name_the_run() -> None:
