@@ -17,6 +17,7 @@ import json
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from importlib.resources import files
 from pathlib import Path
 
 import redis.asyncio
@@ -129,6 +130,8 @@ async def _run(url: str, calls: int) -> list[dict[str, object]]:
     store = open_store(url)
     client = redis.asyncio.Redis.from_url(url, retry=Retry(NoBackoff(), 0), max_connections=128)
     rows: list[dict[str, object]] = []
+    for name in ("read", "commit"):
+        await client.script_load((files(scripts) / f"{name}.lua").read_text())
     try:
         for sort, concurrency in itertools.product(("read", "commit"), CONCURRENCY):
             for name in ("lanes", "redis-py"):

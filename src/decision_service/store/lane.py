@@ -207,8 +207,12 @@ class Lane(asyncio.Protocol):
         self._sweep_at, self._sweeping, soonest = _NEVER, None, _NEVER
         late = self._late
         patience_s = 0.0 if self._waiting and now - self._waiting[0][1] >= HURRIED_S else PATIENCE_S
+        together: Future[Any] | _Replies | None = None
         for waiting in self._waiting:
             future, sent_at, until, _ = waiting
+            if future is together:
+                continue  # of what was asked together each counts once
+            together = future
             if before < until <= now and until - sent_at >= patience_s:
                 if not late:
                     self._late_since = sent_at
