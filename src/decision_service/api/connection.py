@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from decision_service.api.gate import Gate
 
 HEADERS, BODY, IDLE = range(3)
+HEADS_LEARNT = 8  # on a connection: a caller whose headers differ each time (a trace's id) is not learnt from for ever
 
 
 class HeaderOverflow(Exception):
@@ -72,6 +73,7 @@ class GuardedConnection(HttpToolsProtocol):
         self.caller = Caller()
         self._gate: Gate = config.loaded_app
         self._head: Head | None = None  # the last one that came the direct way
+        self._heads_read = 0
         self._direct = not config.access_log and config.limit_concurrency is None and not self.root_path
         self._drawing: asyncio.Task[None] | None = None
         self._held = b""
@@ -136,13 +138,13 @@ class GuardedConnection(HttpToolsProtocol):
         """Whether a request is answered the direct way; that has begun."""
         head = self._head
         at = head.body_at(data) if head is not None else 0
-        if not at:
-            head = self._gate.heads.read(data)
-            if head is None:
+        if head is None or not at:
+            found = self._gate.heads.read(data, self._heads_read < HEADS_LEARNT)
+            if found is None:
                 return False
-            self._head = head
-            at = head.body_at(data)
-        assert head is not None
+            head, at = found
+            self._heads_read += 1
+            self._head = head if self._heads_read <= HEADS_LEARNT else None
         if self._waits_for != IDLE:
             self._waits_for = IDLE
             self._rewatch()

@@ -37,12 +37,12 @@ _CLOSE: Final = b"connection: close\r\n"
 class Head:
     """The headers of a plain request: by their names in small letters, the last of equal names, as the gate sees them.
 
-    `before` and `after` are the bytes around the digits of the content-length, up to the body. `checked`: the content
-    type and encoding were looked at, and are supported."""
+    `before` and `after` are the bytes around the digits of the content-length, up to the body; None if nobody wants to
+    know it again. `checked`: the content type and encoding were looked at, and are supported."""
 
     __slots__ = ("after", "before", "checked", "headers")
 
-    def __init__(self, headers: Mapping[bytes, bytes], before: bytes, after: bytes) -> None:
+    def __init__(self, headers: Mapping[bytes, bytes], before: bytes | None = None, after: bytes = b"") -> None:
         self.headers = headers
         self.before = before
         self.after = after
@@ -50,9 +50,9 @@ class Head:
 
     def body_at(self, data: bytes) -> int:
         """Where the body begins if `data` is one whole request with this very head but for its length; else 0."""
-        start = len(self.before)
-        if not data.startswith(self.before):
+        if self.before is None or not data.startswith(self.before):
             return 0
+        start = len(self.before)
         end = data.find(b"\r", start, start + LENGTH_DIGITS_MAX + 1)
         if end < 0 or not data.startswith(self.after, end):
             return 0
@@ -69,11 +69,13 @@ class HeadReader:
         self._headers_max = headers_max
         self._parser: httptools.HttpRequestParser | None = None
         self._headers: list[tuple[bytes, bytes]] = []
-        self._begun = self._complete = self._body_bytes = 0
+        self._body = b""
+        self._begun = self._complete = 0
         self._lives_on = False
 
-    def read(self, data: bytes) -> Head | None:
-        """The head of one whole plain request; None for anything else."""
+    def read(self, data: bytes, again: bool = True) -> tuple[Head, int] | None:
+        """The head of one whole plain request and where its body begins; None for anything else. `again`: it may come
+        again, and is to be known then."""
         end = data.find(_BLANK)
         if end < 0 or end + len(_BLANK) > self._header_bytes_max or not data.startswith(START):
             return None
@@ -83,13 +85,16 @@ class HeadReader:
         headers = dict(self._headers)
         if len(self._headers) > self._headers_max or not _ORDINARY.isdisjoint(headers):
             return None
-        return _head_of(headers, len(self._headers), data, end)
+        at = end + len(_BLANK)
+        if b"content-length" not in headers or self._body != data[at:]:
+            return None
+        return (_known_again(headers, len(self._headers), data, end) if again else Head(headers)), at
 
     def _parses(self, data: bytes) -> bool:
         """Whether the parser takes the bytes for one message and nothing more, and expects another one."""
         if self._parser is None:
             self._parser = httptools.HttpRequestParser(self)
-        self._headers = []
+        self._headers, self._body = [], b""
         self._begun = self._complete = 0
         self._lives_on = False
         try:
@@ -111,23 +116,30 @@ class HeadReader:
         assert self._parser is not None
         self._lives_on = self._parser.should_keep_alive() and not self._parser.should_upgrade()
 
+    def on_body(self, body: bytes) -> None:
+        """Of the parser."""
+        self._body += body
+
     def on_message_complete(self) -> None:
         """Of the parser."""
         self._complete += 1
 
 
-def _head_of(headers: Mapping[bytes, bytes], fields: int, data: bytes, end: int) -> Head | None:
-    """None unless each field has a line of its own and one is the length of what follows the blank line."""
+def _known_again(headers: Mapping[bytes, bytes], fields: int, data: bytes, end: int) -> Head:
+    """A head that knows itself again, if each field has a line of its own and one of them tells the length in nothing
+    but digits."""
     head = data[: end + 2].lower()
-    if not head.count(b"\r\n") == head.count(b"\n") == head.count(b"\r") == fields + 1:
-        return None
     at = head.find(_LENGTH) + len(_LENGTH)
-    if at < len(_LENGTH) or head.find(_LENGTH, at) >= 0:
-        return None
+    if (
+        not head.count(b"\r\n") == head.count(b"\n") == head.count(b"\r") == fields + 1
+        or at < len(_LENGTH)
+        or head.find(_LENGTH, at) >= 0
+    ):
+        return Head(headers)
     while head[at] in b" \t":
         at += 1
     made = Head(headers, data[:at], data[head.find(b"\r", at) : end + len(_BLANK)])
-    return made if made.body_at(data) else None
+    return made if made.body_at(data) else Head(headers)
 
 
 class Answers:
