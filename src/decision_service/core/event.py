@@ -93,6 +93,7 @@ GPS_GRADE_CLASS_MAX: Final = 7  # at most 100 m: good enough to call a journey i
 _RECORD = struct.Struct("<qQqdBBBBIiiIIQ")
 _HEADER = struct.Struct("<8sqqq32x")
 assert _RECORD.size == _HEADER.size == RECORD_BYTES
+_ROW: Final = np.dtype((np.int64, (RECORD_BYTES // 8,)))
 _NAN: Final = float("nan")
 _KEY_OFFSET: Final = 8  # of the key in its record
 
@@ -183,7 +184,7 @@ def grain_of(log: bytes) -> int:
 
 def words_of(log: bytes) -> Words:
     """The log as (1 + n, 8) int64 words, read-only, no copy."""
-    return np.frombuffer(log, np.int64).reshape(-1, 8)
+    return np.frombuffer(log, _ROW)
 
 
 def accuracy_class(accuracy_m: float | None) -> int:

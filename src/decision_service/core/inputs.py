@@ -7,6 +7,7 @@ which is how training rows come out of the code that serves.
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 import numpy as np
@@ -46,6 +47,8 @@ ABSENT: Final = -(2**62)
 ) = range(22)
 REQUEST_WORDS: Final = 24
 
+_FILLED: Final = Struct(f"{IP + 1}q")
+
 RequestWords = npt.NDArray[np.int64]
 
 
@@ -61,9 +64,11 @@ def fill_request_words(
     t_ms: int,
     utc_offset_ms: int,
 ) -> None:
-    """Write the row for one request in place; `row` is int64[REQUEST_WORDS]."""
+    """Write the row for one request in place; `row` is int64[REQUEST_WORDS], contiguous."""
     geo = request.geo
-    row[:22] = (
+    _FILLED.pack_into(
+        row,  # type: ignore[arg-type]  # an array is a buffer
+        0,
         t_ms,
         request.amount_minor,
         SCALES[request.currency],

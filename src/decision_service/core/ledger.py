@@ -125,11 +125,47 @@ def resolve(
 
 
 @njit(cache=True)
+def _settles(words: npt.NDArray[np.int64]) -> bool:
+    """Whether any record settles a drawdown."""
+    found = False
+    for i in range(1, words.shape[0]):
+        word = words[i, 4]
+        found |= (word & 0xFF == DRAWDOWN) & ((word >> 24) & FLAG_SETTLES != 0)
+    return found
+
+
+@njit(cache=True)
+def _unsettled_position(
+    words: npt.NDArray[np.int64], facility: int, snapshot: int, as_of_ms: int, t_ms: int, timeout_ms: int
+) -> tuple[int, int]:
+    """As `_position` of a log in which nothing settles anything: every record's own status and instant are in force."""
+    outstanding = snapshot
+    reserved = 0
+    values = words.view(np.float64)
+    for i in range(1, words.shape[0]):
+        if words[i, 6] & 0xFFFFFFFF != facility:
+            continue
+        word, at, amount = words[i, 4], words[i, 0], words[i, 2]
+        kind, status = word & 0xFF, (word >> 8) & 0xFF
+        if kind == DRAWDOWN and status == BOOKED and at > as_of_ms:
+            outstanding += amount
+        elif kind == DRAWDOWN and status == APPROVED:
+            since = max(at, np.int64(values[i, 3])) if (word >> 24) & FLAG_DECIDED != 0 else at
+            if t_ms - since < timeout_ms:
+                reserved += amount
+        elif kind == REPAYMENT and status == BOOKED and at > as_of_ms:
+            outstanding -= amount
+    return max(outstanding, 0), reserved
+
+
+@njit(cache=True)
 def _position(
     words: npt.NDArray[np.int64], facility: int, snapshot: int, as_of_ms: int, t_ms: int, timeout_ms: int
 ) -> tuple[int, int]:
     """`(outstanding, reserved)` of one facility."""
     n = words.shape[0] - 1
+    if not _settles(words):
+        return _unsettled_position(words, facility, snapshot, as_of_ms, t_ms, timeout_ms)
     status, before = np.empty(n, np.uint8), np.empty(n, np.uint8)
     settled_at, before_at = np.empty(n, np.int64), np.empty(n, np.int64)
     resolve(words, END_OF_TIME, status, settled_at)

@@ -95,14 +95,16 @@ def _fill_columns(words, row, h, prog, transitions, offsets, ints, floats):
     if needs & o.NEED_LABEL:
         fill_labels(words, h, ints)
     fill_floats(words, row, h, prog[o.P_FLOAT_NEEDS], ints, floats)
+    grouped = prog[o.P_GROUPED]
+    start = ints[o.R_WINDOW, grouped] if grouped >= 0 else np.int64(0)
     for j in range(prog[o.P_KEYS_N]):
         column = prog[prog[o.P_KEYS] + j]
-        target = ints[o.R_KEY + j]
+        values, target = ints[column, start:], ints[o.R_KEY + j, start:]
         if column == o.C_HOUR or column == o.C_DOW or column == o.C_FIRST_DIGIT:
-            fill_categories(h + 1, ints[column], target, 0 if column == o.C_FIRST_DIGIT else -1)
+            fill_categories(h + 1 - start, values, target, 0 if column == o.C_FIRST_DIGIT else -1)
             ints[o.R_GROUPS, j] = 24 if column == o.C_HOUR else (7 if column == o.C_DOW else 10)
         else:
-            ints[o.R_GROUPS, j] = fill_key(column, h + 1, ints, target, ints[o.R_TABLE], ints[o.R_TABLE_ID])
+            ints[o.R_GROUPS, j] = fill_key(column, h + 1 - start, values, target, ints[o.R_TABLE], ints[o.R_TABLE_ID])
 
 
 @kernel_function
@@ -113,14 +115,14 @@ def _run(words, row, numbers, prog, reg, ints, floats, masks, mask_words, transi
     first = prog[o.P_INPUTS]
     for k in range(first):
         reg[k] = numbers[k]
-    h = select_history(words, t_ms, ints)
-    fill_base(words, row, masks[masks.shape[0] - 1], h, ints)
+    h = select_history(words, t_ms, prog, ints)
+    fill_base(words, row, masks[masks.shape[0] - 1], prog[o.P_SLIM], h, ints)
+    find_edges(prog, h, ints, t_ms)
     _fill_columns(words, row, h, prog, transitions, offsets, ints, floats)
     run_scalars(prog, prog[o.P_SCALARS], prog[o.P_SCALARS_N], row, trimmed_ms, reg)
     run_columns(prog, prog[o.P_COLUMNS], prog[o.P_COLUMNS_N], h + 1, floats, reg)
     fill_codes(h + 1, ints, masks)
     run_masks(prog, prog[o.P_MASKS], prog[o.P_MASKS_N], h + 1, row, ints, floats, reg, masks, mask_words)
-    find_edges(prog, h, ints, t_ms)
     run_streams(prog, h, row, reg, ints, floats, masks, mask_words)
     run_scalars(prog, prog[o.P_FORMULAS], prog[o.P_FORMULAS_N], row, trimmed_ms, reg)
     for k in range(prog[o.P_OUTPUTS]):

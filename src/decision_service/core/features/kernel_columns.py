@@ -1,7 +1,8 @@
 """First part of the kernel: from packed records to sorted columns, and from columns to segment masks.
 
-H(t) = records with occurred_at <= t that settle nothing, sorted by (occurred_at, recorded order); a log that is
-already in order is not sorted. The request stands at position h, after the last event.
+H(t) = records with occurred_at <= t that settle nothing, sorted by (occurred_at, recorded order), as far back as the
+plan looks and as far as it asks for order (`opcodes`); a log that is already in order is not sorted. The request
+stands at position h, after the last event.
 """
 
 from __future__ import annotations
@@ -72,16 +73,47 @@ def _insert_late(order, times, n):
 
 
 @kernel_function
-def select_history(words, t_ms, ints):
-    """Fill R_ORDER with the record numbers of H(t) in order; how many there are."""
+def _part_by_window(prog, t_ms, order, other, times, h):
+    """Put the records that need no order before the others, oldest windows first; where the others begin.
+
+    Stable. Whatever two of them come to stand in, every window that they are counted in holds both or neither.
+    """
+    windows = prog[o.P_WINDOWS]
+    last = prog[o.P_WINDOWS_N] - 1
+    if prog[o.P_REACH] == last:
+        last -= 1  # what is older was left out
+    placed, rest = np.int64(0), h
+    for w in range(last, prog[o.P_ORDERED] - 1, -1):
+        far = t_ms - prog[U(windows + w)]
+        kept = np.int64(0)
+        for k in range(rest):
+            i = order[k]
+            old = times[U(i)] <= far
+            other[U(placed)] = i
+            order[U(kept)] = i
+            placed += old
+            kept += not old
+        rest = kept
+    for k in range(rest):
+        other[U(placed + k)] = order[k]
+    for k in range(h):
+        order[k] = other[k]
+    return placed
+
+
+@kernel_function
+def select_history(words, t_ms, prog, ints):
+    """Fill R_ORDER with the record numbers of H(t) in order, as far as the plan looks back; how many there are."""
     order = ints[o.R_ORDER]
     n = words.shape[0] - 1
+    reach = prog[o.P_REACH]
+    since = t_ms - prog[prog[o.P_WINDOWS] + reach] if reach >= 0 else np.int64(-(2**63))
     h = np.int64(0)
     latest = np.int64(-(2**63))
     in_order = True
     for i in range(n):
         at = words[i + 1, 0]
-        seen = (at <= t_ms) & ((words[i + 1, 4] >> 24) & FLAG_SETTLES == 0)
+        seen = (at <= t_ms) & (at > since) & ((words[i + 1, 4] >> 24) & FLAG_SETTLES == 0)
         order[U(h)] = i
         h += seen
         in_order &= (at >= latest) | (not seen)
@@ -90,34 +122,20 @@ def select_history(words, t_ms, ints):
         times = ints[o.R_TMP2]
         for i in range(n):
             times[i] = words[i + 1, 0]
-        if not _insert_late(order, times, h):
-            merge_by_time(order, ints[o.R_TMP1], times, h)
+        first = np.int64(0)
+        if prog[o.P_ORDERED] >= 0:
+            first = _part_by_window(prog, t_ms, order, ints[o.R_TMP1], times, h)
+        if not _insert_late(order[first:], times, h - first):
+            merge_by_time(order[first:], ints[o.R_TMP1], times, h - first)
     return h
 
 
 @kernel_function
-def fill_base(words, row, status, h, ints):
+def fill_base(words, row, status, slim, h, ints):
     """The columns every plan needs, request included; an entity's log knows neither facility nor device."""
-    order = ints[o.R_ORDER]
-    time, kind, statuses = ints[o.C_TIME], ints[o.C_KIND], ints[o.C_STATUS]
-    channel, code, party, amount = ints[o.C_CHANNEL], ints[o.C_CODE], ints[o.C_PARTY], ints[o.C_AMOUNT]
-    facility, device = ints[o.C_FACILITY], ints[o.C_DEVICE]
-    known = np.int64(0) if words[0, 3] != 0 else np.int64(-1)
-    for k in range(h):
-        i = U(order[k])
-        record = words[i + U(1)]
-        word = record[4]
-        pair = record[6] & known
-        time[k] = record[0]
-        kind[k] = word & 0xFF
-        statuses[k] = status[i]
-        channel[k] = (word >> 16) & 0xFF
-        code[k] = (word >> 32) & 0xFFFFFFFF
-        facility[k] = pair & 0xFFFFFFFF
-        device[k] = (pair >> 32) & 0xFFFFFFFF
-        other = record[7]
-        party[k] = other if (word >> 24) & (FLAG_SETTLES | FLAG_LOAN) == 0 else 0
-        amount[k] = record[2]
+    _fill_slim(words, status, h, ints)
+    if not slim:
+        _fill_rest(words, h, ints)
     ints[o.C_TIME, h] = row[q.T_MS]
     ints[o.C_KIND, h] = DRAWDOWN
     ints[o.C_STATUS, h] = BOOKED
@@ -127,6 +145,38 @@ def fill_base(words, row, status, h, ints):
     ints[o.C_DEVICE, h] = row[q.DEVICE]
     ints[o.C_PARTY, h] = row[q.COUNTERPARTY]
     ints[o.C_AMOUNT, h] = row[q.AMOUNT]
+
+
+@kernel_function
+def _fill_slim(words, status, h, ints):
+    order = ints[o.R_ORDER]
+    time, kind, statuses, code = ints[o.C_TIME], ints[o.C_KIND], ints[o.C_STATUS], ints[o.C_CODE]
+    for k in range(h):
+        i = U(order[k])
+        record = words[i + U(1)]
+        word = record[4]
+        time[k] = record[0]
+        kind[k] = word & 0xFF
+        statuses[k] = status[i]
+        code[k] = (word >> 32) & 0xFFFFFFFF
+
+
+@kernel_function
+def _fill_rest(words, h, ints):
+    order = ints[o.R_ORDER]
+    channel, party, amount = ints[o.C_CHANNEL], ints[o.C_PARTY], ints[o.C_AMOUNT]
+    facility, device = ints[o.C_FACILITY], ints[o.C_DEVICE]
+    known = np.int64(0) if words[0, 3] != 0 else np.int64(-1)
+    for k in range(h):
+        record = words[U(order[k]) + U(1)]
+        word = record[4]
+        pair = record[6] & known
+        channel[k] = (word >> 16) & 0xFF
+        facility[k] = pair & 0xFFFFFFFF
+        device[k] = (pair >> 32) & 0xFFFFFFFF
+        other = record[7]
+        party[k] = other if (word >> 24) & (FLAG_SETTLES | FLAG_LOAN) == 0 else 0
+        amount[k] = record[2]
 
 
 @kernel_function
@@ -306,23 +356,23 @@ def fill_categories(n, values, target, absent):
 
 
 @kernel_function
-def fill_key(column, n, ints, target, table, table_id):
+def fill_key(column, n, values, target, table, table_id):
     """Dense group numbers of a column's distinct non-zero values, -1 for zero; how many groups.
 
     Days ascend, unless clocks go back over midnight. Most customers know few payees and devices: a small table, near
     in the cache, is tried before one for all.
     """
     if column == o.C_DAY:
-        groups = _number_runs(ints[column], n, target)
+        groups = _number_runs(values, n, target)
         if groups >= 0:
             return groups
-    groups = _number_groups(ints[column], n, target, table, table_id, FEW_SLOTS)
+    groups = _number_groups(values, n, target, table, table_id, FEW_SLOTS)
     if groups >= 0:
         return groups
     size = 2 * FEW_SLOTS
     while size < 2 * n:
         size *= 2
-    return _number_groups(ints[column], n, target, table, table_id, size)
+    return _number_groups(values, n, target, table, table_id, size)
 
 
 @kernel_function

@@ -13,6 +13,14 @@ interprets it. Nothing is compiled when a policy is loaded.
             streams   see `Stream` below
             formulas  instructions like scalars, run last: derived features
 
+    Three words of the header say how far back what is looked at, as the index of a window or -1 for everything:
+            reach     records beyond it are left out
+            ordered   records beyond it need no order among themselves: they are only counted and added up
+            grouped   records beyond it get no group numbers
+    A slim plan (1, else 0) looks at no more of a record than SLIM, and whatever `needs` ask for.
+    An entity's log holds a thousand records of other people's, in the order in which they arrived, of which a plan may
+    ask for a count over a year and for the customers of a day: sorting and hashing them all was a third of a decision.
+
     Stream  [mask, with_request, value kind, value column, flags, groups, key 0..7, until, from, sorted, grows 0..7,
              cells] then per cell
             [window, outputs] then per output OUTPUT_WORDS words:
@@ -33,7 +41,8 @@ HEADER_WORDS: Final = 24
 (
     P_INPUTS, P_OUTPUTS, P_WINDOWS, P_WINDOWS_N, P_KEYS, P_KEYS_N, P_SCALARS, P_SCALARS_N, P_COLUMNS, P_COLUMNS_N,
     P_MASKS, P_MASKS_N, P_STREAMS, P_STREAMS_N, P_FORMULAS, P_FORMULAS_N, P_FLOAT_NEEDS, P_INT_NEEDS, P_VALUES_ROW,
-) = range(19)  # fmt: skip
+    P_REACH, P_ORDERED, P_GROUPED, P_SLIM,
+) = range(23)  # fmt: skip
 
 # --- the plan's buffer: these words, then registers, transitions and offsets of the zone, `ints`, `floats`, masks -----
 BUFFER_WORDS: Final = 8
@@ -46,6 +55,7 @@ BUFFER_WORDS: Final = 8
     C_TIME, C_KIND, C_STATUS, C_CHANNEL, C_CODE, C_FACILITY, C_DEVICE, C_PARTY, C_AMOUNT, C_DAY, C_HOUR, C_DOW,
     C_PLACE, C_LAT, C_LON, C_ACCURACY, C_CITY, C_FIRST_DIGIT, C_CUSTOMER, C_LOAN, C_LABEL,
 ) = range(21)  # fmt: skip
+SLIM: Final = frozenset((C_TIME, C_KIND, C_STATUS, C_CODE))  # base columns that every plan has
 NEED_LOCAL: Final = 1
 NEED_PLACE: Final = 2
 NEED_DIGIT: Final = 4
@@ -99,6 +109,7 @@ COLUMN_WORDS: Final = 4
     M_F_NULL, M_F_KNOWN, M_AND, M_OR, M_TEXT_NULL, M_TEXT_KNOWN, M_IF, M_LT,
 ) = range(22)  # fmt: skip
 MASK_WORDS: Final = 5
+M_OF_INTEGERS: Final = frozenset((M_EQ, M_NE, M_LE, M_GE, M_LT, M_TEXT_EQ, M_TEXT_NE, M_TEXT_NULL, M_TEXT_KNOWN))
 CODE_ROWS: Final = 3  # rows behind the masks: C_KIND, C_STATUS, C_CHANNEL as bytes; then the statuses as recorded
 FROM_CONSTANT, FROM_ROW, FROM_REQUEST = range(3)  # operand kinds of integer leaves
 FROM_REGISTER, FROM_COLUMN = range(2)  # operand kinds of float leaves
@@ -144,6 +155,9 @@ O_WORST_MONTHS: Final = 134
 O_GYRATION, O_LAST_DAYS, O_SECS_TO, O_RETURNS, O_UNANSWERED = range(140, 145)
 TALLIES: Final = (O_COUNT, O_SUM, O_BUCKET_COUNT, O_BUCKET_SUM)  # need no list of members
 LOOK_BACK: Final = (O_NEW_GROUP_SUM,)  # look at members older than their window
+WITHIN: Final = frozenset(  # look at nothing but the members inside their window
+    (*range(O_COUNT, O_LAST_AGE + 1), *range(O_GAP_MEAN, O_EWMA + 1), *range(O_QUANTILE, O_GINI + 1), O_GROUPS)
+)
 
 # --- series: functions of consecutive registers, newest first ---------------------------------------------------
 (

@@ -64,7 +64,11 @@ class FeaturePlan:
         `words` is `event.words_of(log)` (int64[1 + n, 8], may be read-only), `row` int64[REQUEST_WORDS]; `numbers`
         float64, contiguous, at least inputs + len(names) long. Allocates only when a log is longer than any before.
         """
-        self._run(words, self._unbounded, len(words), row, numbers)
+        if len(words) > self._events_max:
+            self._size_buffers(1 << (len(words) - 1).bit_length())
+        if words.flags.writeable:
+            words = _read_only(words)
+        compute(words, self._unbounded, row, numbers, self._program, self._scratch)
 
     def compute_many(
         self, words: Words, starts: Indices, ends: Indices, rows: RequestWords, numbers: npt.NDArray[np.float64]
@@ -85,17 +89,18 @@ class FeaturePlan:
         if bounds.min() < 0 or bounds[1].max() > len(words) or (bounds[1] <= bounds[0]).any():
             raise ValueError("a log must lie inside words and begin with its header")
         longest = int((bounds[1] - bounds[0]).max())
-        self._run(words, bounds, longest, rows.reshape(-1), numbers.reshape(-1))
-
-    def _run(
-        self, words: Words, bounds: Indices, longest: int, rows: RequestWords, numbers: npt.NDArray[np.float64]
-    ) -> None:
         if longest > self._events_max:
             self._size_buffers(1 << (longest - 1).bit_length())
-        if words.flags.writeable:  # one compiled form serves both: logs from the store are read-only
-            words = words.view()
-            words.flags.writeable = False
-        compute(words, bounds, rows, numbers, self._program, self._scratch)
+        compute(
+            _read_only(words), bounds, rows.reshape(-1), numbers.reshape(-1), self._program, self._scratch
+        )  # fmt: skip
+
+
+def _read_only(words: Words) -> Words:
+    """The same log, read-only: one compiled form serves all, and logs from the store are."""
+    words = words.view()
+    words.flags.writeable = False
+    return words
 
 
 def compile_plan(

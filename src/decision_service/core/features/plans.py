@@ -30,8 +30,11 @@ Numbers = npt.NDArray[np.float64]
 
 def words_of_links(links: Links, grains: Iterable[str]) -> dict[str, Words | None]:
     """The entity logs of these grains as the plans read them; None where it was not read."""
-    logs = {grain: getattr(links, grain) for grain in grains}
-    return {grain: None if log is None else words_of(log) for grain, log in logs.items()}
+    read: dict[str, Words | None] = {}
+    for grain in grains:
+        log = getattr(links, grain)
+        read[grain] = None if log is None else words_of(log)
+    return read
 
 
 class FeaturePlans:
@@ -50,23 +53,24 @@ class FeaturePlans:
             at += len(plan.names)
         self._customer = plans[CUSTOMER]
 
-    def compute(self, words: Words, links: Mapping[str, Words | None], row: RequestWords, numbers: Numbers) -> None:
-        """Read inputs from the front of `numbers` and write every feature behind them.
+    def compute(self, words: Words, links: Mapping[str, Words | None], row: RequestWords, numbers: Numbers) -> bool:
+        """Whether the request names an entity whose log the features read and that is not there.
+
+        Read inputs from the front of `numbers` and write every feature behind them.
 
         `words` is the customer's log and `links` those of the entities that the request names, by grain; None or
         absent where it was not read. See `FeaturePlan.compute` for the arrays.
         """
+        unread = False
         for grain, plan, word, slots in self._links:
-            log = links.get(grain)
-            if log is None or row[word] == 0:
-                numbers[slots] = np.nan
-            else:
+            log, named = links.get(grain), row[word] != 0
+            if log is not None and named:
                 plan.compute(log, row, numbers)
+                continue
+            numbers[slots] = np.nan
+            unread |= bool(named)
         self._customer.compute(words, row, numbers)
-
-    def unread(self, links: Mapping[str, Words | None], row: RequestWords) -> bool:
-        """Whether the request names an entity whose log the features read and that is not there."""
-        return any(row[word] != 0 and links.get(grain) is None for grain, _, word, _ in self._links)
+        return unread
 
 
 def compile_plans(

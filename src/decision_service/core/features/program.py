@@ -84,7 +84,34 @@ class Program:
         header[o.P_INPUTS], header[o.P_OUTPUTS] = inputs, outputs
         header[o.P_FLOAT_NEEDS], header[o.P_INT_NEEDS] = segments.float_needs, segments.int_needs
         header[o.P_VALUES_ROW] = segments.columns_count
+        header[o.P_REACH], header[o.P_ORDERED], header[o.P_GROUPED] = self._reaches(windows)
+        header[o.P_SLIM] = int(self._is_slim())
         return np.array(header + body, np.int64)
+
+    def _reaches(self, windows: Sequence[int]) -> tuple[int, int, int]:
+        """How far back the plan looks, needs order and needs groups (see `opcodes`).
+
+        The newest label of an event may stand anywhere; local times are found in a column that ascends throughout.
+        """
+        needs = self._segments.int_needs
+        listed = [stream for stream in self._streams if _flags(stream) & o.FLAG_MEMBERS]
+        if needs & o.NEED_LABEL or not o.WITHIN.issuperset(_ops(self._streams)) or not windows:
+            return -1, -1, -1
+        ordered = -1 if needs & o.NEED_LOCAL else windows.index(_widest(listed)) if listed else 0
+        grouped = [stream for stream in listed if stream.groups]
+        return len(windows) - 1, ordered, windows.index(_widest(grouped)) if grouped else 0
+
+    def _is_slim(self) -> bool:
+        """Whether the plan counts, and looks at no base column but the slim ones."""
+        segments = self._segments
+        looked_at = set(segments.keys)
+        for op, _, source, kind, operand in segments.masks:
+            if op in o.M_OF_INTEGERS:
+                looked_at |= {source, operand} if kind == o.FROM_REQUEST else {source}
+        counts = {o.O_COUNT, o.O_BUCKET_COUNT, o.O_GROUPS}.issuperset(_ops(self._streams))
+        needs = o.NEED_CUSTOMER | o.NEED_LABEL | o.NEED_LOAN
+        own = {o.C_CUSTOMER, o.C_LABEL, o.C_LOAN}
+        return counts and not segments.float_needs and not segments.int_needs & ~needs and looked_at <= o.SLIM | own
 
     def _instruction_words(self, instructions: Iterable[tuple[int, ...]]) -> Iterable[int]:
         resolved = self._registers.resolved
@@ -138,9 +165,17 @@ class Program:
         )  # fmt: skip
 
 
+def _ops(streams: Iterable[Stream]) -> set[int]:
+    return {output.op for stream in streams for outputs in stream.cells.values() for output in outputs}
+
+
+def _widest(streams: Iterable[Stream]) -> int:
+    return max(max(stream.cells) for stream in streams)
+
+
 def _flags(stream: Stream) -> int:
     """What the stream must prepare for its outputs."""
-    ops = {output.op for outputs in stream.cells.values() for output in outputs}
+    ops = _ops([stream])
     listed = stream.value_kind == o.VALUE_COLUMN or not ops <= set(o.TALLIES)
     adds = bool(ops & {o.O_SUM, o.O_BUCKET_SUM})
     return stream.flags | (o.FLAG_MEMBERS if listed else 0) | (o.FLAG_SUMS if adds else 0)
