@@ -12,7 +12,7 @@ import orjson
 from decision_service.core.decision import Decision
 from decision_service.core.limits import DAY_MS, SECOND_MS
 from decision_service.core.money import SCALES
-from decision_service.core.reasons import TEXTS
+from decision_service.core.reasons import TEXTS, Reason
 from decision_service.core.request import DRAWDOWN_SCENE
 
 _EPOCH: Final = date(1970, 1, 1)
@@ -37,12 +37,17 @@ def _date(days: int) -> str:
     return (_EPOCH + timedelta(days=days)).isoformat()
 
 
+@lru_cache(maxsize=1_024)
+def _second(seconds: int) -> str:
+    """An instant in whole seconds UTC, without its zone."""
+    days, seconds = divmod(seconds, DAY_MS // SECOND_MS)
+    minutes, seconds = divmod(seconds, 60)
+    return f"{_date(days)}T{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+
+
 def instant(ms: int) -> str:
     """An instant as RFC 3339 in UTC with milliseconds."""
-    days, ms = divmod(ms, DAY_MS)
-    seconds, ms = divmod(ms, SECOND_MS)
-    minutes, seconds = divmod(seconds, 60)
-    return f"{_date(days)}T{minutes // 60:02}:{minutes % 60:02}:{seconds:02}.{ms:03}Z"
+    return f"{_second(ms // SECOND_MS)}.{ms % SECOND_MS:03}Z"
 
 
 def day(ms: int, utc_offset_ms: int) -> str:
@@ -50,23 +55,38 @@ def day(ms: int, utc_offset_ms: int) -> str:
     return _date((ms + utc_offset_ms) // DAY_MS)
 
 
+@lru_cache(maxsize=4_096)
+def _reasons(reasons: tuple[Reason, ...]) -> orjson.Fragment:
+    """Reasons as JSON: the same few again and again."""
+    return orjson.Fragment(
+        orjson.dumps([{"code": reason.code, "text": TEXTS[reason.code], "source": reason.source} for reason in reasons])
+    )
+
+
 def answer_of(decision: Decision, latency_us: int, utc_offset_ms: int = 0) -> dict[str, Any]:
-    """The answer's fields in their documented order. `latency_us` is the time up to the commit."""
-    scale = SCALES[decision.currency]
-    change, reprice, tier = decision.limit_change, decision.reprice, decision.tier
+    """The answer's fields in their documented order, as orjson takes them. `latency_us` is the time up to the commit.
+
+    Taken apart at once, and without a loop over what nearly every decision has none of: this is on the way of each.
+    """
+    (
+        decision_id, request_id, customer_id, facility_id, outcome, approved_minor, currency, hold, hold_expires_at_ms,
+        reprice, change, alerts, offers, tags, reasons, scores, policy_id, policy_label, rung, missing, decided_at_ms,
+        scene, tier, renewal, _,
+    ) = decision  # fmt: skip
+    scale = SCALES[currency]
     return {
-        "decision_id": decision.decision_id,
-        "request_id": decision.request_id,
-        "customer_id": decision.customer_id,
-        "facility_id": decision.facility_id,
-        "scene": decision.scene,
-        "decision": decision.decision,
-        "approved_amount": decision.approved_minor / scale,
-        "currency": decision.currency,
-        "hold": decision.hold
+        "decision_id": decision_id,
+        "request_id": request_id,
+        "customer_id": customer_id,
+        "facility_id": facility_id,
+        "scene": scene,
+        "decision": outcome,
+        "approved_amount": approved_minor / scale,
+        "currency": currency,
+        "hold": hold
         and {
-            "kind": decision.hold,
-            "expires_at": None if decision.hold_expires_at_ms is None else instant(decision.hold_expires_at_ms),
+            "kind": hold,
+            "expires_at": None if hold_expires_at_ms is None else instant(hold_expires_at_ms),
         },
         "reprice": reprice
         and {
@@ -80,22 +100,21 @@ def answer_of(decision: Decision, latency_us: int, utc_offset_ms: int = 0) -> di
             "kind": change.kind,
             "from": change.from_minor / scale,
             "to": change.to_minor / scale,
-            "effective_date": day(decision.decided_at_ms, utc_offset_ms),
+            "effective_date": day(decided_at_ms, utc_offset_ms),
         },
-        "tier": tier and {"from": tier.from_tier, "to": tier.to_tier, "indicators": list(tier.indicators)},
-        "renewal": decision.renewal,
-        "alerts": [{"tier": alert.tier, "indicator": alert.indicator} for alert in decision.alerts],
-        "offers": [{"name": name} for name in decision.offers],
-        "tags": list(decision.tags),
-        "reasons": [{"code": r.code, "text": TEXTS[r.code], "source": r.source} for r in decision.reasons],
+        "tier": tier and {"from": tier.from_tier, "to": tier.to_tier, "indicators": tier.indicators},
+        "renewal": renewal,
+        "alerts": [{"tier": alert.tier, "indicator": alert.indicator} for alert in alerts] if alerts else (),
+        "offers": [{"name": name} for name in offers] if offers else (),
+        "tags": tags,
+        "reasons": _reasons(reasons),
         "scores": {
-            name: {"points": score.points, "pd": score.pd, "grade": score.grade}
-            for name, score in decision.scores.items()
+            name: {"points": score.points, "pd": score.pd, "grade": score.grade} for name, score in scores.items()
         },
-        "policy": {"id": decision.policy_id, "label": decision.policy_label},
-        "rung": decision.rung,
-        "missing": list(decision.missing),
-        "decided_at": instant(decision.decided_at_ms),
+        "policy": {"id": policy_id, "label": policy_label},
+        "rung": rung,
+        "missing": missing,
+        "decided_at": instant(decided_at_ms),
         "latency_ms": latency_us / 1000,
     }
 

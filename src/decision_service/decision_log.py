@@ -52,22 +52,24 @@ def encode(
     decision: Decision, trace: Trace, request: DecisionRequest, answer: bytes, stages_us: Mapping[str, float]
 ) -> bytes:
     """The frame of one decision."""
+    numbers, strings, verdicts, cells, seq, version, bounded = trace
     rest = orjson.dumps(
         {
             "customer_id": decision.customer_id,
             "policy_id": decision.policy_id,
-            "strings": trace.strings,
-            "cells": trace.cells,
-            "bounded": trace.bounded,
-            "seq": trace.seq,
-            "version": trace.version,
-            "scorecards": {name: [score.version, score.problem, score.role] for name, score in decision.scores.items()},
+            "strings": strings,
+            "cells": cells,
+            "bounded": bounded,
+            "seq": seq,
+            "version": version,
+            "scorecards": {name: (score.version, score.problem, score.role) for name, score in decision.scores.items()},
             "stages_us": stages_us,
         }
     )
-    sections = (request.fingerprint, answer, request.body, trace.numbers, trace.verdicts, rest)
-    frame = _HEADER.pack(MAGIC, *map(len, sections)) + b"".join(sections)
-    return frame + crc32(frame).to_bytes(CRC_BYTES, "little")
+    fingerprint, body = request.fingerprint, request.body
+    lengths = (len(fingerprint), len(answer), len(body), len(numbers), len(verdicts), len(rest))
+    whole = b"".join((_HEADER.pack(MAGIC, *lengths), fingerprint, answer, body, numbers, verdicts, rest))
+    return whole + crc32(whole).to_bytes(CRC_BYTES, "little")
 
 
 def decode(frame: bytes) -> Frame:

@@ -98,7 +98,13 @@ def test_columns_and_single_decisions_agree_in_every_scene(name: str, seed: int)
     for i in range(DECISIONS):
         values = [float(column[i]) for column in columns.numbers]
         single = scene.rule_set.evaluate(
-            values, [column[i] for column in texts], columns.lists, int(t_ms[i]), 100, 100_000, 1_800
+            [values[place] for place in scene.read],
+            [column[i] for column in texts],
+            columns.lists,
+            int(t_ms[i]),
+            100,
+            100_000,
+            1_800,
         )
         for rule, one, many in zip(scene.rule_set.rules, single.verdicts, judged.verdicts[:, i].tolist(), strict=True):
             assert one != WENT_WRONG

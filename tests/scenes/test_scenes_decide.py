@@ -136,5 +136,5 @@ def test_drawdowns_do_not_depend_on_the_rules_of_other_scenes(
         decided(among_others, replace(request, scene=scene, amount_minor=0), log, line)
     after = decided(among_others, request, log, line)
     assert after.policy_id != before.policy_id
-    assert replace(after, policy_id=before.policy_id) == before
+    assert after._replace(policy_id=before.policy_id) == before
     assert after.trace == before.trace

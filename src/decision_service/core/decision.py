@@ -7,13 +7,14 @@ effect being asked for twice. Severity, most severe first:
 
 There is no default outcome. If nothing asked for `approve` and nothing held, the outcome is a review with RC90.
 
-Money in minor units, rates in basis points, instants in ms UTC.
+Money in minor units, rates in basis points, instants in ms UTC. What every decision makes anew is a NamedTuple, which
+takes a fraction of the time of a frozen dataclass with as many fields.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
 
 from decision_service.core.reasons import Reason
 from decision_service.core.request import DRAWDOWN_SCENE
@@ -103,8 +104,7 @@ class Effect:
     reason: str = ""  # a reason code, or "" for none
 
 
-@dataclass(frozen=True, slots=True)
-class LimitChange:
+class LimitChange(NamedTuple):
     """What happens to the limit, or (draw_cap) to this draw only."""
 
     kind: LimitKind
@@ -112,16 +112,14 @@ class LimitChange:
     to_minor: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reprice:
+class Reprice(NamedTuple):
     """The price of new draws."""
 
     from_bps: int
     to_bps: int
 
 
-@dataclass(frozen=True, slots=True)
-class TierChange:
+class TierChange(NamedTuple):
     """A customer's warning tier before and after a review: `none`, or one of TIER_RANK.
 
     `indicators` are those of the alerts that ask for the tier it is now in. `recorded` says whether the customer's log
@@ -134,8 +132,7 @@ class TierChange:
     recorded: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(NamedTuple):
     """One scorecard's verdict; all three are None when it could not score (`problem` says why).
 
     `version` and `role` are of the version that scored. A champion's score with a problem stands in for that of a
@@ -150,8 +147,7 @@ class Score:
     role: Literal["champion", "challenger"] = "champion"
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(NamedTuple):
     """Everything needed to explain a decision, collected always, rendered on demand.
 
     `numbers` and `strings` are the two value vectors (layout of the policy named by the decision); `verdicts` holds
@@ -168,8 +164,7 @@ class Trace:
     bounded: tuple[str, ...] = ()  # guardrails that changed what the rules asked for: `guardrail:limit_step_max`
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The whole answer record but for the time it took."""
 
     decision_id: str
@@ -196,4 +191,4 @@ class Decision:
     scene: str = DRAWDOWN_SCENE
     tier: TierChange | None = None
     renewal: Renewal | None = None
-    trace: Trace | None = field(default=None, compare=False)
+    trace: Trace | None = None

@@ -8,7 +8,7 @@ Of two snapshots of one facility the one with the later `as_of_ms` holds; on a t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 FACILITY_STATUSES: Final = ("active", "frozen", "closed")
 
@@ -42,8 +42,7 @@ class Attribute:
     as_of_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """What is outstanding, reserved and available on a facility at one instant, in minor units."""
 
     outstanding_minor: int

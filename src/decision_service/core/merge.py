@@ -24,9 +24,8 @@ Money in minor units, rates in basis points, instants in ms UTC.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Collection
+from typing import Final, Literal, NamedTuple
 
 from decision_service.core.bounds import Bounds
 from decision_service.core.decision import (
@@ -59,8 +58,7 @@ from decision_service.core.standing import Standing
 _WARNING: Final = "warning"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What the merged effects come to. `bounded` names the guardrails that changed it: `guardrail:limit_step_max`."""
 
     decision: Literal["approve", "hold", "reprice", "limit_change"]
@@ -83,7 +81,7 @@ Asked = dict[type[Action], list[Effect]]  # the effects by what they ask for
 
 
 def merge(
-    effects: Iterable[Effect],
+    effects: Collection[Effect],
     amount_minor: int,
     facility: Facility,
     position: Position,
@@ -94,6 +92,8 @@ def merge(
 ) -> Outcome:
     """One outcome from the effects of all rules of a scene. `amount_minor` is 0 but for a drawdown; `standing` is read
     only if something that the guardrails bound was asked for."""
+    if scene == DRAWDOWN_SCENE and (plain := _plain(effects, amount_minor)) is not None:
+        return plain
     asked = _sorted_out(effects, amount_minor, scene)
     bounds = Bounds(facility, guardrails, standing, t_ms)
     price = _price(asked, facility)
@@ -117,7 +117,30 @@ def merge(
     )  # fmt: skip
 
 
-def _sorted_out(effects: Iterable[Effect], amount_minor: int, scene: str) -> Asked:
+def _plain(effects: Collection[Effect], amount_minor: int) -> Outcome | None:
+    """What `merge` makes of a drawdown that is only approved or held, as nearly all are; None for any other."""
+    hold: HoldKind | None = None
+    approved, given = False, set()
+    for effect in effects:
+        action = effect.action
+        if isinstance(action, Hold):
+            if hold is None or HOLD_RANK[action.kind] > HOLD_RANK[hold]:
+                hold = action.kind
+        elif isinstance(action, Approve):
+            approved = True
+        else:
+            return None
+        if effect.reason:
+            given.add((effect.reason, effect.source))
+    if hold is None and not approved:
+        return None  # nobody said anything: `_sorted_out`
+    reasons = tuple(Reason(code, source) for code, source in sorted(given)) if given else ()
+    return Outcome(
+        "hold" if hold else "approve", 0 if hold else amount_minor, hold, None, None, (), (), (), reasons
+    )  # fmt: skip
+
+
+def _sorted_out(effects: Collection[Effect], amount_minor: int, scene: str) -> Asked:
     """The effects by type of action, without caps that do not bind, and with a hold if nobody said yes or no to a
     drawdown."""
     asked: Asked = {}
@@ -132,11 +155,13 @@ def _sorted_out(effects: Iterable[Effect], amount_minor: int, scene: str) -> Ask
 
 def _payout(asked: Asked, amount_minor: int) -> tuple[HoldKind | None, int]:
     """The hold, if any, and what is paid out: nothing beside a hold or a freeze, else the smallest cap."""
-    kinds: list[HoldKind] = [e.action.kind for e in asked.get(Hold, ()) if isinstance(e.action, Hold)]
-    if kinds:
-        return max(kinds, key=lambda kind: HOLD_RANK[kind]), 0
+    if Hold in asked:
+        kinds: list[HoldKind] = [e.action.kind for e in asked[Hold] if isinstance(e.action, Hold)]
+        return max(kinds, key=HOLD_RANK.__getitem__), 0
     if _freezes(asked):
         return None, 0
+    if CapDraw not in asked:
+        return None, amount_minor
     caps = [e.action.amount_minor for e in asked.get(CapDraw, ()) if isinstance(e.action, CapDraw)]
     approved = max(0, min(caps, default=amount_minor))
     return ("review" if caps and approved == 0 else None), approved  # a cap of nothing is no approval

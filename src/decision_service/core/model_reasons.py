@@ -36,7 +36,7 @@ _OF_THE_SERVICE = "RC9"
 
 
 def model_reasons(
-    scene: Scene, effects: Iterable[Effect], outcome: Outcome, facility: Facility, amount_minor: int,
+    scene: Scene, effects: Collection[Effect], outcome: Outcome, facility: Facility, amount_minor: int,
     scores: Mapping[str, Score], cells: Collection[str],
 ) -> tuple[Reason, ...]:  # fmt: skip
     """The reasons of the scorecards that made the answer adverse; almost always none.
@@ -44,6 +44,8 @@ def model_reasons(
     The rows that were scored must still stand in the scene's slots.
     """
     cards: frozenset[str] = frozenset()
+    if not scene.score_references.among(effects):
+        return ()
     for effect in _adverse(effects, outcome, facility, amount_minor):
         if not effect.reason.startswith(_OF_THE_SERVICE):
             cards |= scene.score_references.cards(effect.source, cells)

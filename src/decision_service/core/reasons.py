@@ -5,12 +5,10 @@ RC9x are about the service, never about the customer's credit. A rule may only n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Reason:
+class Reason(NamedTuple):
     """One cause. `source` names what gave it: `rule:velocity_burst`, `scorecard:behaviour` ..."""
 
     code: str

@@ -15,7 +15,7 @@ A scene owns scratch buffers: one thread at a time decides with it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -79,10 +79,10 @@ class ChallengedSlots(ScoreSlots):
             return ScoreSlots.score(self, numbers, customer_id)
         tried = self.challenging.score(numbers, customer_id)
         if tried.points is not None:
-            return replace(tried, role="challenger")
+            return tried._replace(role="challenger")
         score = ScoreSlots.score(self, numbers, customer_id)
         why = f"challenger {tried.version}: {tried.problem}"
-        return replace(score, problem=f"{why}; champion: {score.problem}" if score.problem else why)
+        return score._replace(problem=f"{why}; champion: {score.problem}" if score.problem else why)
 
     def behind(self, score: Score) -> ScoreSlots:
         """The slots of the scorecard that gave a score."""
@@ -123,10 +123,13 @@ class Scene:
     score_slots: tuple[ScoreSlots, ...]
     shadow_slots: tuple[ShadowSlots, ...]  # scored after the answer
     first_points: int  # index of the first number that the rule set fills itself; they are the last
-    rule_set: RuleSet
+    read: npt.NDArray[np.intp]  # where the numbers stand that the rule set reads or fills, ascending
+    rule_set: RuleSet  # over the numbers at `read`, and all strings
     score_references: ScoreReferences
     numbers: Numbers = field(repr=False)
     row: RequestWords = field(repr=False)
+    values: Numbers = field(repr=False)  # float64[len(read)], what the rules see
+    no_strings: tuple[None, ...]  # what stands behind the base strings until it is filled
 
     @property
     def link_grains(self) -> tuple[str, ...]:
@@ -201,6 +204,8 @@ class Ground:
         texts = (*(s.name for s in BASE_STRINGS), *(a.spec.name for a in self._textual))
         strings = (*texts, *(f"{c.name}.grade" for c in cards), *spec.strings_filled)
         layout = Layout({name: i for i, name in enumerate(numbers)}, {name: i for i, name in enumerate(strings)})
+        read = [name for name in numbers if name in spec.names_used or name in spec.numbers_filled]
+        rules_see = Layout({name: i for i, name in enumerate(read)}, layout.strings)
         return Scene(
             name=spec.scene, zone=self._zone, reservation_timeout_ms=self._reservation_timeout_ms, layout=layout,
             number_names=numbers, string_names=strings, attribute_layout=self.attributes,
@@ -213,9 +218,11 @@ class Ground:
                 for shadow in self._roles.shadows.get(card.name, ())
             ),
             first_points=len(numbers) - len(spec.numbers_filled),
-            rule_set=compile_rule_set(spec, layout, findings),
+            read=np.array([layout.numbers[name] for name in read], np.intp),
+            rule_set=compile_rule_set(spec, rules_see, findings),
             score_references=score_references(spec, (card.name for card in cards)),
             numbers=np.full(len(numbers), np.nan), row=np.zeros(REQUEST_WORDS, np.int64),
+            values=np.empty(len(read)), no_strings=(None,) * (len(strings) - len(BASE_STRINGS)),
         )  # fmt: skip
 
     def _cards_of(self, spec: RuleSetSpec) -> list[Scorecard]:

@@ -26,8 +26,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,8 +46,7 @@ _AT, _AMOUNT, _VALUE, _SORT, _FACILITY = 0, 2, 3, 4, 6  # words of a record, see
 _TRIMMED_THROUGH: Final = 2  # word of the header
 
 
-@dataclass(frozen=True, slots=True)
-class LimitHistory:
+class LimitHistory(NamedTuple):
     """The limit changes of one facility. Without any, instants are far in the past and the limit is today's."""
 
     last_raise_ms: int
@@ -57,16 +55,14 @@ class LimitHistory:
     limit_before_minor: int  # before the first of them
 
 
-@dataclass(frozen=True, slots=True)
-class TierInForce:
+class TierInForce(NamedTuple):
     """The warning tier in force and when it was last asserted."""
 
     rank: int = 0
     asserted_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What one log says about one facility at one instant. Every method reads the log."""
 
     words: Words

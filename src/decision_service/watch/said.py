@@ -7,7 +7,6 @@ and a score of the champion.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from decision_service.core.decision import Score
@@ -34,4 +33,4 @@ def said_by(score: Score, role: str) -> tuple[Said, ...]:
     tried, _, own = score.problem.partition(_OWN)
     version, _, why = tried.removeprefix(_TRIED).partition(": ")
     refused = Score(None, None, None, version, why)
-    return Said(CHALLENGER, version, refused), Said(CHAMPION, score.version, replace(score, problem=own))
+    return Said(CHALLENGER, version, refused), Said(CHAMPION, score.version, score._replace(problem=own))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from decision_service.core.decision import Approve, Effect
 from decision_service.core.expressions.names import names_in
 from decision_service.core.rules.heads import amount_names
 from decision_service.core.rules.rule_set import RuleSetSpec
@@ -29,6 +30,14 @@ class ScoreReferences:
 
     by_source: Mapping[str, Cards]  # "rule:velocity_burst", "matrix:score_by_use"
     by_cell: Mapping[str, Mapping[str, Cards]]  # "table:renewal": {"renewal:c_late": ..}; of trees, too
+
+    def among(self, effects: Iterable[Effect]) -> bool:
+        """Whether anything that may have looked at a score asked for one of these effects, beyond an approval."""
+        by_source, by_cell = self.by_source, self.by_cell
+        for effect in effects:
+            if (effect.source in by_source or effect.source in by_cell) and not isinstance(effect.action, Approve):
+                return True
+        return False
 
     def cards(self, source: str, cells: Collection[str]) -> Cards:
         """The scorecards behind an effect of this source, where these cells were hit."""

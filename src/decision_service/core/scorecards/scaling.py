@@ -24,12 +24,16 @@ _EXP_ARGUMENT_MAX: Final = 700.0  # exp(710) overflows a double
 
 def clamp_pd(pd: float) -> float:
     """A probability kept away from 0 and 1, where its log-odds are infinite."""
-    return min(max(pd, PD_MIN), PD_MAX)
+    return PD_MIN if pd < PD_MIN else PD_MAX if pd > PD_MAX else pd
 
 
 def logistic(log_odds: float) -> float:
     """The probability with these log-odds; never overflows."""
-    return 1.0 / (1.0 + math.exp(min(max(-log_odds, -_EXP_ARGUMENT_MAX), _EXP_ARGUMENT_MAX)))
+    if log_odds > _EXP_ARGUMENT_MAX:
+        log_odds = _EXP_ARGUMENT_MAX
+    elif log_odds < -_EXP_ARGUMENT_MAX:
+        log_odds = -_EXP_ARGUMENT_MAX
+    return 1.0 / (1.0 + math.exp(-log_odds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,9 @@ class Scaling:
         """Whole points of a probability of default."""
         pd = clamp_pd(pd)
         exact = self.offset - self.factor * math.log(pd / (1.0 - pd))
-        return round(min(max(exact, self.points_min), self.points_max))
+        if exact < self.points_min:
+            return self.points_min
+        return self.points_max if exact > self.points_max else round(exact)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from decision_service.core.decision import Score
 from decision_service.core.scorecards import Scorer
@@ -23,18 +24,32 @@ from decision_service.core.scorecards.manifest import Manifest
 Row = npt.NDArray[np.float64]
 
 
+@njit(cache=True)
+def _is_scored(row: Row, required: npt.NDArray[np.bool_]) -> bool:
+    """Whether nothing of a row is infinite, something is known, and nothing is null that must not be."""
+    known, sound = 0, True
+    for k in range(row.shape[0]):
+        value = row[k]
+        if value == value:
+            known += 1
+            sound &= -np.inf < value < np.inf
+        elif required[k]:
+            sound = False
+    return sound and known > 0
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Scorecard:
     """One version of one scorecard, ready to score."""
 
     manifest: Manifest
     scorer: Scorer
-    _required: tuple[int, ...] = field(init=False, repr=False)
+    _required: npt.NDArray[np.bool_] = field(init=False, repr=False, compare=False)
     _reason_codes: ReasonCodes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        required = (i for i, feature in enumerate(self.manifest.features) if not feature.nulls_allowed)
-        object.__setattr__(self, "_required", tuple(required))
+        required = [not feature.nulls_allowed for feature in self.manifest.features]
+        object.__setattr__(self, "_required", np.array(required, np.bool_))
         object.__setattr__(self, "_reason_codes", ReasonCodes(self.manifest))
 
     @property
@@ -54,9 +69,8 @@ class Scorecard:
 
     def score(self, row: Row) -> Score:
         """Points, PD and grade of float64[len(names)], NaN for null."""
-        finite = int(np.count_nonzero(np.isfinite(row)))
-        if finite < len(row) and (problem := self._refusal(row, finite)):
-            return Score(None, None, None, self.version, problem)
+        if not _is_scored(row, self._required) and (problem := self._refusal(row)):
+            return Score(None, None, None, self.manifest.version, problem)
         return self.read(self.scorer.margin(row))
 
     def adverse(self, row: Row, contributions: Row) -> tuple[Adverse, ...]:
@@ -71,16 +85,16 @@ class Scorecard:
         manifest = self.manifest
         pd = manifest.calibration.pd(margin)
         points = manifest.scaling.points(pd)
-        return Score(points, pd, manifest.grades.of(points), self.version)
+        return Score(points, pd, manifest.grades.of(points), manifest.version)
 
-    def _refusal(self, row: Row, finite: int) -> str:
-        """Why a row with a null or an infinity must not be scored, or the empty string."""
+    def _refusal(self, row: Row) -> str:
+        """Why a row must not be scored, or the empty string."""
         null = np.isnan(row)
-        if finite + np.count_nonzero(null) < len(row):
+        if np.isinf(row).any():
             return f"feature {self.names[int(np.isinf(row).argmax())]} is infinite"
-        if finite == 0:
+        if null.all():
             return "all features null"
-        for i in self._required:
-            if null[i]:
-                return f"feature {self.names[i]} is null, which the model never saw"
-        return ""
+        refused = null & self._required
+        return (
+            f"feature {self.names[int(refused.argmax())]} is null, which the model never saw" if refused.any() else ""
+        )

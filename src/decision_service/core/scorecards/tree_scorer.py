@@ -18,6 +18,8 @@ from decision_service.core.scorecards.contributions import terms_of
 from decision_service.core.scorecards.forest import columns_of, lay_out
 from decision_service.core.scorecards.trees import Floats, read_trees
 
+_FLOAT64: Final = np.dtype(np.float64)
+
 
 class TreeScorer:
     """A loaded model. Immutable and thread-safe. Raises UnsupportedTrees for a text that cannot be walked."""
@@ -67,7 +69,7 @@ class TreeScorer:
         """The row as the kernels are compiled for. Raises ValueError for another shape."""
         if row.shape != self._shape:
             raise ValueError(f"a row of shape {self._shape} is expected, not {row.shape}")
-        return row if row.flags.carray and row.dtype == np.float64 else np.array(row, np.float64)
+        return row if row.dtype is _FLOAT64 and row.flags.carray else np.array(row, np.float64)
 
 
 def _refuse_infinity(row: Floats) -> None:
