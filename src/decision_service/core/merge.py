@@ -118,9 +118,11 @@ def merge(
 
 
 def _plain(effects: Collection[Effect], amount_minor: int) -> Outcome | None:
-    """What `merge` makes of a drawdown that is only approved or held, as nearly all are; None for any other."""
+    """What `merge` makes of a drawdown that is only approved or held, perhaps with alerts, as nearly all are; None for
+    any other."""
     hold: HoldKind | None = None
     approved, given = False, set()
+    raised: list[Effect] = []
     for effect in effects:
         action = effect.action
         if isinstance(action, Hold):
@@ -128,6 +130,8 @@ def _plain(effects: Collection[Effect], amount_minor: int) -> Outcome | None:
                 hold = action.kind
         elif isinstance(action, Approve):
             approved = True
+        elif isinstance(action, Alert):
+            raised.append(effect)
         else:
             return None
         if effect.reason:
@@ -135,8 +139,9 @@ def _plain(effects: Collection[Effect], amount_minor: int) -> Outcome | None:
     if hold is None and not approved:
         return None  # nobody said anything: `_sorted_out`
     reasons = tuple(Reason(code, source) for code, source in sorted(given)) if given else ()
+    alerts = _highest(raised) if raised else ()
     return Outcome(
-        "hold" if hold else "approve", 0 if hold else amount_minor, hold, None, None, (), (), (), reasons
+        "hold" if hold else "approve", 0 if hold else amount_minor, hold, None, None, alerts, (), (), reasons
     )  # fmt: skip
 
 
@@ -202,10 +207,13 @@ def _names(asked: Asked, sort: type[Offer] | type[Tag]) -> tuple[str, ...]:
 
 
 def _alerts(asked: Asked) -> tuple[Alert, ...]:
-    if Alert not in asked:
-        return ()
+    return _highest(asked[Alert]) if Alert in asked else ()
+
+
+def _highest(raised: Collection[Effect]) -> tuple[Alert, ...]:
+    """One alert an indicator, of the highest tier it was raised with."""
     highest: dict[str, str] = {}
-    for effect in asked[Alert]:
+    for effect in raised:
         if isinstance(effect.action, Alert):
             tier = highest.setdefault(effect.action.indicator, effect.action.tier)
             if TIER_RANK[effect.action.tier] > TIER_RANK[tier]:
