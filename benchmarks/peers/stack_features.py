@@ -36,6 +36,7 @@ class Histories:
         self._t_ms = t_ms
         settled = {event["of"]: event for event in events[("settlement", "365d")]}  # in order of time: the newest stays
         self._read: dict[str, dict[str, pd.DataFrame]] = {}
+        self._longest: dict[str, pd.DataFrame] = {}
         self._raw = {kind: found for (kind, window), found in events.items() if window == "365d"}
         for (kind, window), found in events.items():
             if kind == "drawdown":
@@ -52,16 +53,26 @@ class Histories:
                 self._keep(kind, window, _plain(found))
 
     def _keep(self, kind: str, window: str, frame: pd.DataFrame) -> None:
-        self._read.setdefault(kind, {})[window] = frame
+        self._read.setdefault(kind, {})[window] = self._longest[kind] = frame  # the longest window comes last
 
     def window(self, kind: str, window: str) -> pd.DataFrame:
-        """The events of a kind in a window."""
+        """The events of a kind in a window; cut once."""
+        read = self._read[kind]
+        if window not in read:
+            longest = self._longest[kind]
+            read[window] = longest.iloc[self._first(longest, window) :]
+        return read[window]
+
+    def count(self, kind: str, window: str) -> int:
+        """How many events of a kind are in a window, without cutting it out."""
         read = self._read[kind]
         if window in read:
-            return read[window]
-        longest = next(reversed(read.values()))
-        first = longest["at"].to_numpy().searchsorted(self._t_ms - WINDOWS_MS[window], side="right")
-        return longest.iloc[first:]
+            return len(read[window])
+        longest = self._longest[kind]
+        return len(longest) - self._first(longest, window)
+
+    def _first(self, frame: pd.DataFrame, window: str) -> int:
+        return int(frame["at"].to_numpy().searchsorted(self._t_ms - WINDOWS_MS[window], side="right"))
 
     def position(self, line: Mapping[str, Any], facility: str) -> tuple[int, int]:
         """Outstanding and reserved of a line in cents, from its snapshot and what happened since."""
@@ -163,12 +174,12 @@ def _draws(histories: Histories, values: Values) -> None:
 def _velocity(histories: Histories, device: str | None, values: Values) -> None:
     """How fast requests come, this one included."""
     for w in ("10m", "1h", "24h"):
-        values[f"vel_req_cnt_{w}"] = len(histories.window("drawdown", w)) + 1
+        values[f"vel_req_cnt_{w}"] = histories.count("drawdown", w) + 1
     for w in ("7d", "30d"):
         devices = {*histories.window("drawdown", w)["device"].dropna(), device}
         values[f"vel_cust_dev_cnt_{w}"] = len(devices - {None})
     for w in ("1h", "24h"):
-        values[f"vel_login_fail_cnt_{w}"] = len(histories.window("login", w))
+        values[f"vel_login_fail_cnt_{w}"] = histories.count("login", w)
 
 
 def _others(histories: Histories, values: Values) -> None:
@@ -177,8 +188,8 @@ def _others(histories: Histories, values: Values) -> None:
         paid = histories.window("repayment", w)
         values[f"rpy_paid_cnt_{w}"] = len(paid)
         values[f"rpy_paid_amt_{w}"] = paid["amount"].sum() / 100
-        values[f"inq_cnt_{w}"] = len(histories.window("inquiry", w))
-        values[f"prf_contact_chg_cnt_{w}"] = len(histories.window("contact_change", w))
+        values[f"inq_cnt_{w}"] = histories.count("inquiry", w)
+        values[f"prf_contact_chg_cnt_{w}"] = histories.count("contact_change", w)
     for w in ("90d", "365d"):
         overdue = histories.window("overdue", w)
         values[f"rpy_dpd_max_{w}"] = overdue["value"].max() if len(overdue) else 0
