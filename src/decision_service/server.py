@@ -49,6 +49,7 @@ LOG = logging.getLogger("decision_service.server")
 PARENT_VARIABLE: Final = "DS_PARENT_PID"
 READY_TIMEOUT_S: Final = 600.0  # several workers of a fresh machine compile the kernel at once
 PARENT_POLL_S: Final = 1.0
+READY_PAUSE_S: Final = 0.05  # between asking workers that start whether they are ready
 SUPERVISE_S: Final = 0.25
 RESTART_S: Final = 1.0  # between attempts at a worker that cannot start
 STARTUP_FAILED: Final = 3
@@ -330,4 +331,5 @@ def _all_ready(workers: Workers) -> bool:
                 workers.replace(i)
         if all(process.is_ready(timeout=SUPERVISE_S) for process in workers.processes):
             return True
+        workers.should_exit.wait(READY_PAUSE_S)  # one that is not ready says so at once: asking on would take its core
     return False

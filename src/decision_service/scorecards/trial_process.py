@@ -95,7 +95,7 @@ class _Process:
         kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
-            start_new_session=True, env=kept | _ONE_THREAD,
+            process_group=0, env=kept | _ONE_THREAD,  # no session of its own: Linux may let such a one starve
         )  # fmt: skip
         self.answer = b""
         self._said = b""
