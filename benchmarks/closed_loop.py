@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 import uvloop
 
+from responses import body_at
+
 BUSY = 0.9
 
 
@@ -62,11 +64,8 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         received = self._received = self._received + data if self._received else data
-        end = received.find(b"\r\n\r\n") + 4
-        if end < 4:
-            return
-        at = received.lower().find(b"content-length:", 0, end) + 15
-        if len(received) < end + int(received[at : received.find(b"\r", at)]):
+        end = body_at(received)
+        if not end:
             return
         measured = self._measured
         measured.latencies_ns.append(time.perf_counter_ns() - self._sent_ns)

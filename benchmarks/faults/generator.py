@@ -15,11 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Final
+
+sys.path.append(str(Path(__file__).parents[1]))
+from responses import body_at
 
 GAP_S: Final = 0.004
 TICK_S: Final = 0.001
@@ -55,11 +60,8 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = perf_counter()
         received = self._received = self._received + data if self._received else data
-        end = received.find(b"\r\n\r\n") + 4
-        if end < 4:
-            return
-        at = received.lower().find(b"content-length:", 0, end) + 15
-        if len(received) < end + int(received[at : received.find(b"\r", at)]):
+        end = body_at(received)
+        if not end:
             return
         self._received = b""
         self._waits = False

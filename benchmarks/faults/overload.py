@@ -38,6 +38,7 @@ from figures import run as run_and_tell  # noqa: E402
 
 from closed_loop import closed_loop  # noqa: E402
 from customers import Requests, load  # noqa: E402
+from responses import body_at  # noqa: E402
 from servers import free_port, service_command, serving, valkey  # noqa: E402
 
 SERVER_CORES, LOAD_CORES = {0}, {1}
@@ -85,11 +86,8 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         received = self._received = self._received + data if self._received else data
-        end = received.find(b"\r\n\r\n") + 4
-        if end < 4:
-            return
-        at = received.lower().find(b"content-length:", 0, end) + 15
-        if len(received) < end + int(received[at : received.find(b"\r", at)]):
+        end = body_at(received)
+        if not end:
             return
         answers = self._generator.answers
         status = int(received[9:12])

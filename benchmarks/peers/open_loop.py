@@ -16,6 +16,8 @@ from typing import Final
 
 import uvloop
 
+from responses import body_at
+
 CONNECTIONS: Final = 64
 DRAIN_S: Final = 20.0
 _EARLY_S: Final = 0.0005  # sleep until so long before a request is due, then yield to the loop only
@@ -51,11 +53,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         received = self._received = self._received + data if self._received else data
-        end = received.find(b"\r\n\r\n") + 4
-        if end < 4:
-            return
-        at = received.lower().find(b"content-length:", 0, end) + 15
-        if len(received) < end + int(received[at : received.find(b"\r", at)]):
+        if not body_at(received):
             return
         offered = self._offered
         offered.latencies_ns.append(time.perf_counter_ns() - self._due_ns)
