@@ -17,7 +17,6 @@ import json
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from importlib.resources import files
 from pathlib import Path
 
 import redis.asyncio
@@ -25,7 +24,7 @@ import uvloop
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from decision_service.core.event import EMPTY_LOG, Event, event_key
+from decision_service.core.event import Event, event_key
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import PARTITIONS
 from decision_service.store import Commit, Store, keys, scripts
@@ -74,7 +73,6 @@ class Workload:
                 self._versions[number % CUSTOMERS],
                 _record(number),
                 decision=(self.decision_id(number), FRAME),
-                outbox=[{b"d": FRAME}],
             )
             self._versions[number % CUSTOMERS] = await store.commit(change, TIMEOUT_S)
 
@@ -99,7 +97,7 @@ class Workload:
 
         async def commit(number: int) -> None:
             version = str(self._versions[number % CUSTOMERS])
-            arguments = (version, b"", _record(number), EMPTY_LOG, FRAME, b"", b"", "0", "2", b"d", FRAME)
+            arguments = (version, str(int(version) + 1), b"", _record(number), FRAME, b"", b"", "0")
             reply = client.evalsha(scripts.COMMIT.sha.decode(), 6, *names(number), *arguments)
             self._versions[number % CUSTOMERS] = await reply
 
@@ -130,8 +128,8 @@ async def _run(url: str, calls: int) -> list[dict[str, object]]:
     store = open_store(url)
     client = redis.asyncio.Redis.from_url(url, retry=Retry(NoBackoff(), 0), max_connections=128)
     rows: list[dict[str, object]] = []
-    for name in ("read", "commit"):
-        await client.script_load((files(scripts) / f"{name}.lua").read_text())
+    for script in (scripts.READ, scripts.COMMIT):
+        await client.script_load(script.source)
     try:
         for sort, concurrency in itertools.product(("read", "commit"), CONCURRENCY):
             for name in ("lanes", "redis-py"):

@@ -27,7 +27,7 @@ from decision_service.linker import Linker
 from decision_service.policies.active_policy import ActivePolicy
 from decision_service.policies.published import told_of
 from decision_service.recording import EventBatch, Retention
-from decision_service.snapshots import facility_entry, is_news, newer_attributes, refuse_facility
+from decision_service.snapshots import is_news, newer_attributes, refuse_facility
 from decision_service.store import Commit, Store
 
 TIMEOUT_S: Final = 2.0  # of reads that no money waits for
@@ -96,10 +96,7 @@ class Customers:
         def plan(state: CustomerState) -> Commit | None:
             if not is_news(facility, state.facilities):
                 return None
-            return Commit(
-                facility.customer_id, state.version, facilities={facility.facility_id: facility},
-                outbox=(facility_entry(facility),),
-            )  # fmt: skip
+            return Commit(facility.customer_id, state.version, facilities={facility.facility_id: facility})
 
         await change_customer(self._store, facility.customer_id, plan)
         return await self.facility(facility.facility_id)

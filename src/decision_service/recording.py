@@ -5,7 +5,7 @@ What is accepted is for `judge.py` to say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,17 +63,15 @@ class EventBatch:
                 known.add(posted.event.key, record)
                 records.append(record)
                 links.append(links_of(posted, record))
-                bodies.append({b"kind": b"event", b"customer": self.customer_id.encode(), b"event": posted.body})
+                bodies.append(posted.body)
         self._sent |= {int.from_bytes(record[8:16], "little") for record in records}
         self.planned = self._commit(state, b"".join(records), bodies, b"".join(links)) if records else None
         return self.planned
 
-    def _commit(
-        self, state: CustomerState, added: bytes, bodies: Sequence[Mapping[bytes, bytes]], links: bytes
-    ) -> Commit:
+    def _commit(self, state: CustomerState, added: bytes, bodies: Sequence[bytes], links: bytes) -> Commit:
         return Commit(
             self.customer_id, state.version, records=added, trimmed_log=self._retention.trimmed(state.log, added),
-            outbox=bodies, links=(self._new_links_id(), links) if links else (b"", b""),
+            events=bodies, links=(self._new_links_id(), links) if links else (b"", b""),
         )  # fmt: skip
 
 

@@ -318,7 +318,7 @@ class DecisionService:
         return decision, frame, (features - began, score - features, rules - score, clock() - rules)
 
     def _commit(self, request: DecisionRequest, state: CustomerState, decision: Decision, frame: bytes) -> Commit:
-        """The one atomic change that a decision is: log records, facility snapshot, frame, outbox entry, links.
+        """The one atomic change that a decision is: log records, facility snapshot, frame, links.
 
         A review is no drawdown: it leaves only what it changed, and nothing at the entities that it names.
         """
@@ -334,7 +334,6 @@ class DecisionService:
             trimmed_log=self._retention.trimmed(state.log, records) if records else None,
             facilities={request.facility_id: sent} if sent is not None and newer else {},
             decision=(decision.decision_id, frame),
-            outbox=({b"kind": b"decision", b"id": decision.decision_id.encode()},),
             links=(self._linker.new_id(), pack_links(names, record, customer_key(request.customer_id)))
             if names
             else (b"", b""),

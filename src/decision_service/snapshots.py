@@ -33,13 +33,6 @@ def is_news(facility: Facility, known: Mapping[str, Facility]) -> bool:
     return stored != facility and stored.as_of_ms <= facility.as_of_ms
 
 
-def facility_entry(facility: Facility) -> Mapping[bytes, bytes]:
-    """The outbox entry of a snapshot that was taken over."""
-    return {
-        b"kind": b"facility", b"customer": facility.customer_id.encode(), b"id": facility.facility_id.encode(),
-    }  # fmt: skip
-
-
 def newer_attributes(attributes: Mapping[str, Attribute], known: Mapping[str, Attribute]) -> dict[str, Attribute]:
     """Those that are to be taken over."""
     return {

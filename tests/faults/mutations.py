@@ -96,7 +96,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a log is whole records", "store/scripts/commit.lua",
-        "if stored % 64 ~= 0 or #ARGV[2] % 64 ~= 0 or #ARGV[3] % 64 ~= 0 then", "if false then",
+        "if stored % 64 ~= 0 or #ARGV[3] % 64 ~= 0 or #ARGV[4] % 64 ~= 0 then", "if false then",
         ("store/test_store_contract.py::test_store_torn_records_are_refused",),
     ),
     Mutation(

@@ -154,11 +154,10 @@ async def test_an_append_only_file_that_is_cut_off_holds_whole_decisions_only(
         for number in range(60):
             customer = f"c-{number}"
             decision_id = keys.decision_id_of(customer, "r", PARTITIONS)
-            entry = {b"kind": b"decision", b"id": decision_id.encode()}
             state = await store.read(customer, decision_id, T)
             records = Event(key=number + 1, kind=DRAWDOWN, status=APPROVED, occurred_at_ms=1_795_000_000_000).pack()
             decision = decision_id, b"f" * 1_000
-            await store.commit(Commit(customer, state.version, records, decision=decision, outbox=(entry,)), T)
+            await store.commit(Commit(customer, state.version, records, decision=decision), T)
     finally:
         await store.close()
     valkey_private.kill()

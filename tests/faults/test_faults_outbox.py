@@ -28,8 +28,7 @@ async def decided(store: Store, first: int, last: int) -> list[str]:
     for number in range(first, last):
         decision_id = keys.decision_id_of(CUSTOMER, f"r-{number}", PARTITIONS)
         state = await store.read(CUSTOMER, decision_id, T)
-        entry = {b"kind": b"decision", b"id": decision_id.encode()}
-        await store.commit(Commit(CUSTOMER, state.version, decision=(decision_id, b"frame"), outbox=(entry,)), T)
+        await store.commit(Commit(CUSTOMER, state.version, decision=(decision_id, b"frame")), T)
         ids.append(decision_id)
     return ids
 
@@ -102,8 +101,7 @@ async def test_a_clock_that_steps_back_refuses_no_entry(store: Store, valkey_ser
 async def test_a_decision_that_is_sent_again_is_told_once(store: Store, valkey_server: ValkeyServer) -> None:
     """The same commit again and again, also at once: one decision, one entry."""
     decision_id = keys.decision_id_of(CUSTOMER, "r-0", PARTITIONS)
-    entry = {b"kind": b"decision", b"id": decision_id.encode()}
-    commit = Commit(CUSTOMER, 0, decision=(decision_id, b"frame"), outbox=(entry,))
+    commit = Commit(CUSTOMER, 0, decision=(decision_id, b"frame"))
     results = await asyncio.gather(*(store.commit(commit, T) for _ in range(20)), return_exceptions=True)
     assert [one for one in results if not isinstance(one, Exception)] == [1]
     assert told(valkey_server) == [decision_id]

@@ -164,7 +164,7 @@ async def test_a_torn_append_only_file_holds_whole_commits_only(tmp_path: Path) 
         for number in range(COMMITS):
             customer = f"c-{number}"
             decision = (decision_id_of(customer, "r", PARTITIONS), b"frame")
-            commit = Commit(customer, 0, record(number), decision=decision, outbox=({b"n": b"%d" % number},))
+            commit = Commit(customer, 0, record(number), decision=decision)
             await store.commit(commit, T)
         await store.close()
         server.stop()

@@ -115,7 +115,7 @@ def outbox_records(store: MemoryStore) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for partition in range(store.partitions):
         for entry in store.outbox(partition):
-            assert entry[b"kind"] == b"imported"
+            assert (entry[b"kind"], entry[b"origin"]) == (b"change", b"import")
             customer = entry[b"customer"].decode()
             found[customer] = found.get(customer, b"") + entry[b"records"]
     return found

@@ -21,10 +21,11 @@ from decision_service.core.errors import (
     StoreUnavailable,
     VersionMoved,
 )
-from decision_service.core.event import APPROVED, DRAWDOWN, Event, drawdown_key, event_key, header, words_of
+from decision_service.core.event import APPROVED, DRAWDOWN, KINDS, Event, drawdown_key, event_key, words_of
 from decision_service.core.facility import Attribute
 from decision_service.core.limits import DAY_MS, FACILITIES_PER_CUSTOMER_MAX
 from decision_service.core.request import PostedEvent
+from decision_service.core.retention import trim_front
 from decision_service.core.state import CustomerState
 from decision_service.feature_question import FeatureQuestion
 from decision_service.store import Commit
@@ -249,8 +250,10 @@ def test_a_position_that_rests_on_trimmed_history_is_unknown_and_held(run: Run) 
     async def test(service: Started) -> None:
         await service.customers.put_facility(LINE)
         state = await service.store.read("c-1", None, 1)
-        trimmed = header(5, LINE.as_of_ms + 1)
-        await service.store.commit(Commit("c-1", state.version, trimmed_log=trimmed), 1)
+        forgotten = Event(key=1, kind=KINDS["login"], status=1, occurred_at_ms=LINE.as_of_ms + 1).pack()
+        version = await service.store.commit(Commit("c-1", state.version, forgotten), 1)
+        trimmed = trim_front(state.log + forgotten, 1)
+        await service.store.commit(Commit("c-1", version, trimmed_log=trimmed), 1)
         answer = orjson.loads((await decide(service, ask("r-1"))).body)
         assert (answer["decision"], answer["reasons"][0]["source"]) == ("hold", "ledger:history_trimmed")
 

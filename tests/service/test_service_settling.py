@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -122,9 +123,9 @@ def test_every_order_of_the_same_news_ends_in_the_same_position(run: Run, clock:
 
 
 async def restore(service: Started, start: CustomerState) -> None:
-    """The log as it was, under a new version."""
+    """The log as it was, under a new version: what no commit can do."""
     now = await service.store.read("c-1", None, 1)
-    await service.store.commit(Commit("c-1", now.version, trimmed_log=start.log), 1)
+    service.store._customers["c-1"] = replace(now, log=start.log, version=now.version + 1)  # type: ignore[attr-defined]
 
 
 @pytest.mark.fault("D09")

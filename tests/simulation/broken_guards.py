@@ -7,7 +7,7 @@ reported. Nothing else than the guard is changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -26,7 +26,8 @@ from decision_service.journal.memory import MemorySentTable
 from decision_service.judge import ACCEPTED
 from decision_service.service import DecisionService
 from decision_service.static_answers import StaticAnswers
-from decision_service.store import Commit
+from decision_service.store import Commit, CustomerState
+from decision_service.store.keys import partition_of
 from decision_service.store.memory import MemoryStore
 from decision_service.turns import Turns
 
@@ -70,14 +71,15 @@ def decided_again_after_unknown() -> AbstractContextManager[Any]:
 
 def no_version_check() -> AbstractContextManager[Any]:
     """The store takes every commit, whatever happened since the state was read."""
-    refuse = MemoryStore._refuse
+    checked = MemoryStore.commit
 
-    def broken(self: MemoryStore, commit: Commit, state: Any) -> None:
+    async def broken(self: MemoryStore, commit: Commit, timeout_s: float) -> int:
         if commit.decision is None or commit.decision[0] not in self._decisions:
-            commit = commit._replace(expected_version=state.version)
-        refuse(self, commit, state)
+            version = self._customers.get(commit.customer_id, CustomerState()).version
+            commit = commit._replace(expected_version=version)
+        return await checked(self, commit, timeout_s)
 
-    return patch.object(MemoryStore, "_refuse", broken)
+    return patch.object(MemoryStore, "commit", broken)
 
 
 def answer_told_before_it_is_durable() -> AbstractContextManager[Any]:
@@ -210,14 +212,27 @@ def mark_taken_back_too_often() -> AbstractContextManager[Any]:
 
 def outbox_after_the_commit() -> AbstractContextManager[Any]:
     """What is to be told of a decision is written after it and not with it."""
-    commit = SimStore.commit
+    commit, run = SimStore.commit, Server.run
+    apart: dict[tuple[str, int], Any] = {}
+
+    def without_entry(self: Server, name: str, arguments: tuple[Any, ...]) -> Any:
+        outcome = run(self, name, arguments)
+        if name == "commit" and not isinstance(outcome, Exception):
+            outbox = self.memory._outbox[partition_of(arguments[0].customer_id, self.memory.partitions)]
+            apart[arguments[0].customer_id, outcome] = outbox, outbox.pop()
+        return outcome
 
     async def broken(self: SimStore, change: Commit, timeout_s: float) -> int:
-        version = await commit(self, change._replace(outbox=()), timeout_s)
-        outbox = Commit(change.customer_id, version, outbox=change.outbox)
-        return await commit(self, outbox, timeout_s)
+        version = await commit(self, change, timeout_s)
+        await self.read(change.customer_id, None, timeout_s)  # a second call, of which anything may become
+        outbox, entry = apart[change.customer_id, version]
+        outbox.append(entry)
+        return version
 
-    return patch.object(SimStore, "commit", broken)
+    both = ExitStack()
+    both.enter_context(patch.object(Server, "run", without_entry))
+    both.enter_context(patch.object(SimStore, "commit", broken))
+    return both
 
 
 def events_not_recognised() -> AbstractContextManager[Any]:

@@ -28,9 +28,8 @@ async def draw(store: Store, number: int) -> int:
         granted = len(state.log) // 64 - 1
         records = record(number) if granted < CREDIT else b""
         wanted = (decision_id("c-1", f"r-{number}"), b"approve" if records else b"hold")
-        outbox = [{b"number": b"%d" % number}]
         try:
-            await store.commit(Commit("c-1", state.version, records, None, {}, {}, wanted, outbox), PATIENCE_S)
+            await store.commit(Commit("c-1", state.version, records, decision=wanted), PATIENCE_S)
             return lost
         except VersionMoved:
             lost += 1

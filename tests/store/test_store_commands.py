@@ -57,20 +57,19 @@ def test_commands_commit_is_what_its_script_is_headed_by(customer_id: str) -> No
     attribute = Attribute("\u53f7", 1)
     commit = Commit(
         customer_id, 1_234_567, record(1), EMPTY_LOG + record(0), {"f%b": facility}, {"a\r\n": attribute},
-        (decision_id(customer_id), b"frame\r\n$3"), [{b"kind": b"decision", b"id": b"%d"}, {b"n": b""}],
-        (b"id\r\n", b"links%b"),
+        (decision_id(customer_id), b"frame\r\n$3"), [b'{"%d":1}', b"{}"], (b"id\r\n", b"links%b"), "import",
     )  # fmt: skip
     assert words(commit_command(place_of(customer_id, PARTITIONS), commit, b"e1")) == [
         b"EVALSHA", scripts.COMMIT.sha, b"6", *key_names(customer_id),
-        b"1234567", EMPTY_LOG + record(0), record(1), EMPTY_LOG, b"frame\r\n$3",
-        b"id\r\n", b"links%b", b"4", b"f:f%b", encode_facility(facility), b"a:a\r\n", encode_attribute(attribute),
-        b"4", b"kind", b"decision", b"id", b"%d", b"2", b"n", b"",
+        b"1234567", b"1234568", EMPTY_LOG + record(0), record(1), b"frame\r\n$3", b"id\r\n", b"links%b",
+        b"6", b"header", EMPTY_LOG, b"origin", b"import", b"events", b'{"%d":1}\n{}',
+        b"f:f%b", encode_facility(facility), b"a:a\r\n", encode_attribute(attribute),
     ]  # fmt: skip
 
 
 def test_commands_empty_commit_has_every_fixed_argument() -> None:
     """A commit with nothing in it still sends all that the script counts on."""
-    arguments = [b"0:e1", b"", b"", EMPTY_LOG, b"", b"", b"", b"0"]
+    arguments = [b"0:e1", b"1", b"", b"", b"", b"", b"", b"0"]
     expected = [b"EVALSHA", scripts.COMMIT.sha, b"5", *key_names("c-1")[:5], *arguments]
     assert words(commit_command(place_of("c-1", PARTITIONS), Commit("c-1", 0), b"e1")) == expected
 

@@ -47,7 +47,7 @@ async def test_store_commit_is_read_back_whole(any_store: Store) -> None:
             facilities={"f-1": facility(), "f-2": facility("f-2", days_past_due=0)},
             attributes={"pi": Attribute(3.141592653589793, 5), "city": Attribute("上海", 6)},
             decision=(wanted, b"\0frame\r\n"),
-            outbox=[{b"kind": b"decision", b"body": b"\0\r\n"}],
+            events=[b"{}"],
         ),
         T,
     )
@@ -79,7 +79,7 @@ async def test_store_moved_version_writes_nothing(any_store: Store) -> None:
         {"f-1": facility()},
         {"a": Attribute(1.0, 1)},
         (decision_id("c-1"), b"frame"),
-        [{b"a": b"b"}],
+        [b"{}"],
     )
     for version in (0, 2, 10**15):
         with pytest.raises(VersionMoved):
@@ -155,11 +155,11 @@ async def test_store_holds_a_full_log(any_store: Store) -> None:
 
 
 async def test_store_large_call_is_one_commit(any_store: Store) -> None:
-    """A thousand events with an outbox entry each, and 256 attributes, are one commit."""
+    """A thousand events with their bodies, and 256 attributes, are one commit."""
     attributes = {f"a{n}": Attribute(n / 7, n) for n in range(256)}
-    outbox = [{b"kind": b"event", b"body": b"%d" % n} for n in range(1_000)]
+    bodies = [b"%d" % n for n in range(1_000)]
     records = b"".join(record(n) for n in range(1_000))
-    await any_store.commit(Commit("c-1", 0, records, attributes=attributes, outbox=outbox), T)
+    await any_store.commit(Commit("c-1", 0, records, attributes=attributes, events=bodies), T)
     state = await any_store.read("c-1", None, T)
     assert (state.log, state.attributes) == (EMPTY_LOG + records, attributes)
 

@@ -50,7 +50,8 @@ def test_processes_two_hundred_commits_grant_exactly_the_credit(kind: str, reque
         servers, url = cluster.nodes, cluster.url
     assert run_race(url) > 0
     asyncio.run(look(url))
-    assert sorted(outbox_of(servers)) == list(range(PROCESSES * CALLERS))
+    wanted = [decision_id("c-1", f"r-{number}").encode() for number in range(PROCESSES * CALLERS)]
+    assert sorted(outbox_of(servers)) == sorted(wanted)
 
 
 async def look(url: str) -> None:
@@ -63,12 +64,12 @@ async def look(url: str) -> None:
     assert (found.count(b"approve"), found.count(b"hold")) == (CREDIT, PROCESSES * CALLERS - CREDIT)
 
 
-def outbox_of(servers: list[ValkeyServer]) -> list[int]:
-    """The numbers in the outbox of c-1's partition, on whichever server holds it."""
+def outbox_of(servers: list[ValkeyServer]) -> list[bytes]:
+    """The decisions in the outbox of c-1's partition, on whichever server holds it."""
     key = keys.outbox_key(keys.partition_of("c-1", PARTITIONS))
-    numbers: list[int] = []
+    ids: list[bytes] = []
     for server in servers:
         with server.client() as client:
             if key in client.keys("*:out"):
-                numbers += [int(entry[b"number"]) for _, entry in client.xrange(key)]
-    return numbers
+                ids += [entry[b"id"] for _, entry in client.xrange(key)]
+    return ids

@@ -160,8 +160,7 @@ async def test_states_truncated_file_loads_whole_commits(valkey_private: ValkeyS
         for number in range(20):
             for customer in ("c-1", "c-2", "c-3"):
                 name = decision_id(customer, f"r-{number}")
-                entry = {b"kind": b"decision", b"id": name.encode()}
-                await store.commit(Commit(customer, number, record(number), decision=(name, b"f"), outbox=[entry]), T)
+                await store.commit(Commit(customer, number, record(number), decision=(name, b"f")), T)
     valkey_private.stop()
     rng = random.Random(14)
     written = _incremental(valkey_private.directory).stat().st_size
@@ -230,7 +229,7 @@ async def test_states_clock_of_the_server_jumps(store: Store, valkey_server: Val
     ahead = b"9999999999999-0"
     with valkey_server.client() as client:
         client.xadd(outbox, {"kind": "other"}, id=ahead)
-        await store.commit(Commit("c-1", 0, record(1), outbox=[{b"kind": b"decision", b"id": b"x"}]), T)
+        await store.commit(Commit("c-1", 0, record(1)), T)
         entries = client.xrange(outbox)
-    assert [fields[b"kind"] for _, fields in entries] == [b"other", b"decision"]
+    assert [fields[b"kind"] for _, fields in entries] == [b"other", b"change"]
     assert entries[1][0] > ahead

@@ -50,11 +50,8 @@ class Draws:
             try:
                 state = await self._store.read(customer, decision_id, CALL_S)
                 if state.decision is None:
-                    entry = {b"kind": b"decision", b"id": decision_id.encode()}
-                    await self._store.commit(
-                        Commit(customer, state.version, record(number), decision=(decision_id, b"f"), outbox=(entry,)),
-                        CALL_S,
-                    )
+                    commit = Commit(customer, state.version, record(number), decision=(decision_id, b"f"))
+                    await self._store.commit(commit, CALL_S)
                 self.acknowledged[customer] += 1
             except (StoreError, VersionMoved) as error:
                 self.errors[error.code] += 1

@@ -7,8 +7,6 @@ A row from before the instant through which the log has been trimmed, and not in
 that were trimmed, and nobody can tell any more. So a second run appends nothing again, and finds each log as the first
 left it. For the same reason a settlement that stands in the file before the drawdown it settles is refused whether or
 not that drawdown is in the log by now.
-
-The outbox gets the accepted records, one entry a commit: `kind` imported, `customer`, `records` (64 bytes each).
 """
 
 from __future__ import annotations
@@ -109,8 +107,7 @@ class Chunk:
         trimmed = self._retention.trimmed(state.log, added)
         if trimmed is not None:
             self.account.trimmed = read_header(trimmed)[0] - read_header(state.log)[0]
-        entry = {b"kind": b"imported", b"customer": self.customer_id.encode(), b"records": added}
-        return Commit(self.customer_id, state.version, records=added, trimmed_log=trimmed, outbox=(entry,))
+        return Commit(self.customer_id, state.version, records=added, trimmed_log=trimmed, origin="import")
 
 
 _EARLY: Final[tuple[EventOutcome, bytes | None]] = (

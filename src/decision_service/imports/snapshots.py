@@ -21,7 +21,7 @@ from decision_service.imports.account import Account, total_of, unpack_account
 from decision_service.imports.crew import Crew, change_patiently
 from decision_service.imports.refused import RefusedRows, bad_rows
 from decision_service.imports.terms import TIMEOUT_S, Terms, import_id_of
-from decision_service.snapshots import facility_entry, is_news, newer_attributes
+from decision_service.snapshots import is_news, newer_attributes
 from decision_service.store import Commit, Store
 from decision_service.tables.attributes import Declared, Value, open_attributes, read_attributes
 from decision_service.tables.facilities import open_facilities, read_facilities
@@ -151,10 +151,7 @@ class FacilityRows:
             else:
                 self.account.counts[self._old(facility, known)] += 1
         self._sent += news.values()
-        if not news:
-            return None
-        entries = [facility_entry(facility) for facility in news.values()]
-        return Commit(self._customer_id, state.version, facilities=news, outbox=entries)
+        return Commit(self._customer_id, state.version, facilities=news, origin="import") if news else None
 
     def _old(self, facility: Facility, known: Mapping[str, Facility]) -> str:
         if facility in self._sent:  # by an attempt whose reply was lost
@@ -194,7 +191,7 @@ class AttributeValues:
             news |= newer
             self.account.counts["accepted" if newer else self._old(value, known)] += 1
         self._sent += news.items()
-        return Commit(self._customer_id, state.version, attributes=news) if news else None
+        return Commit(self._customer_id, state.version, attributes=news, origin="import") if news else None
 
     def _old(self, value: Value, known: Mapping[str, Attribute]) -> str:
         if (value.name, value.attribute) in self._sent:

@@ -185,8 +185,7 @@ class Delivery:
             row.customer_id, state.version, records=row.record,
             trimmed_log=self._retention.trimmed(state.log, row.record) if row.record else None,
             facilities=facilities, decision=(row.decision_id, row.frame),
-            outbox=({b"kind": b"decision", b"id": row.decision_id.encode()},),
-            links=(self._linker.new_id(), row.links) if row.links else (b"", b""),
+            links=(self._linker.new_id(), row.links) if row.links else (b"", b""), origin="journal",
         )  # fmt: skip
 
     async def _contradicted(
@@ -199,9 +198,8 @@ class Delivery:
         if missing_minor > 0 and not holds_key(state.log, key):
             record = exposure_record(row.record, key, missing_minor)
             trimmed = self._retention.trimmed(state.log, record)
-            await self._store.commit(
-                Commit(row.customer_id, state.version, records=record, trimmed_log=trimmed), timeout_s
-            )
+            commit = Commit(row.customer_id, state.version, record, trimmed, origin="journal")
+            await self._store.commit(commit, timeout_s)
         return self._conflict(kind, row, found)
 
     async def refuse(self, row: StaticRow) -> None:

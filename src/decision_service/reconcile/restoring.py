@@ -156,7 +156,7 @@ class Restoring:
         return Commit(
             row.customer_id, state.version, records=records,
             trimmed_log=self._retention.trimmed(state.log, records) if records else None, decision=decision,
-            outbox=() if decision is None else ({b"kind": b"decision", b"id": row.decision_id.encode()},),
+            origin="reconcile",
         )  # fmt: skip
 
     def _frame(self, row: Acknowledged, line: _Line, approved_minor: int) -> bytes:

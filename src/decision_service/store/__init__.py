@@ -7,6 +7,8 @@ Promises, each checked by `tests/store/test_store_contract.py`:
   * `read` is one atomic round trip; what it returns is one state under one version.
   * `commit` happens whole or not at all, only if the version is still the one read (else VersionMoved), and
     what it acknowledges is as durable as the profile says.
+  * Every commit leaves one entry in its partition's outbox, which tells the whole change (`store/changes.py`); nothing
+    else changes a customer.
   * A method that cannot say whether it wrote raises OutcomeUnknown; one that knows it did not raises
     StoreUnavailable.
   * No method retries by itself.
@@ -24,18 +26,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import SECOND_MS
 from decision_service.core.state import CustomerState
 from decision_service.store.link_reads import LinkReads
 
-__all__ = ["Commit", "CustomerState", "FleetNumbers", "LinkCounts", "LinkReads", "Store", "WorkerStatus"]
+__all__ = ["Commit", "CustomerState", "FleetNumbers", "LinkCounts", "LinkReads", "Origin", "Store", "WorkerStatus"]
 
 TALLY_AT_ONCE: Final = 4_000  # increments of one script: about 3 ms of the server's time
 EVICTS: Final = "maxmemory-policy"  # what begins a problem of `check` that the service does not even start with
 WORKER_SILENT_MS: Final = 10 * SECOND_MS  # a worker not heard of for longer is forgotten
+
+Origin = Literal["service", "journal", "import", "reconcile"]
+"""Who commits: a call of the API, the delivery of a journalled answer, an import, a repair."""
 
 
 class Commit(NamedTuple):
@@ -43,9 +48,10 @@ class Commit(NamedTuple):
     version.
 
     `records` are packed events to append. `trimmed_log`, when given, replaces the whole log before the append
-    (header included): that is how retention works. `decision` is `(decision_id, frame)`. `outbox` are entries
-    for the partition's stream, each a mapping of field to bytes. `links` are the links that now wait to be appended to
-    entity logs (`core/links.py`), under an id of the caller's that no other commit has; see `waiting_links`.
+    (header included), and is that log without some of its first records: that is how retention works. `decision` is
+    `(decision_id, frame)`. `events` are the bodies of the posted events among the records, canonical JSON in one line
+    each, for the outbox. `links` are the links that now wait to be appended to entity logs (`core/links.py`), under an
+    id of the caller's that no other commit has; see `waiting_links`.
     """
 
     customer_id: str
@@ -55,8 +61,9 @@ class Commit(NamedTuple):
     facilities: Mapping[str, Facility] = MappingProxyType({})
     attributes: Mapping[str, Attribute] = MappingProxyType({})
     decision: tuple[str, bytes] | None = None
-    outbox: Sequence[Mapping[bytes, bytes]] = ()
+    events: Sequence[bytes] = ()
     links: tuple[bytes, bytes] = (b"", b"")
+    origin: Origin = "service"
 
 
 class LinkCounts(NamedTuple):

@@ -12,15 +12,15 @@ A script the server forgot goes again with `by_source` in the place of `by_sha`;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from decision_service.core.event import EMPTY_LOG
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import RECORD_BYTES
-from decision_service.store import Commit, keys, scripts
+from decision_service.store import Commit, Origin, keys, scripts
+from decision_service.store.changes import SERVICE, beside
 from decision_service.store.records import encode_attribute, encode_facility
 
 _CUSTOMERS_KEPT_MAX: Final = 4_096  # customers whose beginnings of commands are kept, about 2 kB each
@@ -28,13 +28,12 @@ _ENTITIES_KEPT_MAX: Final = 8_192  # entities whose reads are kept, about 300 by
 _COMMIT_WORDS: Final = 16  # EVALSHA, its digest, the number of keys, five keys and the eight first arguments
 _COMMIT: Final = (
     b"*%d\r\n%b"  # number of words; the beginning, up to the keys
-    b"$%d\r\n%b\r\n"  # expected version
+    b"$%d\r\n%b\r\n$%d\r\n%b\r\n"  # expected version, the version that this makes
     b"$%d\r\n%b\r\n"  # log that replaces the stored one
     b"$%d\r\n%b\r\n"  # records
-    b"%b"  # header of an empty log
     b"$%d\r\n%b\r\n"  # frame
     b"$%d\r\n%b\r\n$%d\r\n%b\r\n"  # id of the waiting links, and they
-    b"%b%b%b"  # how many arguments for the meta hash, and they; the outbox
+    b"%b%b%b"  # how many arguments only the outbox entry has, and they; those for the meta hash
 )
 
 
@@ -42,15 +41,11 @@ def _bulk(payload: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(payload), payload)
 
 
-_name: Final = lru_cache(maxsize=256)(_bulk)  # of a field of the outbox: there are a handful
-
-
 @lru_cache(maxsize=256)
 def _count(number: int) -> bytes:
     return _bulk(b"%d" % number)
 
 
-_EMPTY_LOG: Final = _bulk(EMPTY_LOG)
 _GET: Final = _bulk(b"GET")
 _GETRANGE: Final = _bulk(b"GETRANGE")
 _UNCHANGED: Final[list[bytes]] = []
@@ -130,23 +125,19 @@ def plain_read(place: Place, decision_id: str | None, held_bytes: int) -> tuple[
 def commit_command(place: Place, commit: Commit, epoch: bytes) -> bytes:
     """`scripts/commit.lua` on a customer. `epoch` is what must stand in the partition's marker if the customer is
     unknown."""
-    _, version, records, trimmed, facilities, attributes, decision, entries, (links_id, links) = commit
+    _, version, records, trimmed, facilities, attributes, decision, events, (links_id, links), origin = commit
     words, start, frame = _COMMIT_WORDS, place.commit, b""
     if decision is not None:
         decision_id, frame = decision
         words, start = words + 1, b"%b%b\r\n" % (place.commit_decision, place.decision(decision_id))
     changed = _meta(facilities, attributes) if facilities or attributes else _UNCHANGED
-    outbox = b""
-    for entry in entries:
-        words += 1 + 2 * len(entry)
-        outbox += _count(2 * len(entry))
-        for name, value in entry.items():
-            outbox += b"%b$%d\r\n%b\r\n" % (_name(name), len(value), value)
-    expected, trimmed = b"%d" % version if version else b"0:" + epoch, trimmed or b""
+    told = _told(trimmed, origin, events) if trimmed or events or origin != SERVICE else _UNCHANGED
+    expected, made = b"%d" % version if version else b"0:" + epoch, b"%d" % (version + 1)
+    trimmed = trimmed or b""
     return _COMMIT % (
-        words + len(changed), start, len(expected), expected, len(trimmed), trimmed, len(records), records,
-        _EMPTY_LOG, len(frame), frame, len(links_id), links_id, len(links), links,
-        _count(len(changed)), b"".join(changed), outbox,
+        words + len(told) + len(changed), start, len(expected), expected, len(made), made, len(trimmed), trimmed,
+        len(records), records, len(frame), frame, len(links_id), links_id, len(links), links,
+        _count(len(told)), b"".join(told), b"".join(changed),
     )  # fmt: skip
 
 
@@ -165,6 +156,12 @@ def ends_read(name: bytes, partitions: int) -> tuple[bytes, bytes, bytes]:
     wire = _bulk(key)
     start = b"*4\r\n%b%b" % (_GETRANGE, wire)
     return key, start, b"$2\r\n-1\r\n%b$1\r\n0\r\n$2\r\n63\r\n" % start
+
+
+def _told(trimmed: bytes | None, origin: Origin, events: Sequence[bytes]) -> list[bytes]:
+    """Fields and values that only the outbox entry has, in turn, each as it is sent."""
+    fields = beside((trimmed or b"")[:RECORD_BYTES], origin, events)
+    return [_bulk(word) for field in fields.items() for word in field]
 
 
 def _meta(facilities: Mapping[str, Facility], attributes: Mapping[str, Attribute]) -> list[bytes]:

@@ -29,6 +29,7 @@ from decision_service.store import (
     WorkerStatus,
     keys,
 )
+from decision_service.store.changes import apply, change_of, pack
 from decision_service.store.link_reads import Read
 from decision_service.store.records import encode_attribute
 
@@ -96,20 +97,18 @@ class MemoryStore:
         self._refuse_lost()
         state = self._customers.get(commit.customer_id, CustomerState())
         self._refuse(commit, state)
-        log = state.log if commit.trimmed_log is None else commit.trimmed_log
         partition = keys.partition_of(commit.customer_id, self._partitions)
-        self._customers[commit.customer_id] = CustomerState(
-            state.version + 1,
-            log + commit.records,
-            {**state.facilities, **commit.facilities},
-            {**state.attributes, **commit.attributes},
-        )
+        change = change_of(commit)
+        after = apply(state, change)
+        if commit.trimmed_log not in (None, after.log[: len(after.log) - len(commit.records)]):
+            raise ValueError("a log is only ever trimmed from the front")
+        entry = pack(change)
+        self._customers[commit.customer_id] = after
         if commit.decision is not None:
             self._decisions[commit.decision[0]] = commit.decision[1]
         if commit.links[0]:
             self._waiting.setdefault(partition, {})[commit.links[0]] = commit.links[1]
-        if commit.outbox:
-            self._outbox.setdefault(partition, []).extend(dict(entry) for entry in commit.outbox)
+        self._outbox.setdefault(partition, []).append(entry)
         return state.version + 1
 
     def _refuse(self, commit: Commit, state: CustomerState) -> None:

@@ -2,6 +2,8 @@
 
 A script is called by its SHA-1. Redis forgets scripts (restart, failover, SCRIPT FLUSH) and then answers
 NOSCRIPT having run nothing, so the same call is sent once more with the source: one effect either way.
+
+`{EMPTY_LOG}` in a script is the header of an event log without records, as the inside of a Lua string.
 """
 
 from __future__ import annotations
@@ -11,23 +13,29 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Final
 
+from decision_service.core.event import EMPTY_LOG
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's digest, by which Redis knows it, and whether it writes. `by_sha` and `by_source` are the first
+    """A script, its digest, by which Redis knows it, and whether it writes. `by_sha` and `by_source` are the first
     two words of a command that runs it, as bytes; either may stand in the place of the other."""
 
+    source: bytes
     sha: bytes
     by_sha: bytes
     by_source: bytes
     writes: bool
 
 
+_EMPTY_LOG: Final = b"".join(b"\\%03d" % byte for byte in EMPTY_LOG)
+
+
 def _load(name: str, *, writes: bool) -> Script:
-    source = (files(__package__) / f"{name}.lua").read_bytes()
+    source = (files(__package__) / f"{name}.lua").read_bytes().replace(b"{EMPTY_LOG}", _EMPTY_LOG)
     sha = sha1(source, usedforsecurity=False).hexdigest().encode()
     by_sha = b"$7\r\nEVALSHA\r\n$%d\r\n%b\r\n" % (len(sha), sha)
-    return Script(sha, by_sha, b"$4\r\nEVAL\r\n$%d\r\n%b\r\n" % (len(source), source), writes)
+    return Script(source, sha, by_sha, b"$4\r\nEVAL\r\n$%d\r\n%b\r\n" % (len(source), source), writes)
 
 
 BEAT: Final = _load("beat", writes=True)
