@@ -20,7 +20,7 @@ the last: the champion).
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from zlib import crc32
@@ -33,6 +33,7 @@ from decision_service.core.request import DecisionRequest
 MAGIC: Final = b"DSF2"
 MAGIC_WITHOUT_CRC: Final = b"DSF1"
 CRC_BYTES: Final = 4
+SECTIONS: Final = 6
 _HEADER = struct.Struct("<4s6I")
 
 
@@ -74,15 +75,28 @@ def encode(
 
 def decode(frame: bytes) -> Frame:
     """The sections of a frame. Raises ValueError for bytes that are not one, or were changed."""
+    _, (fingerprint, answer, request, numbers, verdicts, rest) = sections_in(frame)
+    return Frame(fingerprint, answer, request, numbers, verdicts, orjson.loads(rest))
+
+
+def sections_in(frame: bytes) -> tuple[bytes, list[bytes]]:
+    """The magic of a frame and its six sections as they are. Raises ValueError as `decode` does."""
     check_whole(frame)
-    _, *lengths = _HEADER.unpack_from(frame)
+    magic, *lengths = _HEADER.unpack_from(frame)
     sections = []
     start = _HEADER.size
     for length in lengths:
         sections.append(frame[start : start + length])
         start += length
-    fingerprint, answer, request, numbers, verdicts, rest = sections
-    return Frame(fingerprint, answer, request, numbers, verdicts, orjson.loads(rest))
+    return magic, sections
+
+
+def assemble(magic: bytes, sections: Sequence[bytes]) -> bytes:
+    """The inverse of `sections_in`. Raises ValueError for a magic that no frame has, or not six sections."""
+    if magic not in (MAGIC, MAGIC_WITHOUT_CRC) or len(sections) != SECTIONS:
+        raise ValueError(f"no decision frame has {len(sections)} sections after {magic!r}")
+    whole = b"".join((_HEADER.pack(magic, *map(len, sections)), *sections))
+    return whole + crc32(whole).to_bytes(CRC_BYTES, "little") if magic == MAGIC else whole
 
 
 def check_whole(frame: bytes) -> None:

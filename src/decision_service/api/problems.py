@@ -55,6 +55,8 @@ TABLE: Final[dict[type[errors.DecisionServiceError], Rule]] = {
     errors.JournalUnavailable: Rule(
         503, "Journal unavailable", "The store was not reached and the journal failed; ask again with the same ids."
     ),
+    errors.ArchiveUnavailable: Rule(503, "Archive unavailable", "The archive of decisions was not reached; ask again."),
+    errors.ArchiveDamaged: Rule(503, "Archive damaged", "What is archived of this cannot be read; it was logged."),
     errors.VersionMoved: Rule(503, "Contended", "The customer was changed at the same time; ask again."),
     errors.DeadlineExceeded: Rule(503, "Deadline exceeded"),
     errors.Draining: Rule(503, "Draining"),

@@ -46,6 +46,7 @@ EXIT_STATUS: Final[dict[type[errors.DecisionServiceError], int]] = {
     errors.ScorecardRejected: 4,
     errors.StoreError: 3,
     errors.JournalUnavailable: 3,
+    errors.ArchiveUnavailable: 3,
     errors.VersionMoved: 7,
     errors.DeadlineExceeded: 7,
     errors.Draining: 7,

@@ -15,6 +15,8 @@
     │   ├── StoreDamaged        what is stored of this customer is not ours               503
     │   └── StoreUnsafe         could lose or evict keys, or lost its history             exit 3
     ├── JournalUnavailable      the journal of this host could not be read or written     503
+    ├── ArchiveUnavailable      the archive could not be read or written                  503
+    │   └── ArchiveDamaged      what is in the archive is not as it was written           503
     ├── VersionMoved            the conditional commit lost the race (never leaves the service)
     ├── DeadlineExceeded        the answer could not be made in time                      503
     ├── Draining                the service is shutting down                              503
@@ -140,6 +142,18 @@ class JournalUnavailable(DecisionServiceError):
     """The journal of this host could not be read or written; nothing was told that is not written."""
 
     code = "journal-unavailable"
+
+
+class ArchiveUnavailable(DecisionServiceError):
+    """The archive could not be read or written. Nothing of it was changed."""
+
+    code = "archive-unavailable"
+
+
+class ArchiveDamaged(ArchiveUnavailable):
+    """A file of the archive is not as this service writes it."""
+
+    code = "archive-damaged"
 
 
 class VersionMoved(DecisionServiceError):
