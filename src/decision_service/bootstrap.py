@@ -27,6 +27,8 @@ from decision_service.recording import Retention
 from decision_service.scorecards.shadows import ShadowScoring
 from decision_service.service import DecisionService
 from decision_service.settings import Settings
+from decision_service.shadow_policy.keeping import ShadowPolicy
+from decision_service.shadow_policy.meters import ShadowMeters
 from decision_service.store import EVICTS, Store
 from decision_service.store.noticed import Noticed
 from decision_service.store.open import open_store
@@ -71,6 +73,15 @@ def linker_of(settings: Settings, store: Store, meters: Meters, now_ms: Callable
     return Linker(store, meters, now_ms, settings.partitions, settings.links_per_entity_max, kept_ms)
 
 
+def shadow_of(settings: Settings, store: Store, meters: Meters) -> ShadowPolicy | None:
+    """What evaluates a policy in shadow; None on a store that no other process can reach."""
+    if settings.store_url in (None, "memory://"):
+        return None
+    shadow_meters = ShadowMeters(meters.directory)
+    meters.also_told.append(shadow_meters.collect)
+    return ShadowPolicy(settings, store, shadow_meters)
+
+
 async def refuse_evicting(store: Store) -> None:
     """StoreUnsafe for a store that may forget what it acknowledged; whatever else is wrong `/readyz` says, and a store
     that is away may be right when it is back."""
@@ -108,6 +119,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
     counting = DriftCounting(store, meters)
     afterwards.register("drift", counting.take)
     keeping: Keeping | None = None
+    shadow = shadow_of(settings, store, meters)
     gauges = ScorecardGauges(store, meters, lambda: active.policy, wall_clock_ms, settings.watch_days)
     meters.also_told.append(gauges.collect)
     try:
@@ -124,15 +136,21 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
         afterwards.start()
         decisions = DecisionService(
             store, active, meters, settings.partitions, retention, linker, settings.links_budget_ms, wall_clock_ms,
-            afterwards,
+            afterwards, shadow=shadow,
         )  # fmt: skip
+        if shadow is not None:
+            shadow.start()
         if settings.static_answers:
             sys.setswitchinterval(SWITCH_S)
             keeping = Keeping(settings.data_dir, decisions.keep_journal, wall_clock_ms)
             meters.also_told.append(keeping.collect)
             await keeping.start()
-        yield Running(decisions, Customers(store, active, retention, linker, wall_clock_ms))
+        yield Running(decisions, Customers(store, active, retention, linker, wall_clock_ms, shadow))
     finally:
+        if shadow is not None:
+            await shadow.close()
+            meters.also_told.remove(shadow.meters.collect)
+            shadow.meters.close()
         meters.also_told.remove(gauges.collect)
         if keeping is not None:
             meters.also_told.remove(keeping.collect)

@@ -27,6 +27,9 @@ from decision_service.linker import Linker
 from decision_service.policies.active_policy import ActivePolicy
 from decision_service.policies.published import told_of
 from decision_service.recording import EventBatch, Retention
+from decision_service.shadow_policy.keeping import ShadowPolicy
+from decision_service.shadow_policy.published import PublishedShadow
+from decision_service.shadow_policy.standing import Standing
 from decision_service.snapshots import is_news, newer_attributes, refuse_facility
 from decision_service.store import Commit, Store
 
@@ -45,11 +48,13 @@ class Customers:
     """Reads and changes of customers other than decisions."""
 
     def __init__(
-        self, store: Store, active: ActivePolicy, retention: Retention, linker: Linker, now_ms: Callable[[], int]
-    ) -> None:
+        self, store: Store, active: ActivePolicy, retention: Retention, linker: Linker, now_ms: Callable[[], int],
+        shadow: ShadowPolicy | None = None,
+    ) -> None:  # fmt: skip
         self.now_ms = now_ms
         self._linker = linker
         self.active = active
+        self._shadow = shadow
         self._store = store
         self._retention = retention
         self.features = CustomerFeatures(store, active, now_ms)
@@ -161,6 +166,7 @@ class Customers:
             "files": {name: document.sha256 for name, document in sorted(policy.documents.items())},
             "scorecards": {card.name: card.version for card in policy.scorecards.values()},
             "roles": policy.roles(),
+            "shadow": (Standing() if self._shadow is None else self._shadow.standing).as_json(),
             "lists": {name: len(policy.lists[name]) for name in policy.list_names},
             "features_used": len(policy.feature_names),
             "rules": sum(len(scene.rule_set.rules) for scene in policy.scenes.values()),
@@ -199,6 +205,17 @@ class Customers:
         """Publish an earlier policy again; what is active afterwards. NotFound, and as `publish_policy`."""
         await self.active.restore(number, by, force=force)
         return await self.policy_status()
+
+    async def publish_shadow(self, files: Mapping[str, str], by: str) -> dict[str, Any]:
+        """Compile these files and publish them to be in shadow on every worker; what is published. PolicyRejected,
+        ScorecardRejected, StoreError: nothing changed."""
+        candidate = await self.active.compile_beside(files)
+        number = await PublishedShadow(self._store).publish(candidate, by, self.now_ms())
+        return {"number": number, "id": candidate.policy.id, "label": candidate.policy.label}
+
+    async def stop_shadow(self) -> bool:
+        """Take away what is published to be in shadow; whether anything was."""
+        return await PublishedShadow(self._store).stop()
 
     async def policy_versions(self) -> list[dict[str, Any]]:
         """The published policies that are kept, newest first."""

@@ -33,7 +33,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -69,6 +69,7 @@ from decision_service.linker import Linker
 from decision_service.policies.active_policy import ActivePolicy
 from decision_service.recording import Retention
 from decision_service.scorecards.shadows import ShadowScores, shadow_scores
+from decision_service.shadow_policy.keeping import ShadowPolicy
 from decision_service.snapshots import refuse_facility
 from decision_service.static_answers import StaticAnswers, ToldMeanwhile
 from decision_service.store import Commit, Store
@@ -94,10 +95,10 @@ class DecisionService:
         self, store: Store, active: ActivePolicy, meters: Meters, partitions: int, retention: Retention,
         linker: Linker, links_budget_ms: int, now_ms: Callable[[], int], afterwards: Afterwards | None = None,
         journal: Journal | None = None, sent: SentTable | None = None,
-        monotonic: Callable[[], float] = perf_counter,
+        monotonic: Callable[[], float] = perf_counter, shadow: ShadowPolicy | None = None,
     ) -> None:  # fmt: skip
-        """`afterwards` is handed every decision that was committed. Without `journal` and `sent` there are no static
-        answers. `monotonic` is the clock that deadlines and `arrived` are told by."""
+        """`afterwards` and `shadow` get every decision that was committed. Without `journal` and `sent` there are no
+        static answers. `monotonic` is the clock that deadlines and `arrived` are told by."""
         self.now_ms = now_ms
         self.draining = False
         self._store = store
@@ -108,6 +109,7 @@ class DecisionService:
         self._linker = linker
         self._links_budget_s = links_budget_ms / 1000
         self._afterwards = afterwards or Afterwards(meters)
+        self._shadow = shadow
         self._turns = Turns()
         self._clock = monotonic
         self._static: StaticAnswers | None = None
@@ -200,6 +202,8 @@ class DecisionService:
             self._active.keep(request, state, decision)
             assert decision.trace is not None
             self._afterwards.put(Done(decision, decision.scene, decision.trace.numbers, policy))
+            if self._shadow is not None:
+                self._shadow.put(request, state, decision, policy)
             for reason in decision.reasons:
                 self._meters.count_reason(reason.code)
             stages_s = (read_s, *stages_s[:-1], clock() - began, stages_s[-1])
@@ -264,7 +268,7 @@ class DecisionService:
         state = await self._read(request, decision_id, READ_TIMEOUT_S, None, policy)
         if state.decision is not None:
             self._refuse_other_content(state.decision, request)
-            return await self._explained(state.decision, await self._shadows(decision_id))
+            return await self._explained(state.decision, *await self._said_in_shadow(decision_id))
         decision, frame, _ = self._evaluate(request, state, decision_id, arrived, policy)
         assert decision.trace is not None
         scores = shadow_scores(policy.scenes[decision.scene], [decision.trace.numbers])
@@ -277,17 +281,20 @@ class DecisionService:
         journalled = None if self._static is None else self._static.frame(decision_id)
         if journalled is not None:
             return await self._explained(journalled, None)
-        frame, shadows = await asyncio.gather(
-            self._store.read_decision(decision_id, READ_TIMEOUT_S), self._shadows(decision_id)
+        frame, said = await asyncio.gather(
+            self._store.read_decision(decision_id, READ_TIMEOUT_S), self._said_in_shadow(decision_id)
         )
         if frame is None:
             raise NotFound("no such decision")
-        return await self._explained(frame, shadows)
+        return await self._explained(frame, *said)
 
-    async def _shadows(self, decision_id: str) -> ShadowScores | None:
-        """What shadows scored, if it is recorded by now."""
-        recorded = await self._store.read_shadows(decision_id, READ_TIMEOUT_S)
-        return None if recorded is None else orjson.loads(recorded)
+    async def _said_in_shadow(self, decision_id: str) -> tuple[ShadowScores | None, dict[str, Any] | None]:
+        """What shadow scorecards scored and what the shadow policy said, as far as it is recorded by now."""
+        scores, record = await asyncio.gather(
+            self._store.read_shadows(decision_id, READ_TIMEOUT_S),
+            self._store.read_shadow_policy(decision_id, READ_TIMEOUT_S),
+        )
+        return None if scores is None else orjson.loads(scores), None if record is None else orjson.loads(record)
 
     def _with_past_snapshot(self, request: DecisionRequest) -> DecisionRequest:
         """A snapshot is of now at the latest: one dated ahead would hide what is booked until then."""
@@ -398,13 +405,15 @@ class DecisionService:
             pause_s = min(2 * pause_s, longest_s)
         raise lost
 
-    async def _explained(self, frame: bytes, shadows: ShadowScores | None) -> bytes:
+    async def _explained(
+        self, frame: bytes, shadows: ShadowScores | None, shadow_policy: dict[str, Any] | None = None
+    ) -> bytes:
         """A frame as JSON: the answer's fields and the trace."""
         taken = decode(frame)
         policy_id = taken.rest["policy_id"]
         description = await self._active.description(policy_id) if policy_id else NO_POLICY
         trace = await asyncio.to_thread(render_trace, taken, description, self._active.all_scorecards, shadows)
-        return orjson.dumps({**orjson.loads(taken.answer), "trace": trace})
+        return orjson.dumps({**orjson.loads(taken.answer), "trace": {**trace, "shadow_policy": shadow_policy}})
 
 
 def time_left(left_s: float) -> float:

@@ -116,6 +116,12 @@ class Settings(BaseSettings):
         description="How many different signers must have signed a policy that is taken; 0 asks for no signatures, 2 "
         "is a two-person rule.",
     )  # fmt: skip
+    shadow_rules: Path | None = Field(
+        None,
+        description="Directory of a policy in shadow: evaluated after each answer, in a process of its own, recorded "
+        "and compared; what is published with `rules publish --shadow` goes before it.",
+    )  # fmt: skip
+    shadow_models: Path | None = Field(None, description="Directory of scorecards of a policy in shadow (`models`).")
     reservation_timeout_ms: int = Field(
         24 * limits.HOUR_MS, ge=limits.MINUTE_MS, le=limits.RETENTION_MS,
         description="How long an approved, unsettled drawdown reserves its amount.",
@@ -245,6 +251,8 @@ class Settings(BaseSettings):
             raise _about("host", f"{self.host} is not loopback: set keys_file or jwks first")
         if self.redis_url is not None and self.workers > 1 and self.store_url == "memory://":
             raise _about("workers", "a memory store cannot be shared by several workers")
+        if self.shadow_rules is not None and self.store_url == "memory://":
+            raise _about("shadow_rules", "a memory store cannot be shared with the process of a shadow")
         return self
 
     @classmethod

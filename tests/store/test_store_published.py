@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_store_published_policies_are_numbered_and_found_again(any_store: Store) -> None:
     """Numbers rise from 1; heads are told newest first; a bundle is found by its number, bytes unchanged."""
-    assert await any_store.read_fleet(T) == (0, 0)
+    assert await any_store.read_fleet(T) == (0, 0, 0)
     assert await any_store.published_heads(T) == {}
     assert await any_store.publish_policy(0, b"head one", b"\0one\xff", T) == 1
     assert await any_store.publish_policy(1, b"head two", b"", T) == 2
@@ -24,7 +24,7 @@ async def test_store_published_policies_are_numbered_and_found_again(any_store: 
     assert await any_store.read_bundle(1, T) == b"\0one\xff"
     assert await any_store.read_bundle(2, T) == b""
     assert await any_store.read_bundle(3, T) is None
-    assert await any_store.read_fleet(T) == (0, 2)
+    assert await any_store.read_fleet(T) == (0, 2, 0)
 
 
 async def test_store_published_since_the_caller_looked_is_refused(any_store: Store) -> None:
@@ -34,7 +34,7 @@ async def test_store_published_since_the_caller_looked_is_refused(any_store: Sto
         with pytest.raises(VersionMoved):
             await any_store.publish_policy(expected, b"b", b"B", T)
     assert await any_store.published_heads(T) == {1: b"a"}
-    assert await any_store.read_fleet(T) == (0, 1)
+    assert await any_store.read_fleet(T) == (0, 1, 0)
 
 
 async def test_store_publishing_at_once_loses_nobody(any_store: Store) -> None:

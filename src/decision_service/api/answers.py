@@ -156,8 +156,8 @@ class ExplainedDecision(DecisionAnswer):
         description="The request, every input and feature, every rule's verdict with the values it saw, "
         "cells of matrices, tables and trees, every scorecard's score with the version and role that gave it and what "
         "each feature contributed to it (log-odds of bad; null with a `problem` if the model that scored is no longer "
-        "active), what shadows scored (null, and `shadows_missing` says why, while it is not recorded), policy id, log "
-        "sequence number and stage timings."
+        "active), what shadows scored (null, and `shadows_missing` says why, while it is not recorded), what the "
+        "shadow policy said (null while it is not recorded), policy id, log sequence number and stage timings."
     )
 
 
@@ -316,6 +316,37 @@ class RolesAnswer(Answered):
     shadows: list[str]
 
 
+class ShadowAnswer(Answered):
+    """The policy in shadow on this worker, or why there is none."""
+
+    state: Literal["off", "starting", "shadowing", "refused", "broken"] = Field(
+        description="`refused`: it does not compile, or lacks a scorecard; `broken`: its process ended, hung, was slow "
+        "or failed, and is left alone for a while. Decisions are evaluated in shadow only while `shadowing`."
+    )
+    id: str | None = Field(description="Of its content, without lists.")
+    label: str | None
+    source: Literal["disk", "published"] | None
+    number: int = Field(description="Of what is published to be in shadow; 0 if it came from the disk.")
+    problem: str | None
+    diagnostics: list[Diagnostic]
+    scorecards: dict[str, str]
+    rules: int
+
+
+class ShadowPublished(Answered):
+    """What is now published to be in shadow; workers take it within a second or so of compiling."""
+
+    number: int
+    id: str
+    label: str
+
+
+class ShadowStopped(Answered):
+    """Whether anything was published to be in shadow."""
+
+    stopped: bool
+
+
 class PolicyAnswer(Answered):
     """The policy in force here, what the files on disk look like, and what every worker runs."""
 
@@ -334,6 +365,7 @@ class PolicyAnswer(Answered):
     files: dict[str, str]
     scorecards: dict[str, str] = Field(description="The version of each scorecard that is its champion.")
     roles: dict[str, RolesAnswer] = Field(description="Champion, challenger and shadows of each scorecard.")
+    shadow: ShadowAnswer
     lists: dict[str, int]
     features_used: int
     rules: int

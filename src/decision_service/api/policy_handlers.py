@@ -16,6 +16,17 @@ async def publish_policy(desk: Desk, call: Call) -> Reply:
     return json_reply(await desk.customers.publish_policy(files, call.principal.name, force=flag(call, "force")))
 
 
+async def publish_shadow(desk: Desk, call: Call) -> Reply:
+    """PUT /v1/policy/shadow."""
+    files = parse_policy_files(await read_body(call, desk.settings.body_bytes_max))
+    return json_reply(await desk.customers.publish_shadow(files, call.principal.name))
+
+
+async def stop_shadow(desk: Desk, call: Call) -> Reply:
+    """DELETE /v1/policy/shadow."""
+    return json_reply({"stopped": await desk.customers.stop_shadow()})
+
+
 async def get_versions(desk: Desk, call: Call) -> Reply:
     """GET /v1/policy/versions."""
     return json_reply({"versions": await desk.customers.policy_versions()})

@@ -176,6 +176,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         answers.PolicyAnswer, _writing(), bodies.PolicyFilesBody, examples.POLICY_FILES, query=_FORCE_QUERY,
     ),
     Route(
+        "PUT", "/v1/policy/shadow", "rules", policy_handlers.publish_shadow, "policy",
+        "Compile these files, all there are, and put them in shadow on every worker; or say what is wrong",
+        answers.ShadowPublished, _writing(), bodies.PolicyFilesBody, examples.POLICY_FILES,
+    ),
+    Route(
+        "DELETE", "/v1/policy/shadow", "rules", policy_handlers.stop_shadow, "policy",
+        "Take away what is published to be in shadow", answers.ShadowStopped, _reading(),
+    ),
+    Route(
         "GET", "/v1/policy/versions", "read", policy_handlers.get_versions, "policy",
         "The published policies, newest first", answers.VersionsAnswer, _reading(),
         answer_example=examples.POLICY_VERSIONS,

@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "explain": ("explain", "say why a running service decided so"),
     "models": ("models", "check, show, watch and compare scorecards"),
     "train": ("train", "train a scorecard"),
+    "shadow": ("shadow", "report on a policy that is evaluated beside the one in force"),
     "reconcile": ("reconcile", "compare what callers were told with journal and store, and repair"),
     "keys": ("keys", "make, list and revoke API keys"),
 }

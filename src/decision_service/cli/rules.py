@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, str]] = {
     "keygen": "make a key to sign policies with",
     "sign": "put one's signature under a policy",
     "publish": "put a rules directory in force on every worker of a running service, if it compiles",
+    "shadow": "what is in shadow beside the policy in force, and how to stop it",
     "versions": "the policies that were published to a running service, newest first",
     "restore": "put a published policy in force again",
 }

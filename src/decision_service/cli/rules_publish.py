@@ -2,6 +2,9 @@
 
 The service compiles the files against its own scorecards and lists; what does not compile changes nothing, and every
 mistake is shown with its place. The files on the service's own disk stay as they are.
+
+With --shadow nothing comes into force: every worker evaluates the policy beside the one in force, after its answers,
+and `decision-service shadow report` tells where the two differ.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `rules publish`."""
     parser.add_argument("directory", type=Path, metavar="DIR", help="rules directory; all its files are the policy")
     parser.add_argument("--force", action="store_true", help="even if far more or fewer drawdowns would be approved")
+    parser.add_argument("--shadow", action="store_true", help="in shadow: evaluated after answers, deciding nothing")
     add_service_options(parser)
 
 
@@ -34,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     files = files_in(args.directory)
     print(f"publishing {len(files)} files to {args.url}", file=sys.stderr)
     try:
+        if args.shadow:
+            return _in_shadow(args, ask(args, "PUT", "/v1/policy/shadow", {"files": files}))
         status = ask(args, "POST", f"/v1/policy/publish?force={str(args.force).lower()}", {"files": files})
     except ConnectionLost as error:
         return unreachable(error)
@@ -42,6 +48,15 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"policy {status['id']} ({status['label']}) is in force as number {status['bundle']}")
         print("\n".join(rehearsal_lines(status["rehearsal"])))
+    return 0
+
+
+def _in_shadow(args: argparse.Namespace, published: dict[str, Any]) -> int:
+    if args.json:
+        print(orjson.dumps(published, option=orjson.OPT_INDENT_2).decode())
+    else:
+        number, policy = published["number"], f"{published['id']} ({published['label']})"
+        print(f"policy {policy} is in shadow as number {number} as soon as each worker has compiled it")
     return 0
 
 

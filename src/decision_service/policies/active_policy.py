@@ -31,6 +31,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -53,7 +54,7 @@ from decision_service.policies.loading import check_files
 from decision_service.policies.on_disk import PolicyOnDisk
 from decision_service.policies.score_watch import ScoreWatch
 from decision_service.policies.signatures import NOBODY_ASKED, SignatureRule
-from decision_service.policies.source import NotAtRest, PolicySource
+from decision_service.policies.source import Candidate, NotAtRest, PolicySource
 from decision_service.store import Store
 
 LOG = logging.getLogger("decision_service.policy")
@@ -296,6 +297,12 @@ class ActivePolicy:
             number = await self._activation.publish(files, by, force=force)
             await self._announcement.announce()
             return number
+
+    async def compile_beside(self, files: Mapping[str, str]) -> Candidate:
+        """What these files compile to, without the lists, on the scorecards of this host; nothing changes.
+        PolicyRejected, ScorecardRejected."""
+        source = replace(self._source, signatures=NOBODY_ASKED)
+        return await asyncio.to_thread(lambda: source.compile(source.with_files(files)))
 
     async def restore(self, number: int, by: str, *, force: bool = False) -> int:
         """Publish the content of an earlier number again; its new number. NotFound, and as `publish`."""

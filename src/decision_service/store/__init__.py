@@ -89,10 +89,12 @@ class WorkerStatus:
 
 
 class FleetNumbers(NamedTuple):
-    """What every worker of every host looks at: how many reloads were asked for, and the newest published policy."""
+    """What every worker of every host looks at: how many reloads were asked for, the newest published policy, and the
+    number of what is published to be in shadow, 0 if nothing is."""
 
     reload: int
     published: int
+    shadow: int = 0
 
 
 class Store(Protocol):
@@ -124,6 +126,15 @@ class Store(Protocol):
 
     async def read_shadows(self, decision_id: str, timeout_s: float) -> bytes | None:
         """What shadow scorecards said of a decision, or None."""
+        ...
+
+    async def save_shadow_policy(self, records: Mapping[str, bytes], timeout_s: float) -> int:
+        """Keep what the shadow policy said, by decision id; as `save_shadows` keeps what shadow scorecards said, and
+        with portions of `together_decisions`, too. StoreUnavailable, OutcomeUnknown."""
+        ...
+
+    async def read_shadow_policy(self, decision_id: str, timeout_s: float) -> bytes | None:
+        """What the shadow policy said of a decision, or None."""
         ...
 
     def read_links(self, names: Iterable[bytes], timeout_s: float) -> LinkReads:
@@ -178,7 +189,7 @@ class Store(Protocol):
         ...
 
     async def read_fleet(self, timeout_s: float) -> FleetNumbers:
-        """Both numbers in one command: cheap enough to ask four times a second."""
+        """All numbers in one command: cheap enough to ask four times a second."""
         ...
 
     async def publish_policy(self, expected: int, head: bytes, bundle: bytes, timeout_s: float, serial: int = 0) -> int:
@@ -197,6 +208,19 @@ class Store(Protocol):
 
     async def read_bundle(self, number: int, timeout_s: float) -> bytes | None:
         """The bundle published under a number, or None if it is not (or no longer) kept."""
+        ...
+
+    async def publish_shadow(self, head: bytes, bundle: bytes, timeout_s: float) -> int:
+        """Put a policy in shadow on every worker, in the place of an earlier one; its number, which rises and is never
+        given twice. StoreUnavailable, OutcomeUnknown."""
+        ...
+
+    async def stop_shadow(self, timeout_s: float) -> bool:
+        """Take away what is published to be in shadow; whether anything was. StoreUnavailable, OutcomeUnknown."""
+        ...
+
+    async def read_shadow(self, timeout_s: float) -> tuple[int, bytes, bytes] | None:
+        """Number, head and bundle of what is published to be in shadow, or None."""
         ...
 
     async def save_policy(self, policy_id: str, document: bytes, timeout_s: float) -> None:

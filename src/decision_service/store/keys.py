@@ -11,6 +11,7 @@ brace) and cannot move a key.
     ds:{p0042}:l:<customer_id>                string  the packed event log (`core/event.py`), header first
     ds:{p0042}:d:<decision_id>                string  the decision frame; no expiry before the archive has it
     ds:{p0042}:s:<decision_id>                string  what shadows scored (`scorecards/shadows.py`)
+    ds:{p0042}:sp:<decision_id>               string  what the shadow policy said (`shadow_policy/record.py`)
 
     per partition
     ds:{p0042}:out                            stream  outbox; never capped, trimmed only by the archive
@@ -31,6 +32,8 @@ brace) and cannot move a key.
     ds:{reload}:published                     string  number of the newest published policy
     ds:{reload}:heads · ds:{reload}:bundles   hash    by number, what is told of a published policy · its files
     ds:{reload}:serial                        string  highest serial of a published policy; never falls
+    ds:{reload}:shadow                        string  number of what is published to be in shadow; absent if nothing is
+    ds:{reload}:shadow:head · :bundle         string  its head and its files · :last, the highest number there was
     ds:{policies}:<policy_id>                 string  description of a policy, or the id it shares but for lists
     ds:{policies}:refused:<digest>            string  which worker's guard refused this content, and why
     ds:{imports}:<import_id>                  hash    by slice of an imported file, what became of its rows
@@ -71,6 +74,10 @@ PUBLISHED: Final = b"ds:{reload}:published"
 PUBLISHED_HEADS: Final = b"ds:{reload}:heads"
 PUBLISHED_BUNDLES: Final = b"ds:{reload}:bundles"
 PUBLISHED_SERIAL: Final = b"ds:{reload}:serial"
+SHADOW: Final = b"ds:{reload}:shadow"
+SHADOW_HEAD: Final = b"ds:{reload}:shadow:head"
+SHADOW_BUNDLE: Final = b"ds:{reload}:shadow:bundle"
+SHADOW_LAST: Final = b"ds:{reload}:shadow:last"
 WATCH_DAYS: Final = b"ds:{watch}:days"
 WATCH_LAST: Final = b"ds:{watch}:last"
 WORKERS_STATUS: Final = b"ds:{workers}:status"
@@ -149,6 +156,11 @@ def customer_decision_key(partition: int, decision_id: str) -> bytes:
 def shadow_key(partition: int, decision_id: str) -> bytes:
     """What shadow scorecards said of a decision."""
     return partition_prefix(partition) + b"s:" + decision_id.encode()
+
+
+def shadow_policy_key(partition: int, decision_id: str) -> bytes:
+    """What the shadow policy said of a decision."""
+    return partition_prefix(partition) + b"sp:" + decision_id.encode()
 
 
 @lru_cache(maxsize=PARTITIONS_MAX)

@@ -42,6 +42,9 @@ class MemoryStore:
         self._customers: dict[str, CustomerState] = {}
         self._decisions: dict[str, bytes] = {}
         self._shadows: dict[str, bytes] = {}
+        self._shadow_policies: dict[str, bytes] = {}
+        self._shadow_published: tuple[int, bytes, bytes] | None = None
+        self._shadow_numbers = 0
         self._owners: dict[str, str] = {}
         self._lists: dict[str, set[str]] = {}
         self._lists_version = 0
@@ -150,6 +153,19 @@ class MemoryStore:
         """See `Store.read_shadows`."""
         return self._shadows.get(decision_id)
 
+    async def save_shadow_policy(self, records: Mapping[str, bytes], timeout_s: float) -> int:
+        """See `Store.save_shadow_policy`."""
+        new = [decision_id for decision_id in records if decision_id not in self._shadow_policies]
+        for decision_id in new:
+            self._shadow_policies[decision_id] = records[decision_id]
+            entry = {b"kind": b"shadow_policy", b"id": decision_id.encode(), b"body": records[decision_id]}
+            self._outbox.setdefault(keys.partition_of_kept(decision_id), []).append(entry)
+        return len(new)
+
+    async def read_shadow_policy(self, decision_id: str, timeout_s: float) -> bytes | None:
+        """See `Store.read_shadow_policy`."""
+        return self._shadow_policies.get(decision_id)
+
     def read_links(self, names: Iterable[bytes], timeout_s: float) -> LinkReads:
         """See `Store.read_links`."""
         loop = asyncio.get_running_loop()
@@ -223,7 +239,8 @@ class MemoryStore:
 
     async def read_fleet(self, timeout_s: float) -> FleetNumbers:
         """See `Store.read_fleet`."""
-        return FleetNumbers(self._reload, max(self._published, default=0))
+        shadow = 0 if self._shadow_published is None else self._shadow_published[0]
+        return FleetNumbers(self._reload, max(self._published, default=0), shadow)
 
     async def publish_policy(self, expected: int, head: bytes, bundle: bytes, timeout_s: float, serial: int = 0) -> int:
         """See `Store.publish_policy`."""
@@ -247,6 +264,21 @@ class MemoryStore:
         """See `Store.read_bundle`."""
         found = self._published.get(number)
         return None if found is None else found[1]
+
+    async def publish_shadow(self, head: bytes, bundle: bytes, timeout_s: float) -> int:
+        """See `Store.publish_shadow`."""
+        self._shadow_numbers += 1
+        self._shadow_published = self._shadow_numbers, head, bundle
+        return self._shadow_numbers
+
+    async def stop_shadow(self, timeout_s: float) -> bool:
+        """See `Store.stop_shadow`."""
+        was, self._shadow_published = self._shadow_published, None
+        return was is not None
+
+    async def read_shadow(self, timeout_s: float) -> tuple[int, bytes, bytes] | None:
+        """See `Store.read_shadow`."""
+        return self._shadow_published
 
     async def save_policy(self, policy_id: str, document: bytes, timeout_s: float) -> None:
         """See `Store.save_policy`."""

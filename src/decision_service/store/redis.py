@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from asyncio import Future, ensure_future
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final
@@ -70,6 +70,7 @@ WAITING_AT_ONCE: Final = 200  # waiting links read or forgotten at once
 OUTBOX_AT_ONCE: Final = 500  # entries of an outbox read at once
 
 _NO_SCRIPT: Final = pack(("EVALSHA", "0" * 40, 0))  # what nobody loaded: answered NOSCRIPT by whoever may run scripts
+_KeyOf = Callable[[int, str], bytes]  # of a partition and a decision id
 _KNOWN_WORDS: Final = 3  # of the reply to a read of a customer that is known
 
 
@@ -204,22 +205,39 @@ class RedisStore:
 
     async def save_shadows(self, records: Mapping[str, bytes], timeout_s: float) -> int:
         """See `Store.save_shadows`."""
-        names: list[bytes] = []
-        arguments: list[bytes] = []
-        for decision_id, scores in records.items():
-            partition = keys.partition_of_kept(decision_id)
-            names += (keys.shadow_key(partition, decision_id), keys.outbox_key(partition))
-            arguments += (decision_id.encode(), scores)
-        return int(await self._run(scripts.SHADOW, names, tuple(arguments), timeout_s)) if names else 0
+        return await self._save_said(records, keys.shadow_key, (b"shadow", b"scores"), timeout_s)
 
     async def read_shadows(self, decision_id: str, timeout_s: float) -> bytes | None:
         """See `Store.read_shadows`."""
+        return await self._read_said(decision_id, keys.shadow_key, timeout_s)
+
+    async def save_shadow_policy(self, records: Mapping[str, bytes], timeout_s: float) -> int:
+        """See `Store.save_shadow_policy`."""
+        return await self._save_said(records, keys.shadow_policy_key, (b"shadow_policy", b"body"), timeout_s)
+
+    async def read_shadow_policy(self, decision_id: str, timeout_s: float) -> bytes | None:
+        """See `Store.read_shadow_policy`."""
+        return await self._read_said(decision_id, keys.shadow_policy_key, timeout_s)
+
+    async def _save_said(
+        self, records: Mapping[str, bytes], key_of: _KeyOf, entry: tuple[bytes, bytes], timeout_s: float
+    ) -> int:
+        """`entry`: the kind of the outbox entries, and their field that holds what was said."""
+        names: list[bytes] = []
+        arguments = [*entry]
+        for decision_id, said in records.items():
+            partition = keys.partition_of_kept(decision_id)
+            names += (key_of(partition, decision_id), keys.outbox_key(partition))
+            arguments += (decision_id.encode(), said)
+        return int(await self._run(scripts.SHADOW, names, tuple(arguments), timeout_s)) if names else 0
+
+    async def _read_said(self, decision_id: str, key_of: _KeyOf, timeout_s: float) -> bytes | None:
         partition = keys.partition_of_decision(decision_id)
         if partition is None or partition >= self._partitions:
             return None
-        key = keys.shadow_key(partition, decision_id)
-        scores: bytes | None = await self._call(key, ("GET", key), timeout_s, write=False)
-        return scores
+        key = key_of(partition, decision_id)
+        said: bytes | None = await self._call(key, ("GET", key), timeout_s, write=False)
+        return said
 
     def read_links(self, names: Iterable[bytes], timeout_s: float) -> LinkReads:
         """See `Store.read_links`."""
@@ -341,7 +359,7 @@ class RedisStore:
 
     async def read_fleet(self, timeout_s: float) -> FleetNumbers:
         """See `Store.read_fleet`."""
-        command = ("MGET", keys.RELOAD, keys.PUBLISHED)
+        command = ("MGET", keys.RELOAD, keys.PUBLISHED, keys.SHADOW)
         return FleetNumbers(
             *(int(told or 0) for told in await self._call(keys.RELOAD, command, timeout_s, write=False))
         )
@@ -369,6 +387,22 @@ class RedisStore:
         key = keys.PUBLISHED_BUNDLES
         bundle: bytes | None = await self._call(key, ("HGET", key, number), timeout_s, write=False)
         return bundle
+
+    async def publish_shadow(self, head: bytes, bundle: bytes, timeout_s: float) -> int:
+        """See `Store.publish_shadow`."""
+        names = [keys.SHADOW, keys.SHADOW_HEAD, keys.SHADOW_BUNDLE, keys.SHADOW_LAST]
+        return int(await self._run(scripts.PUBLISH_SHADOW, names, (head, bundle), timeout_s))
+
+    async def stop_shadow(self, timeout_s: float) -> bool:
+        """See `Store.stop_shadow`."""
+        command = ("DEL", keys.SHADOW, keys.SHADOW_HEAD, keys.SHADOW_BUNDLE)
+        return bool(await self._call(keys.SHADOW, command, timeout_s, write=True))
+
+    async def read_shadow(self, timeout_s: float) -> tuple[int, bytes, bytes] | None:
+        """See `Store.read_shadow`."""
+        command = ("MGET", keys.SHADOW, keys.SHADOW_HEAD, keys.SHADOW_BUNDLE)
+        number, head, bundle = await self._call(keys.SHADOW, command, timeout_s, write=False)
+        return None if number is None else (int(number), head, bundle)
 
     async def save_policy(self, policy_id: str, document: bytes, timeout_s: float) -> None:
         """See `Store.save_policy`."""
