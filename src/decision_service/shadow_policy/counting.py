@@ -31,7 +31,7 @@ from decision_service.core.errors import OutcomeUnknown, StoreError
 from decision_service.core.limits import DAY_MS
 from decision_service.core.request import DRAWDOWN_SCENE
 from decision_service.core.zone import Zone
-from decision_service.shadow_policy.record import Compared, Side
+from decision_service.shadow_policy.record import Compared, Side, changes
 from decision_service.store import Store
 
 LOG = logging.getLogger("decision_service.shadow")
@@ -123,16 +123,6 @@ class Counting:
             await asyncio.sleep(FLUSH_S)
             with suppress(StoreError):
                 await self.flush()
-
-
-def changes(before: tuple[str, ...], after: tuple[str, ...]) -> list[tuple[str, str]]:
-    """What had its say in both, newly, or no longer: names with `both`, `new`, `lost`."""
-    if before == after:
-        return [(name, "both") for name in before]
-    were, are = set(before), set(after)
-    return [(name, "both" if name in are else "lost") for name in before] + [
-        (name, "new") for name in after if name not in were
-    ]
 
 
 def _count_terms(counts: Counter[str], one: Compared, shadow: Side) -> None:

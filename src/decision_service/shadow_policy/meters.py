@@ -16,8 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from decision_service.core.request import SCENES
-from decision_service.shadow_policy.counting import changes
-from decision_service.shadow_policy.record import Compared
+from decision_service.shadow_policy.record import Compared, changes
 from decision_service.telemetry.cells import OTHER_NAME, CellFile, Layout, fold_retired, read_totals
 from decision_service.telemetry.meters import OUTCOMES
 

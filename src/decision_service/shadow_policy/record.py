@@ -5,12 +5,14 @@ Kept as JSON beside the decision (`Store.save_shadow_policy`) and told in the ou
 
     {"policy_id": "9f2c51d07a3b", "label": "2026.12.1", "active_policy_id": "1c0d…", "scene": "drawdown",
      "outcome": "hold", "approved_minor": 0, "currency": "CNY", "hold": "review", "limit_change": null,
-     "reprice": null, "reasons": ["RC10"], "rules": ["odd_hour_large"], "cells": ["score_by_utilisation:C,<=0.8"],
+     "reprice": null, "reasons": ["RC10"], "rules": ["odd_hour_large"], "rules_new": ["odd_hour_large"],
+     "rules_lost": [], "cells": ["score_by_utilisation:C,<=0.8"],
      "rung": "full", "scores": {"behaviour": {"version": "…", "points": 612, "pd": 0.0135, "grade": "C"}},
      "differs": ["outcome", "approved", "hold", "reasons"], "problem": null}
 
 Money in minor units, `limit_change` is [kind, from, to], `reprice` [from, to] in basis points. `rules` are those that
-had their say (fired, or unknown and taken for it). With a `problem` (the shadow has no rule set for the scene, or
+had their say (fired, or unknown and taken for it), `rules_new` those of them that had none in what was answered,
+`rules_lost` those that had theirs only there. With a `problem` (the shadow has no rule set for the scene, or
 raised) everything it would have said is null. `active_policy_id` is without lists, as tallies name policies.
 """
 
@@ -88,6 +90,16 @@ def _fired(rules: Sequence[str], verdicts: bytes) -> tuple[str, ...]:
     return tuple(rule for rule, verdict in zip(rules, verdicts, strict=True) if verdict in FIRED)
 
 
+def changes(before: tuple[str, ...], after: tuple[str, ...]) -> list[tuple[str, str]]:
+    """What had its say in both, newly, or no longer: names with `both`, `new`, `lost`."""
+    if before == after:
+        return [(name, "both") for name in before]
+    were, are = set(before), set(after)
+    return [(name, "both" if name in are else "lost") for name in before] + [
+        (name, "new") for name in after if name not in were
+    ]
+
+
 def differing(active: Side, shadow: Side) -> tuple[str, ...]:
     """In what two sides differ: of TERMS, and `reasons`."""
     pairs = (
@@ -102,10 +114,13 @@ def body(one: Compared, decision: Decision | None, policy: Policy, active_policy
     """The record as it is kept."""
     told: dict[str, Any] = dict.fromkeys(Side._fields) if one.shadow is None else one.shadow._asdict()
     scores = {} if decision is None else decision.scores
+    changed: dict[str, list[str]] = {"both": [], "new": [], "lost": []}
+    for rule, change in () if one.shadow is None else changes(one.active.rules, one.shadow.rules):
+        changed[change].append(rule)
     return orjson.dumps(
         {
             "policy_id": policy.id, "label": policy.label, "active_policy_id": active_policy_id, "scene": one.scene,
-            **told, "rung": one.rung or None,
+            **told, "rules_new": changed["new"], "rules_lost": changed["lost"], "rung": one.rung or None,
             "scores": {
                 name: {"version": score.version, "points": score.points, "pd": score.pd, "grade": score.grade}
                 for name, score in scores.items()
