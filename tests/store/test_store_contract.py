@@ -228,9 +228,9 @@ async def test_store_lists_change_and_version(any_store: Store) -> None:
 
 async def test_store_reload_counts(any_store: Store) -> None:
     """Each reload asked for gets the next number."""
-    assert await any_store.read_fleet(T) == (0, 0)
+    assert await any_store.read_fleet(T) == (0, 0, 0)
     assert [await any_store.publish_reload(T), await any_store.publish_reload(T)] == [1, 2]
-    assert await any_store.read_fleet(T) == (2, 0)
+    assert await any_store.read_fleet(T) == (2, 0, 0)
 
 
 async def test_store_policy_is_kept_as_first_saved(any_store: Store) -> None:

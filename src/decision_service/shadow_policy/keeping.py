@@ -208,8 +208,11 @@ class _Child:
         self.feed.shut()
         self._writer.close()
         if kill:
+            self._writer.transport.abort()
             self._process.kill()
         await asyncio.to_thread(self._wait)
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
 
     def _wait(self) -> None:
         try:

@@ -8,7 +8,7 @@ from typing import Final
 
 from decision_service.core.money import SCALES
 from decision_service.report import Block, Cell, Report, Section, Table, Text, percent, plots
-from decision_service.shadow_policy.report import Change, Example, ShadowReport
+from decision_service.shadow_policy.report import Change, Example, Exposure, ShadowReport
 from decision_service.shadow_policy.report_text import SWAP, about, title
 from decision_service.telemetry.meters import OUTCOMES
 
@@ -70,13 +70,14 @@ def _exposure(one: ShadowReport) -> Iterator[Block]:
     )
     yield Table(("paid out", "decisions", "share"), rows)
     if one.exposure:
-        money = tuple(
-            (m.currency, *(minor / SCALES[m.currency] for minor in (
-                m.active_minor, m.shadow_minor, m.more_minor, m.less_minor
-            )))
-            for m in one.exposure
-        )  # fmt: skip
+        money = tuple(map(_money, one.exposure))
         yield Table(("currency", "answered", "shadow", "more by the shadow", "less by the shadow"), money)
+
+
+def _money(one: Exposure) -> tuple[Cell, ...]:
+    scale = SCALES[one.currency]
+    minors = (one.active_minor, one.shadow_minor, one.more_minor, one.less_minor)
+    return one.currency, *(minor / scale for minor in minors)
 
 
 def _rules(one: ShadowReport) -> Iterator[Block]:
