@@ -122,6 +122,33 @@ class Settings(BaseSettings):
         "and compared; what is published with `rules publish --shadow` goes before it.",
     )  # fmt: skip
     shadow_models: Path | None = Field(None, description="Directory of scorecards of a policy in shadow (`models`).")
+    archive_url: str | None = Field(
+        None, description="Where the archive lies: a folder or an fsspec URL; none is `archive` in the data directory."
+    )
+    archive_storage_options: SecretStr | None = Field(
+        None, description="What fsspec is told beside archive_url, as a JSON object: credentials, endpoints."
+    )
+    archive_key: Path | None = Field(
+        None,
+        description="Private key that signs checkpoints of the archive (`decision-service rules keygen`); none leaves "
+        "them unsigned.",
+    )  # fmt: skip
+    archive_signers: Path | None = Field(
+        None, description="Whose checkpoints are believed: lines `name ed25519 <public key>`, as of policy_signers."
+    )
+    archive_checkpoint_minutes: int = Field(
+        30, ge=1, le=1_440, description="How often `archive run` pins how far every place's chain has come."
+    )
+    archive_audit_days: int = Field(
+        3_653, ge=1, le=36_525, description="How long the archive keeps decisions and what is about them (10 years)."
+    )
+    archive_personal_days: int = Field(
+        730, ge=1, le=36_525,
+        description="How long it keeps what is personal of them (2 years); never longer than archive_audit_days.",
+    )  # fmt: skip
+    archive_access_days: int = Field(
+        366, ge=184, le=36_525, description="How long it keeps who read personal data: at least six months."
+    )
     reservation_timeout_ms: int = Field(
         24 * limits.HOUR_MS, ge=limits.MINUTE_MS, le=limits.RETENTION_MS,
         description="How long an approved, unsettled drawdown reserves its amount.",
@@ -249,6 +276,8 @@ class Settings(BaseSettings):
             raise _about(missing, "is needed when jwks is set")
         if self.host not in LOOPBACK_HOSTS and not self.authenticated:
             raise _about("host", f"{self.host} is not loopback: set keys_file or jwks first")
+        if self.archive_personal_days > self.archive_audit_days:
+            raise _about("archive_personal_days", "must not exceed archive_audit_days")
         if self.redis_url is not None and self.workers > 1 and self.store_url == "memory://":
             raise _about("workers", "a memory store cannot be shared by several workers")
         if self.shadow_rules is not None and self.store_url == "memory://":

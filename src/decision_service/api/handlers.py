@@ -37,6 +37,7 @@ from decision_service.settings import Settings
 from decision_service.telemetry import Meters, Stage, exposition
 
 if TYPE_CHECKING:
+    from decision_service.archive.access import AccessLog
     from decision_service.core.rules.attributes import AttributeSpec
     from decision_service.customers import Customers, FacilityView
     from decision_service.judge import EventOutcome
@@ -68,6 +69,13 @@ class Desk:
     now_ms: Callable[[], int]
     admission: Admission | None = None  # the gate's, once it runs
     previews: RateLimit | None = None  # of each customer: bisecting a threshold takes many
+    accesses: AccessLog | None = None  # where reads of personal data are recorded
+
+    def note_access(self, call: Call, customer_id: str | None, decision_id: str = "") -> None:
+        """Record that the caller is told personal data. Waits for nothing and raises nothing."""
+        if self.accesses is not None:
+            label, own_id = call.scope.get("route_label", ""), call.headers.get(b"x-request-id", b"")
+            self.accesses.put(call.principal.name, label, customer_id, decision_id, own_id.decode("ascii", "replace"))
 
     def clock(self) -> Clock:
         """Now, with the bounds on callers' instants."""
@@ -154,8 +162,10 @@ async def get_decision(desk: Desk, call: Call) -> Reply:
     """GET /v1/decisions/{decision_id}."""
     decision_id = call.path_id("decision_id")
     body = await desk.decisions.decision(decision_id)
-    if call.principal.limited and not _reaches(call, orjson.loads(body)["customer_id"], "decision"):
+    customer_id = orjson.loads(body)["customer_id"]
+    if call.principal.limited and not _reaches(call, customer_id, "decision"):
         raise NotFound("no such decision")
+    desk.note_access(call, customer_id, decision_id)
     return Reply(200, body)
 
 
@@ -216,6 +226,7 @@ async def get_facility(desk: Desk, call: Call) -> Reply:
     view = await desk.customers.facility(facility_id)
     if not _reaches(call, view.facility.customer_id, "facility"):
         raise NotFound("no such facility")
+    desk.note_access(call, view.facility.customer_id)
     return json_reply(facility_json(view))
 
 
@@ -270,7 +281,9 @@ async def get_features(desk: Desk, call: Call) -> Reply:
     query = call.query_values("names", "at", *QUESTION_TEXTS)
     names = [name for name in query["names"].split(",") if name] if "names" in query else None
     question = read_question(customer_id, _asked_at(desk, query), query)
-    return json_reply(await desk.customers.features.values(question, names))
+    told = await desk.customers.features.values(question, names)
+    desk.note_access(call, customer_id)
+    return json_reply(told)
 
 
 def _asked_at(desk: Desk, query: Mapping[str, str]) -> int | None:
@@ -292,7 +305,9 @@ async def get_feature(desk: Desk, call: Call) -> Reply:
         raise InvalidInput("deep", "must be true or false")
     question = read_question(customer_id, _asked_at(desk, query), query)
     deep = query.get("deep") == "true"
-    return json_reply(await desk.customers.features.explained(question, call.path_id("name"), deep=deep))
+    told = await desk.customers.features.explained(question, call.path_id("name"), deep=deep)
+    desk.note_access(call, customer_id)
+    return json_reply(told)
 
 
 async def get_features_page(desk: Desk, call: Call) -> Reply:

@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "models": ("models", "check, show, watch and compare scorecards"),
     "train": ("train", "train a scorecard"),
     "shadow": ("shadow", "report on a policy that is evaluated beside the one in force"),
+    "archive": ("archive", "write, verify, search, erase and purge the archive of decisions"),
     "reconcile": ("reconcile", "compare what callers were told with journal and store, and repair"),
     "keys": ("keys", "make, list and revoke API keys"),
 }

@@ -43,36 +43,36 @@ class SigningKey(NamedTuple):
         return f"{self.name} {PUBLIC} {base64.b64encode(self.key.public_key().public_bytes_raw()).decode()}"
 
 
-def read_signers(path: Path) -> Signers:
-    """The signers of a file by name. SettingInvalid with its line."""
+def read_signers(path: Path, setting: str = SETTING) -> Signers:
+    """The signers of a file by name. SettingInvalid for `setting` with its line."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingInvalid(SETTING, f"{path} cannot be read: {error}") from None
+        raise SettingInvalid(setting, f"{path} cannot be read: {error}") from None
     if len(text) > SIGNERS_BYTES_MAX:
-        raise SettingInvalid(SETTING, f"{path} is larger than {SIGNERS_BYTES_MAX:,} bytes")
+        raise SettingInvalid(setting, f"{path} is larger than {SIGNERS_BYTES_MAX:,} bytes")
     names: dict[str, int] = {}
     keys: dict[bytes, int] = {}
     signers: dict[str, Ed25519PublicKey] = {}
-    for line, name, raw in _entries(path, text):
+    for line, name, raw in _entries(path, text, setting):
         first = names.setdefault(name, line)
         same = keys.setdefault(raw, line)
         if first != line:
-            raise SettingInvalid(SETTING, f"{path}:{line}: `{name}` is on line {first} already")
+            raise SettingInvalid(setting, f"{path}:{line}: `{name}` is on line {first} already")
         if same != line:
-            raise SettingInvalid(SETTING, f"{path}:{line}: the key of `{name}` is that of line {same}")
+            raise SettingInvalid(setting, f"{path}:{line}: the key of `{name}` is that of line {same}")
         signers[name] = Ed25519PublicKey.from_public_bytes(raw)
     return signers
 
 
-def _entries(path: Path, text: str) -> Iterator[tuple[int, str, bytes]]:
+def _entries(path: Path, text: str, setting: str) -> Iterator[tuple[int, str, bytes]]:
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].split()
         if not words:
             continue
         raw = decoded(words[2]) if len(words) == 3 and words[1] == PUBLIC else b""
         if len(raw) != KEY_BYTES or not NAME.fullmatch(words[0]):
-            raise SettingInvalid(SETTING, f"{path}:{number}: expected `name {PUBLIC} <public key in base64>`")
+            raise SettingInvalid(setting, f"{path}:{number}: expected `name {PUBLIC} <public key in base64>`")
         yield number, words[0], raw
 
 

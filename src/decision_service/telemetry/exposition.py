@@ -16,6 +16,7 @@ from decision_service.core.links import LINK_GRAINS
 from decision_service.core.request import DRAWDOWN_SCENE, SCENES
 from decision_service.telemetry.cells import OTHER_NAME, Totals
 from decision_service.telemetry.meters import (
+    ACCESS_RESULTS,
     BOUNDS_S,
     CONSUMERS,
     FLAGS,
@@ -109,6 +110,10 @@ class MeterCollector(Collector):
         yield self._labelled(
             totals, "journal", "Static answers by what became of them", ("result",), [(r,) for r in JOURNAL_RESULTS]
         )
+        yield self._labelled(
+            totals, "accesses", "Records of reads of personal data, by what became of them", ("result",),
+            [(result,) for result in ACCESS_RESULTS],
+        )  # fmt: skip
         yield self._labelled(
             totals, "shed", "Requests refused because they could not be answered in time", ("rank",),
             [(rank,) for rank in RANKS],

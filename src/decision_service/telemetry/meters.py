@@ -44,6 +44,8 @@ BREAKERS: Final = STORE_SERVERS_MAX * len(STORE_WAYS)
 RESEND_RESULTS: Final = ("refused", "sent")
 CONSUMERS: Final = ("shadows", "drift")  # of decisions that are made (`afterwards.py`)
 TAKEN: Final = ("taken", "failed", "dropped")  # dropped: never given to the consumer, for want of room or time
+ACCESS_RESULTS: Final = ("written", "failed", "dropped")
+"""What becomes of reads of personal data (`archive/access.py`): a failed one is tried again, a dropped one is lost."""
 JOURNAL_RESULTS: Final = ("written", "replayed", "refused", "late", "delivered", "never_told", "conflict")
 """What becomes of static answers: `written` and told; `replayed` from the journal; `refused`: the journal failed;
 `late`: not durable by the deadline; `delivered` to the store; `never_told`: dropped, for the store has the answer that
@@ -116,6 +118,7 @@ class Meters:
             "links_missed": list(LINK_GRAINS),
             "afterwards": [" ".join(labels) for labels in product(CONSUMERS, TAKEN)],
             "journal": list(JOURNAL_RESULTS),
+            "accesses": list(ACCESS_RESULTS),
             "reloads": ["failed", "ok"],
             "rollbacks": [""],
             "rate_limited": [""],
@@ -207,6 +210,10 @@ class Meters:
     def count_journal(self, result: str) -> None:
         """One static answer, by what became of it (JOURNAL_RESULTS)."""
         self._cells[self.start["journal"] + JOURNAL_RESULTS.index(result)] += 1.0
+
+    def count_accesses(self, result: str, number: int) -> None:
+        """So many reads of personal data, by what became of their record (ACCESS_RESULTS)."""
+        self._cells[self.start["accesses"] + ACCESS_RESULTS.index(result)] += number
 
     def count_reload(self, ok: bool) -> None:
         """One policy reload, taken or refused."""

@@ -1,0 +1,20 @@
+"""`decision-service archive COMMAND ...`: the decision log for ten years: kept, proven, asked, forgotten in part.
+
+Each command is a module of its own, `archive_<command>`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from decision_service.cli.command_group import CommandGroup
+
+COMMANDS: Final[dict[str, str]] = {
+    "verify": "whether the archive is as it was written, or which row is the first that is not",
+    "checkpoint": "pin how far every place's chain has come, signed",
+    "purge": "take away what is older than its retention, and finish erasures",
+}
+
+_GROUP: Final = CommandGroup("archive", COMMANDS)
+add_arguments = _GROUP.add_arguments
+run = _GROUP.run
