@@ -139,10 +139,11 @@ class Customers:
         """Whether a value stands on a list."""
         return value in await self.list_values(name)
 
-    async def change_list(self, name: str, value: str, present: bool) -> bool:
-        """Put a value on a list or take it off; whether that changed anything. Live everywhere within a second."""
+    async def change_list(self, name: str, value: str, present: bool, by: str = "") -> bool:
+        """Put a value on a list or take it off; whether that changed anything. Live everywhere within a second. `by` is
+        the principal who asks for it."""
         self._refuse_list(name)
-        return await self._store.change_list(name, value, present, TIMEOUT_S)
+        return await self._store.change_list(name, value, present, TIMEOUT_S, by)
 
     def _refuse_list(self, name: str) -> None:
         if name not in self.active.current.list_names:

@@ -156,7 +156,8 @@ class FakeCustomers:
     async def on_list(self, name: str, value: str) -> bool:
         return (name, value) in self.listed
 
-    async def change_list(self, name: str, value: str, present: bool) -> bool:
+    async def change_list(self, name: str, value: str, present: bool, by: str) -> bool:
+        del by
         before = len(self.listed)
         (self.listed.add if present else self.listed.discard)((name, value))
         return len(self.listed) != before

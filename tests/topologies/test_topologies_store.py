@@ -129,7 +129,9 @@ def test_keys_of_one_script_share_a_slot_whatever_the_ids(customer: str, request
 
 
 SCRIPTS = sorted(Path(scripts.__file__).parent.glob("*.lua"))
-_CALL = re.compile(r"redis\.p?call\(\s*'(?P<command>[A-Z]+)'\s*(?:,\s*(?P<key>[^,)]+))?")
+_CALL = re.compile(
+    r"redis\.p?call\(\s*'(?P<command>[A-Z]+)'\s*(?:,\s*'(?:GROUPS|STREAM|CREATE|SETID)')?(?:,\s*(?P<key>[^,)]+))?"
+)
 _NAMED = re.compile(r"local ([\w, ]+) = (.+)")
 
 

@@ -334,7 +334,7 @@ async def delete_listed(desk: Desk, call: Call) -> Reply:
 
 async def _change_list(desk: Desk, call: Call, *, present: bool) -> Reply:
     name, value = call.path_id("list"), call.path_id("value")
-    changed = await desk.customers.change_list(name, value, present)
+    changed = await desk.customers.change_list(name, value, present, call.principal.name)
     return json_reply({"list": name, "value": value, "present": present, "changed": changed})
 
 

@@ -15,6 +15,8 @@ Promises, each checked by `tests/store/test_store_contract.py`:
   * Who is unknown to a store that lost its history is not taken for new: `read`, `commit`, `read_decision` and
     `claim_facility` raise StoreUnsafe instead (`store/epoch.py`).
   * What is not as this service writes it is StoreDamaged for the customer whose it is, and for no other.
+  * How far an outbox is archived moves only for whoever has the lease of its place, and from what he expects
+    (`store/outbox.py`).
   * Links that a commit carries wait in the store until they are taken away; a link that is appended twice to an
     entity's log is there once.
 
@@ -32,6 +34,7 @@ from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import SECOND_MS
 from decision_service.core.state import CustomerState
 from decision_service.store.link_reads import LinkReads
+from decision_service.store.outbox import Outboxes
 
 __all__ = ["Commit", "CustomerState", "FleetNumbers", "LinkCounts", "LinkReads", "Origin", "Store", "WorkerStatus"]
 
@@ -97,9 +100,9 @@ class FleetNumbers(NamedTuple):
     shadow: int = 0
 
 
-class Store(Protocol):
-    """Everything the service asks of a store. `timeout_s` bounds a call; past it the outcome counts as
-    unknown for a write and the store as unavailable for a read."""
+class Store(Outboxes, Protocol):
+    """Everything the service asks of a store; `Outboxes` is the part that an archive asks. `timeout_s` bounds a call;
+    past it the outcome counts as unknown for a write and the store as unavailable for a read."""
 
     async def read(self, customer_id: str, decision_id: str | None, timeout_s: float) -> CustomerState:
         """The customer's state and, if `decision_id` is given, the frame stored under it.
@@ -107,7 +110,7 @@ class Store(Protocol):
         ...
 
     async def commit(self, commit: Commit, timeout_s: float) -> int:
-        """Apply atomically; the new version. VersionMoved, StoreUnavailable, OutcomeUnknown."""
+        """Apply atomically, and tell the outbox; the new version. VersionMoved, StoreUnavailable, OutcomeUnknown."""
         ...
 
     async def read_decision(self, decision_id: str, timeout_s: float) -> bytes | None:
@@ -180,8 +183,9 @@ class Store(Protocol):
         """`(version, lists)`; lists is None when the version is the one already known."""
         ...
 
-    async def change_list(self, name: str, value: str, present: bool, timeout_s: float) -> bool:
-        """Put a value on a list or take it off; True if that changed anything. Moves the lists' version."""
+    async def change_list(self, name: str, value: str, present: bool, timeout_s: float, by: str = "") -> bool:
+        """Put a value on a list or take it off; True if that changed anything. Moves the lists' version, and tells the
+        outbox LISTS who did it."""
         ...
 
     async def publish_reload(self, timeout_s: float) -> int:
@@ -195,7 +199,8 @@ class Store(Protocol):
     async def publish_policy(self, expected: int, head: bytes, bundle: bytes, timeout_s: float, serial: int = 0) -> int:
         """Keep a policy under the next number, which is returned; only if `expected` is still the newest number, else
         VersionMoved and nothing is written. The oldest beyond POLICIES_KEPT_MAX is forgotten. The highest
-        serial rises to `serial` if that is above it. StoreUnavailable, OutcomeUnknown."""
+        serial rises to `serial` if that is above it. The outbox POLICY is told the head.
+        StoreUnavailable, OutcomeUnknown."""
         ...
 
     async def policy_serial(self, timeout_s: float) -> int:

@@ -10,11 +10,15 @@ brace) and cannot move a key.
     ds:{p0042}:m:<customer_id>                hash    "v" version · "f:<facility_id>" · "a:<attribute name>"
     ds:{p0042}:l:<customer_id>                string  the packed event log (`core/event.py`), header first
     ds:{p0042}:d:<decision_id>                string  the decision frame; no expiry before the archive has it
-    ds:{p0042}:s:<decision_id>                string  what shadows scored (`scorecards/shadows.py`)
-    ds:{p0042}:sp:<decision_id>               string  what the shadow policy said (`shadow_policy/record.py`)
+    ds:{p0042}:s:<decision_id>                string  what shadows scored (`scorecards/shadows.py`); expires alike
+    ds:{p0042}:sp:<decision_id>               string  what the shadow policy said (`shadow_policy/record.py`); alike
 
     per partition
-    ds:{p0042}:out                            stream  outbox; never capped, trimmed only by the archive
+    ds:{p0042}:out                            stream  outbox: what commits did (`changes.py`), shadows, erasures; never
+                                                      capped, trimmed only by the archive (`outbox.py`)
+    ds:{p0042}:head                           hash    how far the outbox is archived: "fence" · "position" · "hash" ·
+                                                      "last" (id of the last entry) · "path"
+    ds:{p0042}:lease                          string  "<fence> <owner>": who archives it; lapses
     ds:{p0042}:n                              string  marker: the store's epoch (`epoch.py`); who is unknown where it
                                                       stands is new
     ds:{p0042}:f                              string  fence, always empty: written to see that writes go through
@@ -28,12 +32,16 @@ brace) and cannot move a key.
     ds:{meta}                                 hash    "partitions", fixed at the first start · "epoch" · "beat" ·
                                                       "marked" · "after:<epoch>" (`epoch.py`)
     ds:{lists}:version · ds:{lists}:entries   string  counter · hash, field "<list name> NUL <value>"
+    ds:{lists}:out                            stream  outbox of the lists: what was put on and taken off
     ds:{reload}                               string  counter of requested reloads
     ds:{reload}:published                     string  number of the newest published policy
     ds:{reload}:heads · ds:{reload}:bundles   hash    by number, what is told of a published policy · its files
     ds:{reload}:serial                        string  highest serial of a published policy; never falls
     ds:{reload}:shadow                        string  number of what is published to be in shadow; absent if nothing is
     ds:{reload}:shadow:head · :bundle         string  its head and its files · :last, the highest number there was
+    ds:{reload}:out                           stream  outbox of the policies: what was published
+    ds:{access}:out                           stream  outbox of the accesses: who read personal data; each of these
+                                                      three has its own `:head` and `:lease`
     ds:{policies}:<policy_id>                 string  description of a policy, or the id it shares but for lists
     ds:{policies}:refused:<digest>            string  which worker's guard refused this content, and why
     ds:{imports}:<import_id>                  hash    by slice of an imported file, what became of its rows
@@ -82,6 +90,11 @@ WATCH_DAYS: Final = b"ds:{watch}:days"
 WATCH_LAST: Final = b"ds:{watch}:last"
 WORKERS_STATUS: Final = b"ds:{workers}:status"
 WORKERS_SEEN: Final = b"ds:{workers}:seen"
+
+POLICY: Final = -1  # places of outboxes that are of no partition
+LISTS: Final = -2
+ACCESS: Final = -3
+_PLACES: Final = {POLICY: b"ds:{reload}:", LISTS: b"ds:{lists}:", ACCESS: b"ds:{access}:"}
 
 DECISION_ID_CHARS: Final = 36
 _INITIALS: Final = tuple(grain[0].encode() for grain in LINK_GRAINS)
@@ -163,14 +176,39 @@ def shadow_policy_key(partition: int, decision_id: str) -> bytes:
     return partition_prefix(partition) + b"sp:" + decision_id.encode()
 
 
+def of_decision(partition: int, decision_id: str) -> tuple[bytes, bytes, bytes]:
+    """All that is kept under the id of a decision on a customer of `partition`: frame, and what was said in shadow.
+    ValueError as `customer_decision_key`."""
+    return (
+        customer_decision_key(partition, decision_id),
+        shadow_key(partition, decision_id),
+        shadow_policy_key(partition, decision_id),
+    )
+
+
 @lru_cache(maxsize=PARTITIONS_MAX)
 def _decision_start(partition: int) -> str:
     return f"d{partition:03x}"
 
 
-def outbox_key(partition: int) -> bytes:
-    """The partition's outbox stream."""
-    return partition_prefix(partition) + b"out"
+def place_prefix(place: int) -> bytes:
+    """What the outbox of a place, its head and its lease begin with: a partition's, or one of the others'."""
+    return partition_prefix(place) if place >= 0 else _PLACES[place]
+
+
+def outbox_key(place: int) -> bytes:
+    """The outbox stream of a place."""
+    return place_prefix(place) + b"out"
+
+
+def head_key(place: int) -> bytes:
+    """How far the outbox of a place is archived."""
+    return place_prefix(place) + b"head"
+
+
+def lease_key(place: int) -> bytes:
+    """Who archives the outbox of a place."""
+    return place_prefix(place) + b"lease"
 
 
 def waiting_key(partition: int) -> bytes:

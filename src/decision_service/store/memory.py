@@ -2,19 +2,19 @@
 command line.
 
 Reads and commits give way to other tasks once before they start, so that callers race as they do over a
-server; then every method runs without waiting, so each is atomic in its event loop. `outbox` holds the
-entries of a partition in the order they were committed.
+server; then every method runs without waiting, so each is atomic in its event loop. Outboxes are in
+`memory_outbox.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from decision_service.core.errors import StoreDamaged, StoreUnsafe, VersionMoved
+from decision_service.core.errors import StoreDamaged, VersionMoved
 from decision_service.core.event import EMPTY_LOG, TRIMMED_NOTHING, read_header
 from decision_service.core.limits import PARTITIONS, POLICIES_KEPT_MAX, RECORD_BYTES
 from decision_service.core.links import EMPTY_ENTITY_LOGS
@@ -31,18 +31,19 @@ from decision_service.store import (
 )
 from decision_service.store.changes import apply, change_of, pack
 from decision_service.store.link_reads import Read
+from decision_service.store.memory_outbox import MemoryOutboxes, wall_ms
+from decision_service.store.outbox import LISTS, POLICY
 from decision_service.store.records import encode_attribute
 
 
-class MemoryStore:
+class MemoryStore(MemoryOutboxes):
     """`Store` in memory."""
 
-    def __init__(self, *, partitions: int = PARTITIONS) -> None:
+    def __init__(self, *, partitions: int = PARTITIONS, now_ms: Callable[[], int] = wall_ms) -> None:
+        """`now_ms` dates the entries of outboxes, and what lapses or expires."""
+        super().__init__(now_ms)
         self._partitions = partitions
         self._customers: dict[str, CustomerState] = {}
-        self._decisions: dict[str, bytes] = {}
-        self._shadows: dict[str, bytes] = {}
-        self._shadow_policies: dict[str, bytes] = {}
         self._shadow_published: tuple[int, bytes, bytes] | None = None
         self._shadow_numbers = 0
         self._owners: dict[str, str] = {}
@@ -54,16 +55,14 @@ class MemoryStore:
         self._policy_serial = 0
         self._workers: dict[str, WorkerStatus] = {}
         self._imports: dict[str, dict[int, bytes]] = {}
-        self._outbox: dict[int, list[Mapping[bytes, bytes]]] = {}
         self._waiting: dict[int, dict[bytes, bytes]] = {}
         self._entities: dict[bytes, bytes] = {}
         self._tallies: dict[tuple[str, int], dict[bytes, int]] = {}
         self._watches: dict[str, bytes] = {}
-        self._lost = False
 
     def lose_history(self) -> None:
         """Become as empty as a server after FLUSHALL; for tests."""
-        self.__init__(partitions=self._partitions)  # type: ignore[misc]
+        self.__init__(partitions=self._partitions, now_ms=self._now_ms)  # type: ignore[misc]
         self._lost = True
 
     async def accept_history(self, timeout_s: float) -> str:
@@ -71,23 +70,16 @@ class MemoryStore:
         self._lost = False
         return "memory"
 
-    def _refuse_lost(self) -> None:
-        if self._lost:
-            raise StoreUnsafe("the store is empty though it was in use: it lost its history")
-
     @property
     def partitions(self) -> int:
         """How many partitions customers are spread over."""
         return self._partitions
 
-    def outbox(self, partition: int) -> Sequence[Mapping[bytes, bytes]]:
-        """The entries of a partition's stream, oldest first."""
-        return tuple(self._outbox.get(partition, ()))
-
     async def read(self, customer_id: str, decision_id: str | None, timeout_s: float) -> CustomerState:
         """See `Store.read`."""
         await asyncio.sleep(0)
         self._refuse_lost()
+        self._forget_expired()
         state = self._customers.get(customer_id, CustomerState())
         if decision_id is None:
             return state
@@ -98,6 +90,7 @@ class MemoryStore:
         """See `Store.commit`."""
         await asyncio.sleep(0)
         self._refuse_lost()
+        self._forget_expired()
         state = self._customers.get(commit.customer_id, CustomerState())
         self._refuse(commit, state)
         partition = keys.partition_of(commit.customer_id, self._partitions)
@@ -109,9 +102,10 @@ class MemoryStore:
         self._customers[commit.customer_id] = after
         if commit.decision is not None:
             self._decisions[commit.decision[0]] = commit.decision[1]
+            self._expire_at_ms.pop(commit.decision[0], None)
         if commit.links[0]:
             self._waiting.setdefault(partition, {})[commit.links[0]] = commit.links[1]
-        self._outbox.setdefault(partition, []).append(entry)
+        self._append(partition, entry)
         return state.version + 1
 
     def _refuse(self, commit: Commit, state: CustomerState) -> None:
@@ -131,6 +125,7 @@ class MemoryStore:
     async def read_decision(self, decision_id: str, timeout_s: float) -> bytes | None:
         """See `Store.read_decision`."""
         self._refuse_lost()
+        self._forget_expired()
         return self._decisions.get(decision_id)
 
     def together_decisions(self, decision_ids: Iterable[str]) -> Sequence[Sequence[str]]:
@@ -146,11 +141,12 @@ class MemoryStore:
         for decision_id in new:
             self._shadows[decision_id] = records[decision_id]
             entry = {b"kind": b"shadow", b"id": decision_id.encode(), b"scores": records[decision_id]}
-            self._outbox.setdefault(keys.partition_of_kept(decision_id), []).append(entry)
+            self._append(keys.partition_of_kept(decision_id), entry)
         return len(new)
 
     async def read_shadows(self, decision_id: str, timeout_s: float) -> bytes | None:
         """See `Store.read_shadows`."""
+        self._forget_expired()
         return self._shadows.get(decision_id)
 
     async def save_shadow_policy(self, records: Mapping[str, bytes], timeout_s: float) -> int:
@@ -159,11 +155,12 @@ class MemoryStore:
         for decision_id in new:
             self._shadow_policies[decision_id] = records[decision_id]
             entry = {b"kind": b"shadow_policy", b"id": decision_id.encode(), b"body": records[decision_id]}
-            self._outbox.setdefault(keys.partition_of_kept(decision_id), []).append(entry)
+            self._append(keys.partition_of_kept(decision_id), entry)
         return len(new)
 
     async def read_shadow_policy(self, decision_id: str, timeout_s: float) -> bytes | None:
         """See `Store.read_shadow_policy`."""
+        self._forget_expired()
         return self._shadow_policies.get(decision_id)
 
     def read_links(self, names: Iterable[bytes], timeout_s: float) -> LinkReads:
@@ -223,13 +220,15 @@ class MemoryStore:
         lists = {name: frozenset(values) for name, values in self._lists.items() if values}
         return self._lists_version, lists
 
-    async def change_list(self, name: str, value: str, present: bool, timeout_s: float) -> bool:
+    async def change_list(self, name: str, value: str, present: bool, timeout_s: float, by: str = "") -> bool:
         """See `Store.change_list`."""
         values = self._lists.setdefault(name, set())
         if (value in values) == present:
             return False
         (values.add if present else values.remove)(value)
         self._lists_version += 1
+        told = (b"list", name.encode(), value.encode(), b"%d" % present, b"%d" % self._lists_version, by.encode())
+        self._append(LISTS, dict(zip((b"kind", b"list", b"value", b"present", b"version", b"by"), told, strict=True)))
         return True
 
     async def publish_reload(self, timeout_s: float) -> int:
@@ -248,6 +247,7 @@ class MemoryStore:
         if newest != expected:
             raise VersionMoved("another policy was published meanwhile")
         self._published[newest + 1] = (head, bundle)
+        self._append(POLICY, {b"kind": b"policy", b"number": b"%d" % (newest + 1), b"head": head})
         self._policy_serial = max(self._policy_serial, serial)
         self._published.pop(newest + 1 - POLICIES_KEPT_MAX, None)
         return newest + 1
@@ -312,13 +312,13 @@ class MemoryStore:
         self, partition: int, since_ms: int, until_ms: int, after: bytes, timeout_s: float
     ) -> tuple[bytes, Sequence[str]]:
         """See `Store.outbox_decisions`; there is no clock here, so all are told."""
-        entries = self._outbox.get(partition, ())
-        return b"", [entry[b"id"].decode() for entry in entries if entry.get(b"kind") == b"decision"]
+        return b"", [entry[b"id"].decode() for entry in self.outbox(partition) if entry.get(b"kind") == b"decision"]
 
     async def read_decisions(
         self, partition: int, decision_ids: Sequence[str], timeout_s: float
     ) -> Sequence[bytes | None]:
         """See `Store.read_decisions`."""
+        self._forget_expired()
         for decision_id in decision_ids:
             keys.customer_decision_key(partition, decision_id)
         return [self._decisions.get(decision_id) for decision_id in decision_ids]

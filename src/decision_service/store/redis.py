@@ -57,6 +57,7 @@ from decision_service.store.history import History
 from decision_service.store.lane import pack
 from decision_service.store.link_reads import Read
 from decision_service.store.noticed import Nobody, Noticed
+from decision_service.store.redis_outbox import RedisOutboxes
 from decision_service.store.replication import REPLICAS_DEFAULT, Replicas
 from decision_service.store.replies import ErrorReply, refuse_errors
 from decision_service.store.resends import RESENDS_SHARE
@@ -74,7 +75,7 @@ _KeyOf = Callable[[int, str], bytes]  # of a partition and a decision id
 _KNOWN_WORDS: Final = 3  # of the reply to a read of a customer that is known
 
 
-class RedisStore:
+class RedisStore(RedisOutboxes):
     """`Store` over a topology. `profile` says how durable the server must be configured for `check` to be
     content."""
 
@@ -347,10 +348,11 @@ class RedisStore:
         version, entries = await self._run(scripts.LISTS, names, (b"%d" % known_version,), timeout_s)
         return int(version), None if entries is None else _lists(entries)
 
-    async def change_list(self, name: str, value: str, present: bool, timeout_s: float) -> bool:
+    async def change_list(self, name: str, value: str, present: bool, timeout_s: float, by: str = "") -> bool:
         """See `Store.change_list`."""
-        names = [keys.LISTS_VERSION, keys.LISTS_ENTRIES]
-        arguments = (f"{name}\0{value}".encode(), b"1" if present else b"0")
+        names = [keys.LISTS_VERSION, keys.LISTS_ENTRIES, keys.outbox_key(keys.LISTS)]
+        told = name.encode(), value.encode(), by.encode()
+        arguments = (f"{name}\0{value}".encode(), b"1" if present else b"0", *told)
         return bool(await self._run(scripts.CHANGE_LIST, names, arguments, timeout_s))
 
     async def publish_reload(self, timeout_s: float) -> int:
@@ -366,7 +368,10 @@ class RedisStore:
 
     async def publish_policy(self, expected: int, head: bytes, bundle: bytes, timeout_s: float, serial: int = 0) -> int:
         """See `Store.publish_policy`."""
-        names = [keys.PUBLISHED, keys.PUBLISHED_HEADS, keys.PUBLISHED_BUNDLES, keys.PUBLISHED_SERIAL]
+        names = [
+            keys.PUBLISHED, keys.PUBLISHED_HEADS, keys.PUBLISHED_BUNDLES, keys.PUBLISHED_SERIAL,
+            keys.outbox_key(keys.POLICY),
+        ]  # fmt: skip
         arguments = (b"%d" % expected, head, bundle, b"%d" % POLICIES_KEPT_MAX, b"%d" % serial)
         return int(await self._run(scripts.PUBLISH, names, arguments, timeout_s))
 

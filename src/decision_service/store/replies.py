@@ -1,6 +1,7 @@
 """What an error reply of the server means for us.
 
     VERSION                                  VersionMoved: the conditional commit lost, nothing was written
+    PLACE                                    VersionMoved: the place of an outbox is another's, nothing was written
     EPOCH                                    StoreUnsafe: history is missing (`epoch.py`), nothing was written
     NOSCRIPT MOVED ASK TRYAGAIN              the caller of this module sends again: nothing ran
     LOADING BUSY MISCONF OOM READONLY ...    StoreUnavailable: refused before anything ran
@@ -50,6 +51,8 @@ def failure(reply: ErrorReply, *, write: bool) -> DecisionServiceError:
     """The operating error that an error reply means."""
     if reply.code == "VERSION":
         return VersionMoved("the customer's state changed since it was read")
+    if reply.code == "PLACE":
+        return VersionMoved("another has this place of the outbox, or had it meanwhile")
     if reply.code == "EPOCH":
         return StoreUnsafe("the store lost its history: who is unknown to it need not be new")
     if reply.code in DAMAGED:

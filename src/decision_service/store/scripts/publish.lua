@@ -1,7 +1,8 @@
 #!lua
 -- Append a published policy under the next number, only if nobody published since the caller looked.
 --
--- KEYS   1 number of the newest · 2 heads by number · 3 bundles by number · 4 highest serial
+-- KEYS   1 number of the newest · 2 heads by number · 3 bundles by number · 4 highest serial · 5 outbox stream of the
+--        published policies
 -- ARGV   1 number the caller knows as the newest, decimal ("0" for none) · 2 head · 3 bundle · 4 how many are kept ·
 --        5 serial, decimal ("0" for none)
 -- REPLY  the new number, or the error VERSION <newest> and nothing written
@@ -12,6 +13,7 @@ if newest ~= ARGV[1] then
 end
 redis.call('HLEN', KEYS[2])
 redis.call('HLEN', KEYS[3])
+redis.call('XLEN', KEYS[5])
 local serial = redis.call('GET', KEYS[4]) or '0'
 
 ---------------------------------------------------------------------------------------------------------------------
@@ -22,6 +24,7 @@ redis.call('HSET', KEYS[3], number, ARGV[3])
 if tonumber(ARGV[5]) > tonumber(serial) then
   redis.call('SET', KEYS[4], ARGV[5])
 end
+redis.call('XADD', KEYS[5], '*', 'kind', 'policy', 'number', number, 'head', ARGV[2])
 local gone = number - tonumber(ARGV[4])
 if gone > 0 then
   redis.call('HDEL', KEYS[2], gone)
