@@ -113,7 +113,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
     active = ActivePolicy(
         settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms, store, wall_clock_ms,
         policy_changed, meters.set_fleet, settings.policy_approvals_change_max, signatures,
-        settings.policy_scores_watched, meters.count_rollback,
+        settings.policy_scores_watched, meters.count_rollback, compiles_beside=True,
     )  # fmt: skip
     afterwards = Afterwards(meters)
     counting = DriftCounting(store, meters)

@@ -26,7 +26,7 @@ from decision_service.policies.guard import ActivationGuard, Rehearsal, has_evid
 from decision_service.policies.in_force import FLEET, SCORES, PolicyInForce
 from decision_service.policies.published import PublishedPolicies
 from decision_service.policies.score_watch import ScoreWatch, is_watched, still_scores_so
-from decision_service.policies.source import Candidate, PolicySource
+from decision_service.policies.source import Candidate, Source
 from decision_service.store import FleetNumbers, Store
 
 LOG = logging.getLogger("decision_service.policy")
@@ -36,7 +36,7 @@ class PolicyActivation:
     """The ways into force. `known` is what this worker has dealt with of the fleet's numbers."""
 
     def __init__(
-        self, source: PolicySource, store: Store, now_ms: Callable[[], int], guard: ActivationGuard, watch: ScoreWatch,
+        self, source: Source, store: Store, now_ms: Callable[[], int], guard: ActivationGuard, watch: ScoreWatch,
         in_force: PolicyInForce,
     ) -> None:  # fmt: skip
         self._source = source

@@ -1,8 +1,8 @@
 """The active policy of this worker: loading, reloading and following the fleet.
 
-A candidate is read and compiled in a thread beside the running policy and takes its place between two requests; one
-that does not compile changes nothing and its diagnostics are kept for `GET /v1/policy`. List contents live in the
-store; a moved version gives the same policy other lists, under the id those give it.
+A candidate is read and compiled beside the running policy, in a process of its own, and takes its place between two
+requests; one that does not compile changes nothing and its diagnostics are kept for `GET /v1/policy`. List contents
+live in the store; a moved version gives the same policy other lists, under the id those give it.
 
     disk of a host --- changed, SIGHUP, POST reload ---+
     POST publish, POST restore ------------------------+-> compiled here -> published under the next number
@@ -31,7 +31,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -46,15 +45,15 @@ from decision_service.core.state import CustomerState
 from decision_service.policies.activation import PolicyActivation
 from decision_service.policies.announcement import FleetAnnouncement
 from decision_service.policies.bundle import BundleHead, Content
+from decision_service.policies.compiling_process import START_S, CompilingProcess
 from decision_service.policies.disk_watch import DiskWatch
 from decision_service.policies.following import FleetFollowing
 from decision_service.policies.guard import ActivationGuard, Rehearsal
 from decision_service.policies.in_force import DISK, STORE_TIMEOUT_S, PolicyInForce
-from decision_service.policies.loading import check_files
 from decision_service.policies.on_disk import PolicyOnDisk
 from decision_service.policies.score_watch import ScoreWatch
 from decision_service.policies.signatures import NOBODY_ASKED, SignatureRule
-from decision_service.policies.source import Candidate, NotAtRest, PolicySource
+from decision_service.policies.source import Candidate, NotAtRest, PolicySource, Source
 from decision_service.store import Store
 
 LOG = logging.getLogger("decision_service.policy")
@@ -71,13 +70,15 @@ class ActivePolicy:
         now_ms: Callable[[], int], on_change: Callable[[str, str, bool], None],
         on_fleet: Callable[[int, bool], None] = lambda _skew, _problem: None, approvals_change_max: float = 1.0,
         signatures: SignatureRule = NOBODY_ASKED, scores_watched: int = SCORES_WATCHED,
-        on_rollback: Callable[[], None] = lambda: None,
+        on_rollback: Callable[[], None] = lambda: None, compiles_beside: bool = False,
     ) -> None:  # fmt: skip
         """`on_change(policy_id, label, ok)` is told of every activation and every refusal; `on_fleet(skew, problem)`,
         every now and then, of how many policies beyond one the fleet runs and whether this worker has a problem;
         `on_rollback()` when this worker has led the fleet back. `scores_watched`: customers whose scores judge a new
-        policy, 0 for none."""
-        self._source = PolicySource(rules, models, time_zone, reservation_timeout_ms, signatures)
+        policy, 0 for none. `compiles_beside`: in a process of its own, once the start is START_S past."""
+        here = PolicySource(rules, models, time_zone, reservation_timeout_ms, signatures)
+        self._process = CompilingProcess(here) if compiles_beside else None
+        self._source: Source = here if self._process is None else self._process
         self._store = store
         self._in_force = PolicyInForce(store, on_change)
         guard = ActivationGuard(approvals_change_max, judges_scores=scores_watched > 0)
@@ -209,10 +210,14 @@ class ActivePolicy:
         self._disk_unchanged()
         self._tasks = [asyncio.create_task(loop) for loop in (self._following.poll(), self._watch_scores())]
         self._watches = [asyncio.create_task(loop) for loop in (self._disk.scan(), self._disk.notice())]
+        if self._process is not None:
+            self._tasks.append(asyncio.create_task(_start_late(self._process)))
 
     async def close(self) -> None:
         """Stop following."""
         await self.stop_watching()
+        if self._process is not None:
+            self._process.close()
         await _cancel(self._tasks)
 
     async def stop_watching(self) -> None:
@@ -245,10 +250,7 @@ class ActivePolicy:
 
     async def check(self, files: Mapping[str, str]) -> list[Diagnostic]:
         """Compile the rules folder with some files replaced or added, change nothing, and return the findings."""
-        source = self._source
-        return await asyncio.to_thread(
-            check_files, source.rules, source.models, source.time_zone, source.reservation_timeout_ms, files
-        )
+        return await asyncio.to_thread(self._source.check, files)
 
     async def reload(self, *, force: bool = False) -> bool:
         """Look at the disk again; whether this worker now runs what it should. Concurrent calls share one load.
@@ -301,8 +303,8 @@ class ActivePolicy:
     async def compile_beside(self, files: Mapping[str, str]) -> Candidate:
         """What these files compile to, without the lists, on the scorecards of this host; nothing changes.
         PolicyRejected, ScorecardRejected."""
-        source = replace(self._source, signatures=NOBODY_ASKED)
-        return await asyncio.to_thread(lambda: source.compile(source.with_files(files)))
+        source = self._source
+        return await asyncio.to_thread(lambda: source.compile(source.with_files(files), signed=False))
 
     async def restore(self, number: int, by: str, *, force: bool = False) -> int:
         """Publish the content of an earlier number again; its new number. NotFound, and as `publish`."""
@@ -325,3 +327,8 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _start_late(process: CompilingProcess) -> None:
+    await asyncio.sleep(START_S)
+    await asyncio.to_thread(process.start)

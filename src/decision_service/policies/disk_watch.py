@@ -18,7 +18,7 @@ from typing import Final
 
 from watchfiles import awatch
 
-from decision_service.policies.source import PolicySource, Signature
+from decision_service.policies.source import Signature, Source
 
 LOG = logging.getLogger("decision_service.policy")
 SCAN_S: Final = 0.5
@@ -31,9 +31,7 @@ class DiskWatch:
     """The watch over a source. `changed()` is awaited after every change; False from it means: ask again.
     `unchanged()` is called whenever nothing has changed."""
 
-    def __init__(
-        self, source: PolicySource, changed: Callable[[], Awaitable[bool]], unchanged: Callable[[], None]
-    ) -> None:
+    def __init__(self, source: Source, changed: Callable[[], Awaitable[bool]], unchanged: Callable[[], None]) -> None:
         self._source = source
         self._changed = changed
         self._unchanged = unchanged

@@ -18,13 +18,13 @@ from decision_service.policies.activation import PolicyActivation
 from decision_service.policies.bundle import BundleHead, Content
 from decision_service.policies.in_force import DISK, PolicyInForce
 from decision_service.policies.published import left_behind
-from decision_service.policies.source import Candidate, PolicySource
+from decision_service.policies.source import Candidate, Source
 
 
 class PolicyOnDisk:
     """What this host's disk holds, and held when it last compiled."""
 
-    def __init__(self, source: PolicySource, activation: PolicyActivation, in_force: PolicyInForce) -> None:
+    def __init__(self, source: Source, activation: PolicyActivation, in_force: PolicyInForce) -> None:
         self._source = source
         self._activation = activation
         self._in_force = in_force

@@ -9,6 +9,7 @@ runs it already: then the worker is merely late, and publishing again would undo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -50,7 +51,7 @@ class PublishedPolicies:
         bundle = await self._store.read_bundle(number, TIMEOUT_S)
         if bundle is None:
             raise NotFound(f"no published policy {number} is kept")
-        return unpack(bundle, head.digest, f"published policy {number}")
+        return await asyncio.to_thread(unpack, bundle, head.digest, f"published policy {number}")
 
     async def publish(
         self, content: Content, policy: Policy, by: str, origin: str, noticed: int | None, *, forced: bool = False
@@ -61,7 +62,7 @@ class PublishedPolicies:
         and superseded. None: somebody asks for just this content now. PolicyRejected if signatures are asked for and
         the serial is below the highest there was; StoreError.
         """
-        bundle = content.pack()
+        bundle = await asyncio.to_thread(content.pack)  # 8 ms: the loop has better things to do
         serial = policy.serial or 0 if self._signatures.asked else 0
         for _ in range(ATTEMPTS_MAX):
             heads = await self.heads()

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from decision_service.core.errors import PolicyRejected
 from decision_service.core.policy import POLICY_FILE, Policy, compile_policy
@@ -26,7 +26,7 @@ from decision_service.core.zone import zone_named
 from decision_service.interpreter import beside_the_loop
 from decision_service.policies.bundle import Content, content_of, used
 from decision_service.policies.files import SIGNATURES_FILE, read_all, read_documents, read_text
-from decision_service.policies.loading import roles_in
+from decision_service.policies.loading import check_files, roles_in
 from decision_service.policies.signatures import NOBODY_ASKED, SignatureRule
 from decision_service.scorecards.files import known_versions, load_cast, load_versions
 
@@ -50,6 +50,40 @@ class Candidate:
     policy: Policy
     content: Content
     findings: Findings
+
+
+class Source(Protocol):
+    """What compiles what this host holds: this thread (`PolicySource`), or a process (`CompilingProcess`)."""
+
+    @property
+    def rules(self) -> Path:
+        """The folder of the policy files."""
+
+    @property
+    def models(self) -> Path:
+        """The folder of the scorecards."""
+
+    @property
+    def signatures(self) -> SignatureRule:
+        """Who must have signed."""
+
+    def signature(self) -> Signature:
+        """Changes whenever a file below the directories does."""
+
+    def read(self) -> Content:
+        """The files and the scorecards that they name. NotAtRest, PolicyRejected, ScorecardRejected."""
+
+    def read_when_at_rest(self) -> Content:
+        """The same, waiting a little for the files to come to rest."""
+
+    def with_files(self, files: Mapping[str, str]) -> Content:
+        """These files beside the scorecards that they name. PolicyRejected, ScorecardRejected."""
+
+    def check(self, files: Mapping[str, str]) -> list[Diagnostic]:
+        """Every finding, with some files replaced or added; nothing is raised."""
+
+    def compile(self, content: Content, *, signed: bool = True) -> Candidate:
+        """The policy a content means. `signed`: as it must be to come into force. PolicyRejected, ScorecardRejected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +136,15 @@ class PolicySource:
         document = None if text is None else read_text(text, POLICY_FILE, Findings())
         return load_cast(self.models, {} if document is None else roles_in({POLICY_FILE: document}))
 
-    def compile(self, content: Content) -> Candidate:
+    def check(self, files: Mapping[str, str]) -> list[Diagnostic]:
+        """Every finding of the rules folder with some files replaced or added, in file order; nothing is raised."""
+        return check_files(self.rules, self.models, self.time_zone, self.reservation_timeout_ms, files)
+
+    def compile(self, content: Content, *, signed: bool = True) -> Candidate:
         """The policy a content means, with the very scorecards it names. PolicyRejected, also if it is not signed as it
         must be; ScorecardRejected."""
-        self.signatures.check(content)
+        if signed:
+            self.signatures.check(content)
         findings = Findings()
         with beside_the_loop():
             documents = read_documents(content.files, findings)

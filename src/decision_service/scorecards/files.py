@@ -192,7 +192,28 @@ def _load_or_share(directory: Path) -> Scorecard:
     return card
 
 
-_IN_USE: Final[WeakValueDictionary[tuple[str, str], Scorecard]] = WeakValueDictionary()
+Identity = tuple[str, str]  # SHA-256 of the manifest and of the model
+_IN_USE: Final[WeakValueDictionary[Identity, Scorecard]] = WeakValueDictionary()
+
+
+def identity_of(card: Scorecard) -> Identity:
+    """What tells a scorecard from every other."""
+    return card.manifest.sha256, card.manifest.model_sha256
+
+
+def cards_in_use() -> tuple[Scorecard, ...]:
+    """Every scorecard that this process holds."""
+    return tuple(_IN_USE.values())
+
+
+def card_in_use(identity: Identity) -> Scorecard:
+    """The scorecard of this process. LookupError."""
+    return _IN_USE[identity]
+
+
+def use_card(card: Scorecard) -> Scorecard:
+    """This process holds a scorecard that another one checked and loaded; the one it held already, if it did."""
+    return _IN_USE.setdefault(identity_of(card), card)
 
 
 @dataclass(frozen=True, slots=True)

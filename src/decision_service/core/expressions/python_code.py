@@ -14,6 +14,7 @@ from typing import Any, Final
 
 # The line numbers that compile() insists on.
 LINE: Final[dict[str, int]] = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
+GENERATED: Final = "<policy>"  # the file that generated code says it is from
 _LOAD: Final = ast.Load()
 _STORE: Final = ast.Store()
 _NODES_SHARED: Final = 4_096
@@ -120,7 +121,7 @@ def python_function(
     names = [ast.arg(name, None, None, **LINE) for name in parameters]
     arguments = ast.arguments([], names, None, [], [], None, [])
     definition = ast.FunctionDef("generated", arguments, body, [], None, None, **LINE)
-    code = compile(ast.Module([definition], []), "<policy>", "exec")
+    code = compile(ast.Module([definition], []), GENERATED, "exec")
     exec(code, namespace)
     made: Callable[..., Any] = namespace.pop("generated")  # type: ignore[assignment]
     return made

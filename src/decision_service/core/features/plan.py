@@ -8,6 +8,7 @@ to the plan, so one thread at a time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,10 @@ class FeaturePlan:
         self._shape = float_rows, mask_rows
         self._unbounded = np.zeros((2, 0), np.int64)
         self._size_buffers(_EVENTS_AT_FIRST)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A plan goes to another process without its buffers."""
+        return FeaturePlan, (self.names, self._program, self._registers, *self._shape, self.zone)
 
     def _size_buffers(self, events: int) -> None:
         float_rows, mask_rows = self._shape

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from decision_service.core.decision import Approve, CapDraw, ChangeLimit, ChangePrice, Effect, Hold
@@ -86,34 +87,44 @@ def _minor(amount: float, scale: int) -> int:
 
 
 def _maker(sort: ComputedSort, source: str, reason: str) -> Maker:
-    """The function that turns a computed amount (never null) into its effect."""
+    """The function that turns a computed amount (never null) into its effect. One of this module, bound: a compiled
+    policy goes from process to process, and a function made here could not."""
+    return partial(_MAKERS[sort], source, reason)
 
-    def cap(amount: float, scale: int, _limit: int, _apr: int) -> Effect:
-        return Effect(CapDraw(_minor(amount, scale)), source, reason)
 
-    def set_limit(amount: float, scale: int, limit: int, _apr: int) -> Effect:
-        return limit_to(_minor(amount, scale), limit)
+def _cap(source: str, reason: str, amount: float, scale: int, _limit: int, _apr: int) -> Effect:
+    return Effect(CapDraw(_minor(amount, scale)), source, reason)
 
-    def raise_limit(share: float, _scale: int, limit: int, _apr: int) -> Effect:
-        return limit_to(limit + _minor(share * limit, 1), limit)
 
-    def cut_limit(share: float, _scale: int, limit: int, _apr: int) -> Effect:
-        return limit_to(max(0, limit - math.ceil(max(0.0, share) * limit - 1e-6)), limit)
+def _set_limit(source: str, reason: str, amount: float, scale: int, limit: int, _apr: int) -> Effect:
+    return _limit_to(source, reason, _minor(amount, scale), limit)
 
-    def limit_to(to: int, limit: int) -> Effect:
-        return Effect(ChangeLimit("set", to), source, reason if to < limit else "")
 
-    def add_bps(bps: float, _scale: int, _limit: int, apr: int) -> Effect:
-        return price_at(max(0, apr + round(bps)), apr)
+def _raise_limit(source: str, reason: str, share: float, _scale: int, limit: int, _apr: int) -> Effect:
+    return _limit_to(source, reason, limit + _minor(share * limit, 1), limit)
 
-    def set_apr(rate: float, _scale: int, _limit: int, apr: int) -> Effect:
-        return price_at(max(0, round(rate * _BPS)), apr)
 
-    def price_at(to: int, apr: int) -> Effect:
-        return Effect(ChangePrice(to), source, reason if to > apr else "")
+def _cut_limit(source: str, reason: str, share: float, _scale: int, limit: int, _apr: int) -> Effect:
+    return _limit_to(source, reason, max(0, limit - math.ceil(max(0.0, share) * limit - 1e-6)), limit)
 
-    makers: dict[ComputedSort, Maker] = {
-        "cap_draw": cap, "set": set_limit, "raise": raise_limit, "cut": cut_limit, "add_bps": add_bps,
-        "set_apr": set_apr,
-    }  # fmt: skip
-    return makers[sort]
+
+def _limit_to(source: str, reason: str, to: int, limit: int) -> Effect:
+    return Effect(ChangeLimit("set", to), source, reason if to < limit else "")
+
+
+def _add_bps(source: str, reason: str, bps: float, _scale: int, _limit: int, apr: int) -> Effect:
+    return _price_at(source, reason, max(0, apr + round(bps)), apr)
+
+
+def _set_apr(source: str, reason: str, rate: float, _scale: int, _limit: int, apr: int) -> Effect:
+    return _price_at(source, reason, max(0, round(rate * _BPS)), apr)
+
+
+def _price_at(source: str, reason: str, to: int, apr: int) -> Effect:
+    return Effect(ChangePrice(to), source, reason if to > apr else "")
+
+
+_MAKERS: Final[dict[ComputedSort, Callable[[str, str, float, int, int, int], Effect]]] = {
+    "cap_draw": _cap, "set": _set_limit, "raise": _raise_limit, "cut": _cut_limit, "add_bps": _add_bps,
+    "set_apr": _set_apr,
+}  # fmt: skip
