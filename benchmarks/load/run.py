@@ -9,6 +9,7 @@
     history      customers with 20, 200 and 2,000 events: what a decision costs
     rules        40 and 400 rules over the same features: what a decision costs
     reload       policy reloads in the middle of an open loop: failures, p99 during beside before
+    shadow       an open loop with a policy in shadow and without: p50, p99, CPU of the worker
     workers      one worker and two: server-side capacity, by CPU time
     targets      what the project's targets need of the above, each as one ratio (20 minutes; --only PART)
 
@@ -38,11 +39,14 @@ import orjson  # noqa: E402
 from load import schedule  # noqa: E402
 from load.bed import Bed, Ended, say  # noqa: E402
 from load.document import Document, document, machine, table  # noqa: E402
+from load.shadow import shadow  # noqa: E402
 from load.targets import PARTS, joined, targets  # noqa: E402
-from load.workloads import WORKLOADS, Bench, Options  # noqa: E402
+from load.workloads import WORKLOADS as OF_THE_TARGETS  # noqa: E402
+from load.workloads import Bench, Options  # noqa: E402
 from servers import NotReady  # noqa: E402
 
 MISSED, NOT_VALID = 1, 3
+WORKLOADS = {**OF_THE_TARGETS, "shadow": shadow}
 
 
 def options_in(words: Sequence[str] | None) -> tuple[str, Options]:
