@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,8 @@ def test_the_process_gets_what_the_decision_was_made_of(run: Run) -> None:
     sent = arrived(pack_decisions([put[:3] for put in puts]))
     for one, (request, state, decision, policy) in zip(sent, puts, strict=True):
         assert isinstance(one, Sent)
-        assert (one.request, one.state.log, one.state.facilities) == (request, state.log, state.facilities)
+        asked = replace(request, fingerprint=b"", body=b"")
+        assert (one.request, one.state.log, one.state.facilities) == (asked, state.log, state.facilities)
         assert decided_by(one.request, one.state, policy, one.now_ms, one.decision_id) == decision
     active = arrived(pack_policy(puts[0][3]))
     assert isinstance(active, Told)
@@ -196,7 +198,7 @@ def test_a_shadow_without_the_scene_has_a_problem_and_is_not_failing(
     store, puts = MemoryStore(partitions=16), decided(run, (100_00,))
     policy = candidate(tmp_path)
     one = arrived(pack_decisions([puts[0][:3]]))[0]
-    review = one._replace(request=DecisionRequest(**{**_fields(one.request), "scene": "limit"}))
+    review = one._replace(request=replace(one.request, scene="limit"))
     evaluator = Evaluating(store, Counting(store), meters)
     evaluator.note(Told("a", "active", {"limit": puts_rules(puts)}))
     evaluator.take([review] * 2 * WINDOW, policy, policy.id)
@@ -210,10 +212,6 @@ def test_a_shadow_without_the_scene_has_a_problem_and_is_not_failing(
 def puts_rules(puts: list[Put]) -> list[str]:
     """The ids of the active policy's rules."""
     return [rule.id for rule in puts[0][3].drawdown.rule_set.rules]
-
-
-def _fields(request: DecisionRequest) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in DecisionRequest.__slots__}
 
 
 @pytest.mark.parametrize("kind", ["failing", "slow"])
@@ -310,6 +308,8 @@ def test_a_process_that_ends_or_hangs_opens_the_circuit(
                 shadow.put(*put)
                 await asyncio.sleep(0.01)
         assert kind in shadow.standing.problem
+        assert shadow._ending is not None
+        await shadow._ending
         counted = told(meters)
         assert counted[f"breaks_total {kind}"] == 1
         assert (counted.get("decisions_total lost", 0) > 0) == (kind == "hung")

@@ -69,6 +69,7 @@ class ShadowPolicy:
         self._number = 0  # what is published
         self._pause_s, self._again_at = PAUSE_S, 0.0
         self._task: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     def put(self, request: DecisionRequest, state: CustomerState, decision: Decision, policy: Policy) -> None:
         """Hand on a decision that was committed. Waits for nothing and raises nothing."""
@@ -143,7 +144,9 @@ class ShadowPolicy:
         child, self._child, self._feed = self._child, None, None
         self._stands(standing)
         if child is not None:
-            await child.end(kill=kill)
+            self._ending = asyncio.create_task(child.end(kill=kill))
+        if self._ending is not None:
+            await asyncio.shield(self._ending)  # a worker that closes meanwhile waits for it, too
 
 
 class _Child:

@@ -117,6 +117,8 @@ class ShadowProcess:
         self._tell({"stands": asdict(standing)})
 
     def _tell(self, what: dict[str, Any]) -> None:
+        if self._writer.is_closing():  # what the worker still sent before it closed is evaluated all the same
+            return
         text = orjson.dumps(what)
         self._writer.write(LENGTHS.pack(len(text), 0) + text)
 

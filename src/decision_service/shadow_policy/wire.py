@@ -7,7 +7,7 @@
     to the worker, the text JSON and no logs
                {"stands": ...}             what is in shadow, or why nothing is (`standing.Standing`)
                {"done": n}                 so many decisions were dealt with since the last
-               {"broken": word, "why": ..} it cannot go on (`keeping.BREAKS`), and ends
+               {"broken": word, "why": ..} it cannot go on (`meters.BREAKS`), and ends
 
 `marshal` knows only what the interpreter is made of and is written for this interpreter alone; both ends are the same
 one, and the process is started by the worker from the same files. Logs stand outside of it, for they are nearly all of
@@ -27,7 +27,7 @@ from typing import Any, Final, NamedTuple
 from decision_service.core.decision import Decision
 from decision_service.core.event import Geo
 from decision_service.core.facility import Attribute, Facility
-from decision_service.core.links import Links
+from decision_service.core.links import NO_LINKS, Links
 from decision_service.core.policy import Policy
 from decision_service.core.request import DecisionRequest
 from decision_service.core.state import CustomerState
@@ -39,9 +39,9 @@ DECISIONS: Final = "d"
 
 _FACILITY: Final = attrgetter(*(field.name for field in fields(Facility)))
 _GEO: Final = attrgetter(*(field.name for field in fields(Geo)))
-_REQUEST_FIELDS: Final = tuple(field.name for field in fields(DecisionRequest))
+_APART: Final = ("geo", "facility", "attributes", "fingerprint", "body")  # the last two no decision looks at
+_REQUEST_FIELDS: Final = tuple(field.name for field in fields(DecisionRequest) if field.name not in _APART)
 _REQUEST: Final = attrgetter(*_REQUEST_FIELDS)
-_AT_GEO, _AT_FACILITY, _AT_ATTRIBUTES = (_REQUEST_FIELDS.index(name) for name in ("geo", "facility", "attributes"))
 
 
 class Active(NamedTuple):
@@ -97,25 +97,23 @@ def _frame(told: tuple[str, Any], logs: list[bytes]) -> list[bytes]:
 
 def log_bytes(state: CustomerState) -> int:
     """How many bytes of logs a state holds."""
-    return len(state.log) + sum(len(log) for log in state.links if log is not None)
+    links = state.links
+    return len(state.log) + (0 if links is NO_LINKS else sum(len(log) for log in links if log is not None))
 
 
 def _packed(
     request: DecisionRequest, state: CustomerState, decision: Decision, logs: list[bytes]
 ) -> tuple[Any, ...]:  # fmt: skip
-    asked = list(_REQUEST(request))
-    if request.geo is not None:
-        asked[_AT_GEO] = _GEO(request.geo)
-    if request.facility is not None:
-        asked[_AT_FACILITY] = _FACILITY(request.facility)
-    asked[_AT_ATTRIBUTES] = dict(request.attributes) if request.attributes else None
+    geo, sent = request.geo, request.facility
     trace = decision.trace
     assert trace is not None
     limit, price = decision.limit_change, decision.reprice
     logs.append(state.log)
     logs += [log for log in state.links if log is not None]
     return (
-        decision.decision_id, decision.decided_at_ms, asked,
+        decision.decision_id, decision.decided_at_ms,
+        _REQUEST(request), None if geo is None else _GEO(geo), None if sent is None else _FACILITY(sent),
+        dict(request.attributes),
         state.version, len(state.log), [_FACILITY(line) for line in state.facilities.values()],
         [(name, one.value, one.as_of_ms) for name, one in state.attributes.items()],
         [None if log is None else len(log) for log in state.links],
@@ -149,15 +147,15 @@ class _Cutting:
 
 
 def _sent(
-    cut: _Cutting, decision_id: str, now_ms: int, asked: list[Any], version: int, log: int,
+    cut: _Cutting, decision_id: str, now_ms: int, asked: tuple[Any, ...], geo: tuple[int, int, int] | None,
+    sent: tuple[Any, ...] | None, said: dict[str, float | str], version: int, log: int,
     facilities: list[tuple[Any, ...]], attributes: list[tuple[str, float | str, int]], links: list[int | None],
     active: tuple[Any, ...],
 ) -> Sent:  # fmt: skip
-    if asked[_AT_GEO] is not None:
-        asked[_AT_GEO] = Geo(*asked[_AT_GEO])
-    if asked[_AT_FACILITY] is not None:
-        asked[_AT_FACILITY] = Facility(*asked[_AT_FACILITY])
-    asked[_AT_ATTRIBUTES] = asked[_AT_ATTRIBUTES] or {}
+    request = DecisionRequest(
+        **dict(zip(_REQUEST_FIELDS, asked, strict=True)), geo=None if geo is None else Geo(*geo),
+        facility=None if sent is None else Facility(*sent), attributes=said, fingerprint=b"", body=b"",
+    )  # fmt: skip
     lines = (Facility(*line) for line in facilities)
     state = CustomerState(
         version, cut.next(log), {line.facility_id: line for line in lines},
@@ -165,4 +163,4 @@ def _sent(
         Links(*(None if length is None else cut.next(length) for length in links)),
     )  # fmt: skip
     told = Active(*active)
-    return Sent(decision_id, now_ms, DecisionRequest(*asked), state, told._replace(reasons=tuple(told.reasons)))
+    return Sent(decision_id, now_ms, request, state, told._replace(reasons=tuple(told.reasons)))
