@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from decision_service.afterwards import Afterwards
+from decision_service.archive.access import AccessLog
 from decision_service.core.errors import StoreUnavailable, StoreUnsafe
 from decision_service.core.limits import DAY_MS, EVENTS_TRIM_SLACK
 from decision_service.customers import Customers
@@ -96,6 +97,7 @@ class Running:
 
     decisions: DecisionService
     customers: Customers
+    accesses: AccessLog
 
 
 @asynccontextmanager
@@ -115,6 +117,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
         policy_changed, meters.set_fleet, settings.policy_approvals_change_max, signatures,
         settings.policy_scores_watched, meters.count_rollback, compiles_beside=True,
     )  # fmt: skip
+    accesses = AccessLog(store, meters, wall_clock_ms)
     afterwards = Afterwards(meters)
     counting = DriftCounting(store, meters)
     afterwards.register("drift", counting.take)
@@ -134,6 +137,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
         gauges.start()
         afterwards.register("shadows", ShadowScoring(store, counting.take_shadows).take)
         afterwards.start()
+        accesses.start()
         decisions = DecisionService(
             store, active, meters, settings.partitions, retention, linker, settings.links_budget_ms, wall_clock_ms,
             afterwards, shadow=shadow,
@@ -145,7 +149,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
             keeping = Keeping(settings.data_dir, decisions.keep_journal, wall_clock_ms)
             meters.also_told.append(keeping.collect)
             await keeping.start()
-        yield Running(decisions, Customers(store, active, retention, linker, wall_clock_ms, shadow))
+        yield Running(decisions, Customers(store, active, retention, linker, wall_clock_ms, shadow), accesses)
     finally:
         if shadow is not None:
             await shadow.close()
@@ -156,6 +160,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
             meters.also_told.remove(keeping.collect)
             await keeping.close()
         await afterwards.close()
+        await accesses.close()
         await gauges.close()
         await counting.close()
         await linker.close()

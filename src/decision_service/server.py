@@ -137,8 +137,9 @@ def gate_of(settings: Settings) -> Gate:
         async with running_service(settings, meters) as running:
             previews = preview_limit(settings.previews_per_hour, settings.authenticated)
             desk = Desk(
-                running.decisions, running.customers, settings, meters, running.decisions.now_ms, previews=previews
-            )
+                running.decisions, running.customers, settings, meters, running.decisions.now_ms, previews=previews,
+                accesses=running.accesses,
+            )  # fmt: skip
             with _reloading_on_hangup(desk), _stopping_with_parent(), watched_loop(on_beat, meters.count_loop_block):
                 yield desk
 

@@ -25,7 +25,9 @@ def kept(tmp_path: Path) -> Archive:
     return archive
 
 
-def told(capsys: pytest.CaptureFixture[str], archive: Archive, command: str, *options: str) -> tuple[int, dict[str, Any]]:
+def told(
+    capsys: pytest.CaptureFixture[str], archive: Archive, command: str, *options: str
+) -> tuple[int, dict[str, Any]]:
     status = main(["archive", command, "--archive", archive.url, "--json", *options])
     return status, json.loads(capsys.readouterr().out)
 
@@ -62,7 +64,9 @@ def test_a_purge_tells_what_it_would_do_and_does_it(
     kept: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows of the archive are as old as the test lets its clock say."""
-    monkeypatch.setattr("decision_service.cli.archive_purge.wall_clock_ms", lambda: 1_795_305_600_000 + 800 * 86_400_000)
+    monkeypatch.setattr(
+        "decision_service.cli.archive_purge.wall_clock_ms", lambda: 1_795_305_600_000 + 800 * 86_400_000
+    )
     before = kept.segments()
     status, plan = told(capsys, kept, "purge", "--dry-run")
     assert (status, plan["payload"], plan["dry_run"]) == (0, {"0a3": 80}, True)
@@ -76,7 +80,9 @@ def test_a_purge_tells_what_it_would_do_and_does_it(
     ("options", "status"),
     [(["--archive", "nowhere"], 2), (["--place", "zz"], 5), (["--since", "yesterday"], 5), (["--keys", "nobody"], 2)],
 )
-def test_wrong_usage_is_told(kept: Archive, options: list[str], status: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_told(
+    kept: Archive, options: list[str], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["archive", "verify", "--archive", kept.url, *options]) == status
     assert "decision-service: " in capsys.readouterr().err
 

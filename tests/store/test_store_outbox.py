@@ -214,6 +214,14 @@ async def test_outbox_takes_entries_of_its_own(any_store: Store) -> None:
     assert (head.position, (await any_store.outbox_state(ACCESS, T)).waiting) == (1, 0)
 
 
+async def test_outbox_tells_its_heads_to_those_who_only_look(any_store: Store) -> None:
+    """Without a lease, and also of a place that nobody ever took."""
+    await fill(any_store, 0, 1)
+    assert await any_store.archive_head(PLACE, T) == ArchiveHead()
+    head = await step(any_store, await taken(any_store))
+    assert await any_store.archive_head(PLACE, T) == head
+
+
 async def test_outbox_is_told_of_policies_and_lists(any_store: Store) -> None:
     """Each published policy by its number and head, each change of a list with who made it; nothing of no change."""
     assert await any_store.publish_policy(0, b"head one", b"bundle", T) == 1

@@ -27,6 +27,7 @@ _NUMBER: Final = np.dtype([("present", "u1"), ("length", "<u4"), ("value", "<i8"
 _ITEM: Final = np.dtype("<u4")
 _NUMBERS: Final = ("int16", "int64")
 Offsets = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 def audit_digests(table: pa.Table) -> bytes:
@@ -104,22 +105,31 @@ def _number_part(column: pa.Array) -> pa.Array:
 
 def _value_parts(column: pa.Array, sort: str) -> list[pa.Array]:
     """A column of texts, bytes or lists: its heads (1 byte where there is nothing, else 5) and its values."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     n = len(column)
     there = _there(column)
     if not there.any():
         return [_binary(np.arange(n + 1, dtype=np.int64), np.zeros(n, np.uint8))]
-    values = _lists(column) if sort == "texts" else column.cast(pa.binary())
-    told = np.zeros(n, _HEAD)
-    told["present"] = 1
-    told["length"] = pc.binary_length(values).fill_null(0).to_numpy(zero_copy_only=False)
+    values, lengths = _plain(_lists(column) if sort == "texts" else column, there)
+    told = np.empty(n, _HEAD)
+    told["present"], told["length"] = 1, lengths
     heads = _binary(np.arange(n + 1, dtype=np.int64) * _HEAD.itemsize, told)
-    if there.all():
-        return [heads, values]
-    valid = column.is_valid()
-    return [pc.if_else(valid, heads, b"\0"), pc.if_else(valid, values, b"")]
+    return [heads if there.all() else pc.if_else(column.is_valid(), heads, b"\0"), values]
+
+
+def _plain(column: pa.Array, there: Bools) -> tuple[pa.Array, npt.NDArray[np.int32]]:
+    """Texts or bytes without nulls, and their lengths: what is not there has no bytes. Nothing is copied, as a rule."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    starts = np.frombuffer(column.buffers()[1], np.int32)[: len(column) + 1]
+    lengths = np.diff(starts)
+    if lengths[~there].any():  # bytes under a null
+        column = pc.if_else(pa.array(there), column.cast(pa.binary()), b"")
+        lengths = np.where(there, lengths, 0).astype(np.int32)
+    _, offsets, content = column.buffers()
+    return pa.Array.from_buffers(pa.binary(), len(column), [None, offsets, content]), lengths
 
 
 def _lists(column: pa.Array) -> pa.Array:
@@ -141,8 +151,8 @@ def _lists(column: pa.Array) -> pa.Array:
     return _joined([totals, bodies])
 
 
-def _there(column: pa.Array) -> npt.NDArray[np.bool_]:
-    valid: npt.NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
+def _there(column: pa.Array) -> Bools:
+    valid: Bools = column.is_valid().to_numpy(zero_copy_only=False)
     return valid
 
 

@@ -240,11 +240,11 @@ def _tasks(
             continue
         start = purged.get(place, START)
         there = [segment for segment in segments.get(place, []) if segment.last > start.position]
-        walked = [s for s in there if (since is None or s.day >= since) and (until is None or s.day <= until)]
-        begun = bool(there) and bool(walked) and walked[0] != there[0]
+        inside = [at for at, s in enumerate(there) if (not since or s.day >= since) and (not until or s.day <= until)]
+        first, end = (inside[0], inside[-1] + 1) if inside else (max(0, len(there) - 1), 0 if until else len(there))
         yield PlaceTask(
-            archive.url, storage_options, place, walked, [s for s in there if until is not None and s.day > until],
-            None if begun else start, {at: told for at, told in pins.get(place, {}).items() if at > start.position},
+            archive.url, storage_options, place, there[first:end], there[end:] if until else [],
+            None if first else start, {at: told for at, told in pins.get(place, {}).items() if at > start.position},
             payload.get(place, 0), done.get(place, frozenset()), to_the_end=span.whole or until is None,
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from decision_service.cli.command_group import CommandGroup
 COMMANDS: Final[dict[str, str]] = {
     "verify": "whether the archive is as it was written, or which row is the first that is not",
     "checkpoint": "pin how far every place's chain has come, signed",
+    "erase": "take what is personal of a customer out of the archive, leaving a tombstone",
     "purge": "take away what is older than its retention, and finish erasures",
 }
 

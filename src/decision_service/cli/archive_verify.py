@@ -23,10 +23,21 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 import orjson
+import uvloop
 
+from decision_service.archive.checkpoints import Link
+from decision_service.archive.heads import beyond, read_heads
 from decision_service.archive.segments import place_of
 from decision_service.archive.verify import Evidence, Span, Verification, verify
-from decision_service.cli.archive_options import add_archive_options, archive_settings, storage_options_of, url_of
+from decision_service.cli.archive_options import (
+    add_archive_options,
+    add_store_options,
+    archive_settings,
+    opened,
+    storage_options_of,
+    url_of,
+)
+from decision_service.cli.import_history import store_for
 from decision_service.cli.progress import Progress
 from decision_service.cli.watch_options import instant_in
 from decision_service.core.errors import InvalidInput
@@ -48,6 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keys", type=Path, metavar="FILE", help=f"who may sign checkpoints ({environment_name('archive_signers')})"
     )
+    parser.add_argument("--store", action="store_true", help="ask the store how far each place is archived")
+    add_store_options(parser)
     parser.add_argument(
         "--copy", type=Path, nargs="+", default=[], metavar="FILE", help="checkpoints that were kept elsewhere"
     )
@@ -59,10 +72,12 @@ def run(args: argparse.Namespace) -> int:
     settings = archive_settings(args)
     span = _span_in(args, settings)
     copies = [(f"checkpoints/{path.name}", path.read_bytes()) for path in args.copy]
-    heads = None
+    heads = uvloop.run(_heads(settings)) if args.store else None
     evidence = Evidence(trusted_in(args.keys, settings), heads, copies)
     progress = Progress("rows")
     told = verify(url_of(settings), storage_options_of(settings), span, evidence, max(1, args.jobs), progress.show)
+    if args.store and span.whole:
+        told.defects += beyond(told, uvloop.run(_heads(settings)))
     progress.finish(told.rows)
     print(orjson.dumps(told.as_json()).decode() if args.json else text_of(told))
     return 0 if told.sound else FOUND
@@ -72,6 +87,14 @@ def trusted_in(path: Path | None, settings: Settings) -> Signers | None:
     """The public keys that are trusted, None if there are none. SettingInvalid."""
     path = path or settings.archive_signers
     return None if path is None else read_signers(path, environment_name("archive_signers"))
+
+
+async def _heads(settings: Settings) -> dict[int, Link]:
+    store = store_for(settings, reconciling=True)
+    try:
+        return await read_heads(store, opened(settings), settings.partitions)
+    finally:
+        await store.close()
 
 
 def _span_in(args: argparse.Namespace, settings: Settings) -> Span:

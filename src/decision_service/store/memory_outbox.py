@@ -118,6 +118,10 @@ class MemoryOutboxes:
             self._outbox[place] = self._behind(place, trim_through)
         self._expire_at_ms |= dict.fromkeys(decision_ids, now_ms + frames_kept_ms)
 
+    async def archive_head(self, place: int, timeout_s: float) -> ArchiveHead:
+        """See `Outboxes.archive_head`."""
+        return self._heads.get(place, ArchiveHead())
+
     async def outbox_state(self, place: int, timeout_s: float) -> OutboxState:
         """See `Outboxes.outbox_state`."""
         held = self._outbox.get(place, [])

@@ -105,6 +105,10 @@ class Outboxes(Protocol):
         `take_place`; if it tells `head`, ask again with that as `expected` and `head`, and otherwise the same again."""
         ...
 
+    async def archive_head(self, place: int, timeout_s: float) -> ArchiveHead:
+        """How far a place is archived, whoever has it: for those who only look. StoreUnavailable."""
+        ...
+
     async def outbox_state(self, place: int, timeout_s: float) -> OutboxState:
         """How much there is, and how much of it waits."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from decision_service.store import keys, scripts
 from decision_service.store.history import History
@@ -19,6 +19,8 @@ from decision_service.store.outbox import (
     refuse_step,
     successor,
 )
+
+_HEAD_FIELDS: Final = ("fence", "position", "hash", "last", "path")  # as `take_place.lua` tells them
 
 
 class RedisOutboxes(ABC):
@@ -47,10 +49,7 @@ class RedisOutboxes(ABC):
         told = await self._run(scripts.TAKE_PLACE, names, arguments, timeout_s)
         if told is None:
             return None
-        fence, position, digest, last_id, path = told
-        return ArchiveHead(
-            int(position or 0), digest or bytes(HASH_BYTES), last_id or b"", (path or b"").decode(), int(fence)
-        )
+        return _head(told)
 
     async def leave_place(self, place: int, owner: str, timeout_s: float) -> None:
         """See `Outboxes.leave_place`."""
@@ -84,6 +83,11 @@ class RedisOutboxes(ABC):
         for names in expiring:
             await self._run(scripts.EXPIRE, names, (b"%d" % frames_kept_ms,), until - monotonic())
 
+    async def archive_head(self, place: int, timeout_s: float) -> ArchiveHead:
+        """See `Outboxes.archive_head`."""
+        key = keys.head_key(place)
+        return _head(await self._call(key, ("HMGET", key, *_HEAD_FIELDS), timeout_s, write=False))
+
     async def outbox_state(self, place: int, timeout_s: float) -> OutboxState:
         """See `Outboxes.outbox_state`."""
         names = [keys.outbox_key(place), keys.head_key(place)]
@@ -104,3 +108,11 @@ def _words(head: ArchiveHead) -> tuple[bytes, bytes, bytes, bytes]:
     """A head as the scripts have it: one that nobody wrote yet has no hash."""
     digest = b"" if not head.position and not any(head.hash) else head.hash
     return b"%d" % head.position, digest, head.last_id, head.path.encode()
+
+
+def _head(told: Sequence[Any]) -> ArchiveHead:
+    """The head that a place's fields tell."""
+    fence, position, digest, last_id, path = told
+    return ArchiveHead(
+        int(position or 0), digest or bytes(HASH_BYTES), last_id or b"", (path or b"").decode(), int(fence or 0)
+    )
