@@ -241,6 +241,25 @@ async def test_store_policy_is_kept_as_first_saved(any_store: Store) -> None:
     assert await any_store.read_policy("abc", T) == b"one\0"
 
 
+async def test_store_sources_are_kept_until_the_archive_has_them(any_store: Store) -> None:
+    """A part of a policy is kept whole, however large; once archived only that it is so is known."""
+    small, large = b"{}", bytes(range(256)) * 3_000  # three pieces
+    assert await any_store.missing_sources(["lists/a", "cards/b.tar"], T) == {"lists/a", "cards/b.tar"}
+    assert await any_store.missing_sources([], T) == frozenset()
+    assert await any_store.read_source("cards/b.tar", T) is None
+    for name, document in (("lists/a", small), ("cards/b.tar", large), ("contents/e", b"")):
+        await any_store.save_source(name, document, T)
+        await any_store.save_source(name, document, T)
+        assert await any_store.read_source(name, T) == document
+    assert await any_store.missing_sources(["lists/a", "cards/b.tar", "cards/c.tar"], T) == {"cards/c.tar"}
+    await any_store.shed_source("cards/b.tar", 0, T)
+    await any_store.shed_source("lists/a", 60_000, T)
+    assert [await any_store.read_source(name, T) for name in ("cards/b.tar", "lists/a")] == [b"", b""]
+    assert await any_store.missing_sources(["lists/a", "cards/b.tar"], T) == frozenset()
+    await any_store.save_source("cards/b.tar", large, T)
+    assert await any_store.read_source("cards/b.tar", T) == large
+
+
 async def test_store_silent_workers_are_forgotten(any_store: Store) -> None:
     """A worker that has not renewed its entry for ten seconds is not listed."""
     old = WorkerStatus("w-2", "p1", "2026.1", 1_000_000)

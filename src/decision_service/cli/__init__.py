@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "serve": ("serve", "run the service"),
     "demo": ("demo", "run the service with a generated portfolio and a few explained drawdowns"),
     "import": ("import_history", "load facilities, attributes and histories of events into the store"),
+    "replay-log": ("replay_log", "make archived decisions again and compare them byte for byte"),
     "replay": ("replay", "send a file of timed events through a running service"),
     "rules": ("rules", "check, test, explain, compare and format the rules"),
     "features": ("features", "list, show, check, explain and build features"),

@@ -6,6 +6,7 @@
     bundle, published        a policy's files as one numbered content in the store
     activation, guard        putting a candidate in force, and refusing one that would approve or block everybody
     in_force                 what decisions read
+    sources, list_copies     everything a policy was made of, kept by content before it decides
     on_disk, disk_watch      news from the disk
     following, announcement  news from the fleet, and to it
     active_policy            all of it for one worker

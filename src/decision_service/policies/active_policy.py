@@ -54,6 +54,7 @@ from decision_service.policies.on_disk import PolicyOnDisk
 from decision_service.policies.score_watch import ScoreWatch
 from decision_service.policies.signatures import NOBODY_ASKED, SignatureRule
 from decision_service.policies.source import Candidate, NotAtRest, PolicySource, Source
+from decision_service.policies.sources import PolicySources
 from decision_service.store import Store
 
 LOG = logging.getLogger("decision_service.policy")
@@ -80,7 +81,7 @@ class ActivePolicy:
         self._process = CompilingProcess(here) if compiles_beside else None
         self._source: Source = here if self._process is None else self._process
         self._store = store
-        self._in_force = PolicyInForce(store, on_change)
+        self._in_force = PolicyInForce(store, on_change, PolicySources(store, models))
         guard = ActivationGuard(approvals_change_max, judges_scores=scores_watched > 0)
         self.watch = ScoreWatch(scores_watched)
         self._on_rollback = on_rollback

@@ -6,8 +6,9 @@
     problem    why this worker does not run what its disk holds, or what the fleet runs; or why what is in force
                should not be
 
-A policy's description is kept in the store before it is switched to, so a decision can be explained for as long as it
-is kept. A store that is away must not stop a switch: the description is then owed, and `catch_up` brings it.
+A policy's description and everything it was made of (`sources.py`) are kept in the store before it is switched to, so
+a decision can be explained and made again for as long as it is kept. A store that is away must not stop a switch: both
+are then owed, and `catch_up` brings them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from decision_service.core.policy import Policy
 from decision_service.core.source import Diagnostic
 from decision_service.policies.bundle import Content
 from decision_service.policies.source import Candidate
+from decision_service.policies.sources import PolicySources
 from decision_service.store import Store
 
 LOG = logging.getLogger("decision_service.policy")
@@ -49,9 +51,14 @@ def _in_a_log_line(error: DecisionServiceError) -> str:
 class PolicyInForce:
     """The policy in force, its lists, and what is wrong with those that would replace it."""
 
-    def __init__(self, store: Store, on_change: Callable[[str, str, bool], None]) -> None:
-        """`on_change(policy_id, label, ok)` is told of every activation and every refusal."""
+    def __init__(
+        self, store: Store, on_change: Callable[[str, str, bool], None], sources: PolicySources | None = None
+    ) -> None:
+        """`on_change(policy_id, label, ok)` is told of every activation and every refusal. Without `sources` only
+        descriptions are kept."""
         self._store = store
+        self._sources = sources
+        self._made_of: dict[bytes, Content] = {}  # of the policies taken last, by `Policy.content`
         self._on_change = on_change
         self._lists_version = -1
         self._description_owed = False
@@ -85,6 +92,7 @@ class PolicyInForce:
         """Switch to a candidate that is published under a number (0: not yet)."""
         self.warnings = tuple(candidate.findings.diagnostics)
         self.content, self.bundle = candidate.content, number
+        self._made_of = {**dict(list(self._made_of.items())[-1:]), candidate.policy.content: candidate.content}
         self.problems[SCORES] = ""
         if number:
             self.problems[FLEET] = ""
@@ -131,6 +139,8 @@ class PolicyInForce:
     def describe_again(self) -> None:
         """The store has forgotten what it kept."""
         self._described, self._description_owed = "", True
+        if self._sources is not None:
+            self._sources.forget()
 
     async def _switch(self, wanted: Callable[[], Policy]) -> None:
         """Keep the policy's description, then switch to it: a decision can always be explained. `wanted` is asked again
@@ -157,6 +167,9 @@ class PolicyInForce:
             self._described = plain.id
         if policy.id != plain.id:
             await self._store.save_policy(policy.id, orjson.dumps({SAME_AS: plain.id}), STORE_TIMEOUT_S)
+        content = self._made_of.get(policy.content)
+        if self._sources is not None and content is not None:
+            await self._sources.save(policy, content)
         self._description_owed = False
 
     async def description(self, policy_id: str) -> dict[str, Any]:

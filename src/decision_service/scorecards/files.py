@@ -132,6 +132,21 @@ def _load_wanted(models_dir: Path, name: str, version: str, digest: str) -> Scor
     return card
 
 
+def files_of_version(models_dir: Path, name: str, version: str, digest: str) -> dict[str, bytes]:
+    """Manifest and model of a version by file name, if they are still those of this manifest. ScorecardRejected."""
+    shown = f"{name}/{version}"
+    if not (re.fullmatch(NAME_PATTERN, name) and re.fullmatch(VERSION_PATTERN, version)):
+        raise ScorecardRejected(shown, "names no scorecard")
+    directory = models_dir / name / version
+    manifest = _manifest(directory)
+    text = _read_regular(directory / MANIFEST_FILE, POLICY_FILE_BYTES_MAX)
+    model = _read_regular(directory / manifest.model_file, MODEL_BYTES_MAX)
+    same = manifest.sha256 == digest == sha256(text).hexdigest()
+    if not same or sha256(model).hexdigest() != manifest.model_sha256:
+        raise ScorecardRejected(shown, "is another model here by now than the one the policy was compiled with")
+    return {MANIFEST_FILE: text, manifest.model_file: model}
+
+
 def scorecard_directories(models_dir: Path) -> list[Path]:
     """The directories below `models_dir` that hold versions of a scorecard, by name; none if there is no such one."""
     if not models_dir.is_dir():

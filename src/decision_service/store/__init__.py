@@ -236,6 +236,23 @@ class Store(Outboxes, Protocol):
         """The description kept under a policy id, or None."""
         ...
 
+    async def save_source(self, name: str, document: bytes, timeout_s: float) -> None:
+        """Keep a part of a policy (`policies/sources.py`) under its name, which stands for its content: giving it again
+        changes nothing that is read. `timeout_s` is of each piece (`store/pieces.py`)."""
+        ...
+
+    async def missing_sources(self, names: Sequence[str], timeout_s: float) -> frozenset[str]:
+        """Those parts of policies that are neither kept nor archived."""
+        ...
+
+    async def read_source(self, name: str, timeout_s: float) -> bytes | None:
+        """A part of a policy; None if it is not kept, empty if the archive has it. StoreDamaged."""
+        ...
+
+    async def shed_source(self, name: str, known_ms: int, timeout_s: float) -> None:
+        """The archive has this part of a policy: keep only that it does, for `known_ms`, or for ever if that is 0."""
+        ...
+
     async def announce_worker(self, status: WorkerStatus, timeout_s: float) -> None:
         """Say which policy a worker runs; entries not renewed for 10 s are forgotten."""
         ...

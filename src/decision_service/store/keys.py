@@ -43,6 +43,7 @@ brace) and cannot move a key.
     ds:{access}:out                           stream  outbox of the accesses: who read personal data; each of these
                                                       three has its own `:head` and `:lease`
     ds:{policies}:<policy_id>                 string  description of a policy, or the id it shares but for lists
+    ds:{policies}:source:<name>               hash    a part of a policy, in pieces (`pieces.py`), until it is archived
     ds:{policies}:refused:<digest>            string  which worker's guard refused this content, and why
     ds:{imports}:<import_id>                  hash    by slice of an imported file, what became of its rows
     ds:{watch}:t:<series>:<day>               hash    counts of a series of decisions on a day (`watch/tally.py`);
@@ -245,6 +246,11 @@ def owner_key(facility_id: str, partitions: int) -> bytes:
 def policy_key(policy_id: str) -> bytes:
     """The description of a policy."""
     return b"ds:{policies}:" + policy_id.encode()
+
+
+def source_key(name: str) -> bytes:
+    """A part of a policy."""
+    return b"ds:{policies}:source:" + name.encode()
 
 
 def import_key(import_id: str) -> bytes:

@@ -52,6 +52,7 @@ class MemoryStore(MemoryOutboxes):
         self._reload = 0
         self._published: dict[int, tuple[bytes, bytes]] = {}
         self._policies: dict[str, bytes] = {}
+        self._sources: dict[str, bytes] = {}  # empty: archived
         self._policy_serial = 0
         self._workers: dict[str, WorkerStatus] = {}
         self._imports: dict[str, dict[int, bytes]] = {}
@@ -287,6 +288,22 @@ class MemoryStore(MemoryOutboxes):
     async def read_policy(self, policy_id: str, timeout_s: float) -> bytes | None:
         """See `Store.read_policy`."""
         return self._policies.get(policy_id)
+
+    async def save_source(self, name: str, document: bytes, timeout_s: float) -> None:
+        """See `Store.save_source`."""
+        self._sources[name] = document
+
+    async def missing_sources(self, names: Sequence[str], timeout_s: float) -> frozenset[str]:
+        """See `Store.missing_sources`."""
+        return frozenset(names) - self._sources.keys()
+
+    async def read_source(self, name: str, timeout_s: float) -> bytes | None:
+        """See `Store.read_source`."""
+        return self._sources.get(name)
+
+    async def shed_source(self, name: str, known_ms: int, timeout_s: float) -> None:
+        """See `Store.shed_source`: that it is archived is known for as long as this store is."""
+        self._sources[name] = b""
 
     async def announce_worker(self, status: WorkerStatus, timeout_s: float) -> None:
         """See `Store.announce_worker`."""

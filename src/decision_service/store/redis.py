@@ -13,7 +13,7 @@ is refused as StoreUnsafe, and everything else goes on.
 
 from __future__ import annotations
 
-from asyncio import Future, ensure_future
+from asyncio import Future, ensure_future, gather
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
@@ -24,6 +24,7 @@ import orjson
 
 from decision_service.core.errors import (
     NotReplicated,
+    StoreDamaged,
     StoreUnavailable,
     StoreUnsafe,
 )
@@ -57,6 +58,7 @@ from decision_service.store.history import History
 from decision_service.store.lane import pack
 from decision_service.store.link_reads import Read
 from decision_service.store.noticed import Nobody, Noticed
+from decision_service.store.pieces import ARCHIVED, COUNT_FIELD, cut, joined
 from decision_service.store.redis_outbox import RedisOutboxes
 from decision_service.store.replication import REPLICAS_DEFAULT, Replicas
 from decision_service.store.replies import ErrorReply, refuse_errors
@@ -419,6 +421,48 @@ class RedisStore(RedisOutboxes):
         key = keys.policy_key(policy_id)
         document: bytes | None = await self._call(key, ("GET", key), timeout_s, write=False)
         return document
+
+    async def save_source(self, name: str, document: bytes, timeout_s: float) -> None:
+        """See `Store.save_source`."""
+        key, pieces = keys.source_key(name), cut(document)
+        for number, piece in enumerate(pieces[:-1]):
+            await self._call(key, ("HSET", key, number, piece), timeout_s, write=True)
+        last = len(pieces) - 1
+        await self._call(key, ("HSET", key, last, pieces[last], COUNT_FIELD, len(pieces)), timeout_s, write=True)
+
+    async def missing_sources(self, names: Sequence[str], timeout_s: float) -> frozenset[str]:
+        """See `Store.missing_sources`."""
+        wanted = [(name, keys.source_key(name)) for name in names]
+        asked = (self._call(key, ("HGET", key, COUNT_FIELD), timeout_s, write=False) for _, key in wanted)
+        counts = await gather(*asked)
+        return frozenset(name for (name, _), count in zip(wanted, counts, strict=True) if count is None)
+
+    async def read_source(self, name: str, timeout_s: float) -> bytes | None:
+        """See `Store.read_source`."""
+        key = keys.source_key(name)
+        count = await self._call(key, ("HGET", key, COUNT_FIELD), timeout_s, write=False)
+        if count is None or count == ARCHIVED:
+            return None if count is None else b""
+        pieces = [
+            await self._call(key, ("HGET", key, number), timeout_s, write=False) for number in range(int(count))
+        ]  # fmt: skip
+        try:
+            return joined(pieces)
+        except ValueError as error:
+            count = await self._call(key, ("HGET", key, COUNT_FIELD), timeout_s, write=False)
+            if count == ARCHIVED:  # meanwhile, by another
+                return b""
+            raise StoreDamaged(f"{name}: {error}") from None
+
+    async def shed_source(self, name: str, known_ms: int, timeout_s: float) -> None:
+        """See `Store.shed_source`. Killed on the way it leaves some pieces behind, which nobody reads."""
+        key = keys.source_key(name)
+        count = await self._call(key, ("HGET", key, COUNT_FIELD), timeout_s, write=False)
+        await self._call(key, ("HSET", key, COUNT_FIELD, ARCHIVED), timeout_s, write=True)
+        if known_ms:
+            await self._call(key, ("PEXPIRE", key, known_ms), timeout_s, write=True)
+        if int(count or 0):
+            await self._call(key, ("HDEL", key, *range(int(count))), timeout_s, write=True)
 
     async def announce_worker(self, status: WorkerStatus, timeout_s: float) -> None:
         """See `Store.announce_worker`."""
