@@ -190,6 +190,23 @@ async def test_outbox_frames_expire_once_they_are_archived(any_store: Store) -> 
         await any_store.archived(PLACE + 1, new, new, ids, KEPT_MS, b"", T)
 
 
+async def test_outbox_goes_on_behind_an_archive_that_is_ahead(any_store: Store) -> None:
+    """A store that was set back takes over the head of the archive; what it takes from then on has ids behind it,
+    though its clock has not come so far, and the next row is the one after the archive's last."""
+    await fill(any_store, 0, 2)
+    ahead = ArchiveHead(900, b"a" * 32, b"9999999999999-3", "p=900.parquet", 1)
+    await any_store.archived(PLACE, await taken(any_store), ahead, [], KEPT_MS, b"", T)
+    assert (await any_store.outbox_state(PLACE, T)).waiting == 0
+    ids = await fill(any_store, 2, 5)
+    assert (await any_store.outbox_state(PLACE, T)).waiting == 3
+    entries = await any_store.read_outbox(PLACE, ahead.last_id, 9, T)
+    assert [fields[b"id"].decode() for _, fields in entries] == ids
+    head = await step(any_store, ahead, 2)
+    assert (head.position, await any_store.outbox_state(PLACE, T)) == (
+        902, OutboxState(3, 9_999_999_999_999, 1, 9_999_999_999_999)
+    )  # fmt: skip
+
+
 async def test_outbox_takes_entries_of_its_own(any_store: Store) -> None:
     """Erasures and accesses stand among the rest, in the order they came."""
     await fill(any_store, 0, 1)
@@ -323,8 +340,8 @@ async def test_outbox_lease_is_kept_by_taking_again(store: Store, valkey_server:
 
 
 async def test_outbox_group_tells_any_tool_how_far_the_archive_is(valkey: str, valkey_server: ValkeyServer) -> None:
-    """The consumer group `archive` stands where the head stands, and its lag is what waits; it survives a stream that
-    is deleted, and one that goes on behind an id that the server's clock has not reached."""
+    """The consumer group `archive` stands where the head stands, and its lag is what waits; it is made again for a
+    stream that was deleted."""
     store = open_store(valkey)
 
     def group() -> tuple[bytes, int | None]:
@@ -348,17 +365,43 @@ async def test_outbox_group_tells_any_tool_how_far_the_archive_is(valkey: str, v
         head = await step(store, head, 1)
         assert (await store.outbox_state(PLACE, T)).waiting == 2
         assert group()[0] == head.last_id
-        ahead = head._replace(position=900, last_id=b"9999999999999-3", hash=b"a" * 32)
-        await store.archived(PLACE, head, ahead, [], KEPT_MS, b"", T)
-        assert (await store.outbox_state(PLACE, T)).waiting == 0
-        ids = await fill(store, 15, 17)
-        assert (await store.outbox_state(PLACE, T)).waiting == 2
-        entries = await store.read_outbox(PLACE, ahead.last_id, 9, T)
-        assert [fields[b"id"].decode() for _, fields in entries] == ids
-        head = await step(store, ahead, 1)
-        assert group() == (head.last_id, 1)
     finally:
         await store.close()
+
+
+async def test_outbox_tells_what_waits_where_the_server_cannot(valkey: str, valkey_server: ValkeyServer) -> None:
+    """A group that is made in the midst of a stream knows no lag: what waits is counted until it does."""
+    store = open_store(valkey)
+    key = keys.outbox_key(PLACE)
+    try:
+        await fill(store, 0, 10)
+        head = await step(store, await taken(store), 3)
+        with valkey_server.client() as client:
+            client.xgroup_destroy(key, "archive")
+            head = await step(store, head, 3, trim=False)
+            assert client.xinfo_groups(key)[0]["lag"] is None
+            assert (await store.outbox_state(PLACE, T)).waiting == 4
+            head = await step(store, head, 4)
+            await fill(store, 10, 15)
+            head = await step(store, head, 2)
+            assert client.xinfo_groups(key)[0]["lag"] == 3 == (await store.outbox_state(PLACE, T)).waiting
+    finally:
+        await store.close()
+
+
+async def test_outbox_lease_without_its_head_is_nobodys(store: Store, valkey_server: ValkeyServer) -> None:
+    """A head that is gone under a lease is not taken for an empty one of the same owner: the fence is another."""
+    await fill(store, 0, 3)
+    for _ in range(3):
+        await store.leave_place(PLACE, "one", T)
+        head = await taken(store)
+    assert head.fence == 3
+    with valkey_server.client() as client:
+        client.delete(keys.head_key(PLACE))
+    with pytest.raises(VersionMoved):
+        await step(store, head)
+    assert await taken(store, "two") == ArchiveHead(fence=1)
+    assert await store.take_place(PLACE, "one", LEASE_MS, T) is None
 
 
 @pytest.mark.fault("B13", "C12")

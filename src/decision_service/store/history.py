@@ -96,6 +96,8 @@ class History:
         await self._ask(("HSET", keys.META, *words), until - monotonic(), write=True)
         self._memory.remember(epoch, 0)
         self.admitted = False
+        if self._admitting is not None:  # a look that began before may not have seen it
+            await asyncio.wait([self._admitting], timeout=max(0.0, until - monotonic()))
         await self.admit(until - monotonic())
         return epoch
 
