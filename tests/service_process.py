@@ -68,6 +68,7 @@ class ServiceProcess:
             "--models", str(models or ROOT / "models"),
             *([] if store_url is None else ["--redis-url", store_url]),
         ]  # fmt: skip
+        settings = {"archive_in_service": False, **settings}  # a process more, which most tests have no use for
         self._environment = {f"DECISION_SERVICE_{name.upper()}": str(value) for name, value in settings.items()}
         self._starts = 0
         self.process: subprocess.Popen[bytes] | None = None

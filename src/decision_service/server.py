@@ -2,6 +2,7 @@
 
     parent   checks the settings, opens the socket, starts the embedded store, keeps the workers alive, passes SIGHUP
              on to them, and stops everything on SIGTERM or SIGINT: workers first, the store last
+    archive  a consumer of the decision log beside them (`archive/child.py`), stopped after the workers
     worker   uvicorn with uvloop and httptools around the `Gate`; SIGHUP reloads the policy
 
 With one worker the parent is the worker. Workers read their settings from the environment that the parent leaves them.
@@ -20,6 +21,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -36,6 +38,9 @@ from decision_service.api.gate import Gate
 from decision_service.api.handlers import Desk
 from decision_service.api.rate import preview_limit
 from decision_service.api.routes import LABELS
+from decision_service.archive.child import consumer_beside
+from decision_service.archive.meters import families as archive_families
+from decision_service.archive.opening import archive_url_of
 from decision_service.bootstrap import running_service
 from decision_service.core.errors import SettingInvalid
 from decision_service.guarded_process import guard_process
@@ -74,12 +79,22 @@ def serve(settings: Settings, say: Callable[[str], None]) -> int:
             runtime_dir.mkdir(parents=True, exist_ok=True)
             url = settings.store_url or stack.enter_context(embedded_store(settings))
             said = address_line(settings, sockets[0])
-            own = load_settings(**{**settings.model_dump(), "redis_url": url, "runtime_dir": runtime_dir})
+            known = {"redis_url": url, "runtime_dir": runtime_dir, "archive_url": archive_url_of(settings)}
+            own = load_settings(**{**settings.model_dump(), **known})
+            if archives(settings):
+                stack.enter_context(consumer_beside(own))
             if settings.workers == 1:
                 return _serve_here(own, sockets, lambda: say(said))
             return _serve_many(own, sockets, lambda: say(said))
     finally:
         listener.stop()
+
+
+def archives(settings: Settings) -> bool:
+    """Whether a consumer of the archive runs beside the workers."""
+    if settings.archive_in_service is None:
+        return settings.redis_url is None
+    return settings.archive_in_service and settings.store_url != "memory://"
 
 
 def open_socket(settings: Settings) -> socket.socket:
@@ -131,6 +146,7 @@ def gate_of(settings: Settings) -> Gate:
     """A worker's ASGI application."""
     assert settings.runtime_dir is not None
     meters = Meters(settings.runtime_dir, LABELS)
+    meters.also_told.append(partial(archive_families, settings.runtime_dir))
 
     @contextlib.asynccontextmanager
     async def open_desk() -> AsyncIterator[Desk]:

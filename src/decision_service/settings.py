@@ -128,6 +128,21 @@ class Settings(BaseSettings):
     archive_storage_options: SecretStr | None = Field(
         None, description="What fsspec is told beside archive_url, as a JSON object: credentials, endpoints."
     )
+    archive_in_service: bool | None = Field(
+        None,
+        description="Whether `serve` runs a consumer of the archive beside its workers; none says so of an embedded "
+        "store only: beside another `archive run` does it.",
+    )  # fmt: skip
+    archive_flush_s: int = Field(
+        60, ge=1, le=86_400,
+        description="How long an entry waits at most before it is archived; less makes more and smaller files.",
+    )  # fmt: skip
+    archive_segment_rows: int = Field(
+        10_000, ge=100, le=100_000, description="Rows that are archived in one file at most, and at once."
+    )
+    archive_frames_kept_days: int = Field(
+        7, ge=1, le=3_660, description="How long the store keeps a decision once it is archived."
+    )
     archive_key: Path | None = Field(
         None,
         description="Private key that signs checkpoints of the archive (`decision-service rules keygen`); none leaves "

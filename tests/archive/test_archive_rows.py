@@ -97,6 +97,12 @@ def test_other_facts_are_kept_as_they_are(place: int, fields: dict[bytes, bytes]
     assert orjson.loads(row.body or "") == told
 
 
+def test_a_published_policy_is_found_by_its_id() -> None:
+    """The head that is told of it names it."""
+    fields = {b"kind": b"policy", b"number": b"3", b"head": b'{"policy_id":"9f2c"}'}
+    assert row_of(POLICY, read_entry(at(1), fields), None).policy_id == "9f2c"
+
+
 def test_a_shadow_score_names_its_decision_and_an_erasure_its_customer() -> None:
     """So that both are found by what they concern."""
     shadow = {b"kind": b"shadow", b"id": decision_id().encode(), b"scores": b'{"behaviour":{}}'}

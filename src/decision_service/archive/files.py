@@ -76,6 +76,16 @@ class Archive:
                     found.setdefault(segment.place, []).append(segment)
         return [segment for place in sorted(found) for segment in without_covered(found[place])]
 
+    def newest(self, place: int, since_ms: int = 0) -> Segment | None:
+        """The segment with the last row of a place, of the UTC days from that of an instant on."""
+        first, name = day_of(since_ms), place_name(place)
+        for day in reversed(self.days()):
+            if day < first:
+                return None
+            if found := without_covered(self._segments_in(f"{RECORDS}/day={day}/p={name}")):
+                return found[-1]
+        return None
+
     def days(self) -> list[str]:
         """The days that have records, rising."""
         return sorted(name.removeprefix("day=") for name in self._names(RECORDS) if name.startswith("day="))

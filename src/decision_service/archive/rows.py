@@ -50,6 +50,11 @@ class Entry(NamedTuple):
     problem: str = ""  # why it cannot be read
 
     @property
+    def at_ms(self) -> int:
+        """When it was written, by the store's clock."""
+        return entry_id(self.at)[0]
+
+    @property
     def decision_id(self) -> str:
         """The decision whose frame belongs to it, or the empty string."""
         return "" if self.change is None else self.change.decision_id
@@ -84,12 +89,12 @@ def row_of(place: int, entry: Entry, frame: bytes | None, rules: RulesFired = no
     """The row of an entry, not yet chained. `frame` is that of the entry's decision, if it has one and it is there."""
     change = entry.change
     if entry.problem:
-        return _unreadable(place, entry, entry.problem)
+        return unreadable(place, entry, entry.problem)
     if change is None:
         try:
             return _fact(place, entry)
         except (ValueError, TypeError) as error:
-            return _unreadable(place, entry, str(error))
+            return unreadable(place, entry, str(error))
     row = _of_change(place, entry.at, change)
     if not change.decision_id:
         return row
@@ -101,10 +106,10 @@ def row_of(place: int, entry: Entry, frame: bytes | None, rules: RulesFired = no
         return row._replace(kind="unreadable", body=_why(f"the frame: {error}"), raw=_raw({}, frame))
 
 
-def _unreadable(place: int, entry: Entry, why: str) -> Row:
+def unreadable(place: int, entry: Entry, why: str, frame: bytes | None = None) -> Row:
     """The row of an entry that is not as this service writes it: everything that was there, and why it is not."""
     at_ms, at_n = entry_id(entry.at)
-    return Row(place, 0, at_ms, at_n, "unreadable", body=_why(why), raw=_raw(entry.fields, None))
+    return Row(place, 0, at_ms, at_n, "unreadable", body=_why(why), raw=_raw(entry.fields, frame))
 
 
 def _why(why: str) -> str:
@@ -124,11 +129,12 @@ def _fact(place: int, entry: Entry) -> Row:
     if b"body" in fields:
         body = fields[b"body"].decode()
     else:
-        told = {name.decode(): value for name, value in fields.items() if name not in (b"kind", *_ID_FIELDS)}
-        body = _text({name: _value(value) for name, value in told.items()})
+        others = {name.decode(): value for name, value in fields.items() if name not in (b"kind", *_ID_FIELDS)}
+        body = _text({name: _value(value) for name, value in others.items()})
     document = orjson.loads(body)
-    told_key = document.get("customer_key") if isinstance(document, dict) else None
-    policy_id = document.get("policy_id") if isinstance(document, dict) else None
+    told = document if isinstance(document, dict) else {}
+    head = told.get("head")  # of a published policy
+    told_key, policy_id = told.get("customer_key"), (head if isinstance(head, dict) else told).get("policy_id")
     return Row(
         place, 0, at_ms, at_n, kind, decision_id=decision_id, body=body,
         customer_key=told_key if isinstance(told_key, int) else None,

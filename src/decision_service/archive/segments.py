@@ -37,6 +37,12 @@ class Segment(NamedTuple):
     last: int
     path: str
 
+    @property
+    def fence(self) -> int:
+        """The fence of the lease under which it was written; 0 of one that a compaction made."""
+        writer = self.path.split("-")[-2]
+        return int(writer) if writer.isdigit() else 0
+
 
 def day_of(at_ms: int) -> str:
     """The UTC day of an instant, as folders have it."""

@@ -10,6 +10,8 @@ from typing import Final
 from decision_service.cli.command_group import CommandGroup
 
 COMMANDS: Final[dict[str, str]] = {
+    "run": "bring the decision log into the archive, until it is stopped",
+    "dead-letters": "what could not be read when it was archived, and why",
     "verify": "whether the archive is as it was written, or which row is the first that is not",
     "checkpoint": "pin how far every place's chain has come, signed",
     "erase": "take what is personal of a customer out of the archive, leaving a tombstone",

@@ -1,7 +1,7 @@
 """A command with commands of its own: `decision-service features COMMAND ...`, `decision-service rules COMMAND ...`.
 
-Each of them is a module, `<group>_<command>` with `add_arguments` and `run`, imported only when it is the one that was
-asked for, so that help is instant.
+Each of them is a module, `<group>_<command>` (a hyphen is an underscore there) with `add_arguments` and `run`, imported
+only when it is the one that was asked for, so that help is instant.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CommandGroup:
 
     def run(self, args: argparse.Namespace) -> int:
         """Read the command's own arguments and carry it out; the exit status."""
-        module = importlib.import_module(f"decision_service.cli.{self.name}_{args.command}")
+        module = importlib.import_module(f"decision_service.cli.{self.name}_{args.command.replace('-', '_')}")
         parser = argparse.ArgumentParser(
             prog=f"decision-service {self.name} {args.command}",
             description=self.commands[args.command].capitalize() + ".",
