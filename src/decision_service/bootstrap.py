@@ -13,13 +13,18 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Final
 
 from decision_service.afterwards import Afterwards
 from decision_service.archive.access import AccessLog
+from decision_service.archive.archived_decisions import ArchivedDecisions
+from decision_service.archive.files import Archive
+from decision_service.archive.opening import archive_of, archive_url_of
 from decision_service.core.errors import StoreUnavailable, StoreUnsafe
 from decision_service.core.limits import DAY_MS, EVENTS_TRIM_SLACK
 from decision_service.customers import Customers
+from decision_service.decision_search import DecisionSearch
 from decision_service.journal.keeping import Keeping
 from decision_service.linker import Linker
 from decision_service.policies.active_policy import ActivePolicy
@@ -62,6 +67,19 @@ def store_of(settings: Settings, noticed: Noticed | None = None) -> Store:
     )  # fmt: skip
 
 
+def archived_of(settings: Settings) -> ArchivedDecisions | None:
+    """The archive's decisions for a worker, or None if there is no archive or its libraries are not installed."""
+    if archive_url_of(settings) is None or any(find_spec(name) is None for name in ("pyarrow", "fsspec")):
+        return None
+
+    def opened() -> Archive:
+        archive = archive_of(settings)
+        assert archive is not None
+        return archive
+
+    return ArchivedDecisions(opened, settings.partitions)
+
+
 def retention_of(settings: Settings) -> Retention:
     """How much history the settings keep."""
     slack = min(EVENTS_TRIM_SLACK, settings.events_per_customer_max // 4)
@@ -98,6 +116,7 @@ class Running:
     decisions: DecisionService
     customers: Customers
     accesses: AccessLog
+    searches: DecisionSearch
 
 
 @asynccontextmanager
@@ -123,10 +142,13 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
     afterwards.register("drift", counting.take)
     keeping: Keeping | None = None
     shadow = shadow_of(settings, store, meters)
+    archived = archived_of(settings)
     gauges = ScorecardGauges(store, meters, lambda: active.policy, wall_clock_ms, settings.watch_days)
     meters.also_told.append(gauges.collect)
     try:
         await refuse_evicting(store)
+        if archived is not None:
+            archived.start()
         await active.start()
         warm(active.policy)
         gc.collect()
@@ -140,7 +162,7 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
         accesses.start()
         decisions = DecisionService(
             store, active, meters, settings.partitions, retention, linker, settings.links_budget_ms, wall_clock_ms,
-            afterwards, shadow=shadow,
+            afterwards, shadow=shadow, archived=archived,
         )  # fmt: skip
         if shadow is not None:
             shadow.start()
@@ -149,8 +171,12 @@ async def running_service(settings: Settings, meters: Meters) -> AsyncIterator[R
             keeping = Keeping(settings.data_dir, decisions.keep_journal, wall_clock_ms)
             meters.also_told.append(keeping.collect)
             await keeping.start()
-        yield Running(decisions, Customers(store, active, retention, linker, wall_clock_ms, shadow), accesses)
+        customers = Customers(store, active, retention, linker, wall_clock_ms, shadow)
+        searches = DecisionSearch(store, active, archived, settings.partitions, wall_clock_ms)
+        yield Running(decisions, customers, accesses, searches)
     finally:
+        if archived is not None:
+            archived.close()
         if shadow is not None:
             await shadow.close()
             meters.also_told.remove(shadow.meters.collect)

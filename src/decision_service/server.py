@@ -154,7 +154,7 @@ def gate_of(settings: Settings) -> Gate:
             previews = preview_limit(settings.previews_per_hour, settings.authenticated)
             desk = Desk(
                 running.decisions, running.customers, settings, meters, running.decisions.now_ms, previews=previews,
-                accesses=running.accesses,
+                accesses=running.accesses, searches=running.searches,
             )  # fmt: skip
             with _reloading_on_hangup(desk), _stopping_with_parent(), watched_loop(on_beat, meters.count_loop_block):
                 yield desk

@@ -33,7 +33,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
@@ -42,12 +42,10 @@ from decision_service.answer import Answer, answer_bytes
 from decision_service.core.decide import current_facility, decide
 from decision_service.core.decision import Decision
 from decision_service.core.errors import (
-    Conflict,
     DeadlineExceeded,
     Draining,
     InvalidInput,
     JournalUnavailable,
-    NotFound,
     OutcomeUnknown,
     RequestIdReused,
     StoreDamaged,
@@ -61,22 +59,26 @@ from decision_service.core.links import Links, customer_key, log_names, names_wa
 from decision_service.core.policy import Policy
 from decision_service.core.request import DRAWDOWN_SCENE, DecisionRequest
 from decision_service.core.state import CustomerState
-from decision_service.decision_log import answer_in, check_whole, decode, encode, fingerprint_of
+from decision_service.decision_log import answer_in, check_whole, encode, fingerprint_of
 from decision_service.decision_records import change_records, drawdown_record, left_in
 from decision_service.journal import Journal, SentTable
 from decision_service.journal.delivery import Delivery
+from decision_service.kept import InShadow, KeptDecisions
 from decision_service.linker import Linker
+from decision_service.long_ago import DecidedLongAgo, LongAgo
 from decision_service.policies.active_policy import ActivePolicy
 from decision_service.recording import Retention
-from decision_service.scorecards.shadows import ShadowScores, shadow_scores
+from decision_service.scorecards.shadows import shadow_scores
 from decision_service.shadow_policy.keeping import ShadowPolicy
 from decision_service.snapshots import refuse_facility
 from decision_service.static_answers import StaticAnswers, ToldMeanwhile
 from decision_service.store import Commit, Store
-from decision_service.store.keys import decision_id_of, partition_of_decision
+from decision_service.store.keys import decision_id_of
 from decision_service.telemetry import Meters
-from decision_service.trace import NO_POLICY, render_trace
 from decision_service.turns import Turns
+
+if TYPE_CHECKING:
+    from decision_service.archive.archived_decisions import ArchivedDecisions
 
 LOG = logging.getLogger("decision_service.service")
 READ_TIMEOUT_S: Final = 2.0  # of calls that no money waits for
@@ -96,9 +98,11 @@ class DecisionService:
         linker: Linker, links_budget_ms: int, now_ms: Callable[[], int], afterwards: Afterwards | None = None,
         journal: Journal | None = None, sent: SentTable | None = None,
         monotonic: Callable[[], float] = perf_counter, shadow: ShadowPolicy | None = None,
+        archived: ArchivedDecisions | None = None,
     ) -> None:  # fmt: skip
         """`afterwards` and `shadow` get every decision that was committed. Without `journal` and `sent` there are no
-        static answers. `monotonic` is the clock that deadlines and `arrived` are told by."""
+        static answers. `monotonic` is the clock that deadlines and `arrived` are told by. `archived` has the decisions
+        that the store keeps no more."""
         self.now_ms = now_ms
         self.draining = False
         self._store = store
@@ -112,6 +116,8 @@ class DecisionService:
         self._shadow = shadow
         self._turns = Turns()
         self._clock = monotonic
+        self._long_ago = LongAgo(archived, now_ms, monotonic)
+        self.kept = KeptDecisions(store, active, archived, READ_TIMEOUT_S, self._journalled)
         self._static: StaticAnswers | None = None
         if journal is not None and sent is not None:
             self.keep_journal(journal, sent)
@@ -151,6 +157,8 @@ class DecisionService:
                 self._turns.leave(request.customer_id)
         except OutcomeUnknown as error:
             return await self._ask_again(request, decision_id, deadline, error)
+        except DecidedLongAgo:
+            return self._seen(await self._long_ago.answer(request, decision_id, deadline))
         except (StoreError, DeadlineExceeded) as error:
             if isinstance(error, StoreError):
                 self._meters.count_store_error(error.code)
@@ -182,7 +190,10 @@ class DecisionService:
             links, read_s = state.links, clock() - began
             if state.decision is not None:
                 return self._replay(state.decision, request, decision_id)
-            self._refuse_spent(request, state, decision_id)
+            if left_in(state.log, request, decision_id):
+                raise DecidedLongAgo
+            if (answer := await self._long_ago.review(request, decision_id, until - clock())) is not None:
+                return self._seen(answer)
             await self._own_facility(request, state, policy, until - clock())
             decision, frame, stages_s = self._evaluate(request, state, decision_id, arrived, policy)
             commit = self._commit(request, state, decision, frame)
@@ -268,33 +279,19 @@ class DecisionService:
         state = await self._read(request, decision_id, READ_TIMEOUT_S, None, policy)
         if state.decision is not None:
             self._refuse_other_content(state.decision, request)
-            return await self._explained(state.decision, *await self._said_in_shadow(decision_id))
+            return await self.kept.explained(state.decision, await self.kept.said_in_shadow(decision_id))
         decision, frame, _ = self._evaluate(request, state, decision_id, arrived, policy)
         assert decision.trace is not None
         scores = shadow_scores(policy.scenes[decision.scene], [decision.trace.numbers])
-        return await self._explained(frame, scores[0])
+        return await self.kept.explained(frame, InShadow(scores[0]))
 
     async def decision(self, decision_id: str) -> bytes:
-        """A stored decision with its full trace. NotFound."""
-        if partition_of_decision(decision_id) is None:
-            raise NotFound("no such decision")
-        journalled = None if self._static is None else self._static.frame(decision_id)
-        if journalled is not None:
-            return await self._explained(journalled, None)
-        frame, said = await asyncio.gather(
-            self._store.read_decision(decision_id, READ_TIMEOUT_S), self._said_in_shadow(decision_id)
-        )
-        if frame is None:
-            raise NotFound("no such decision")
-        return await self._explained(frame, *said)
+        """A decision with its full trace, wherever it is kept. NotFound, Erased, StoreError, ArchiveUnavailable."""
+        return (await self.kept.decision(decision_id)).body
 
-    async def _said_in_shadow(self, decision_id: str) -> tuple[ShadowScores | None, dict[str, Any] | None]:
-        """What shadow scorecards scored and what the shadow policy said, as far as it is recorded by now."""
-        scores, record = await asyncio.gather(
-            self._store.read_shadows(decision_id, READ_TIMEOUT_S),
-            self._store.read_shadow_policy(decision_id, READ_TIMEOUT_S),
-        )
-        return None if scores is None else orjson.loads(scores), None if record is None else orjson.loads(record)
+    def _journalled(self, decision_id: str) -> bytes | None:
+        """The frame of a decision that waits in the journal of this host."""
+        return None if self._static is None else self._static.frame(decision_id)
 
     def _with_past_snapshot(self, request: DecisionRequest) -> DecisionRequest:
         """A snapshot is of now at the latest: one dated ahead would hide what is booked until then."""
@@ -355,23 +352,23 @@ class DecisionService:
             LOG.error("the frame of decision %s cannot be told: %s", decision_id, error)
             raise OutcomeUnknown("the stored decision is damaged") from None
         self._refuse_other_content(frame, request)
-        if self._static is not None:
-            self._static.sent.mark(decision_id)  # the store has an answer: no other may be made up
         answer = answer_in(frame)
         head = orjson.loads(answer)
-        return Answer(answer, True, decision_id, head["decision"], head["rung"], head.get("scene", DRAWDOWN_SCENE))
+        return self._seen(
+            Answer(answer, True, decision_id, head["decision"], head["rung"], head.get("scene", DRAWDOWN_SCENE))
+        )
+
+    def _seen(self, answer: Answer) -> Answer:
+        """A stored answer; that there is one is remembered: no other may be made up while the store is away."""
+        if self._static is not None:
+            self._static.sent.mark(answer.decision_id)
+        return answer
 
     @staticmethod
     def _refuse_other_content(frame: bytes, request: DecisionRequest) -> None:
         known = fingerprint_of(frame)  # nothing of a decision that `reconcile` put back: its request is not known
         if known and known != request.fingerprint:
             raise RequestIdReused("this request_id was already used with other content")
-
-    @staticmethod
-    def _refuse_spent(request: DecisionRequest, state: CustomerState, decision_id: str) -> None:
-        """A request that left its records in the log though its decision is gone is old, and is not decided twice."""
-        if left_in(state.log, request, decision_id):
-            raise Conflict("this request_id was decided long ago; its answer is no longer kept")
 
     async def _own_facility(
         self, request: DecisionRequest, state: CustomerState, policy: Policy, left_s: float
@@ -404,16 +401,6 @@ class DecisionService:
             await asyncio.sleep(max(0.0, min(pause_s, deadline - self._clock())))
             pause_s = min(2 * pause_s, longest_s)
         raise lost
-
-    async def _explained(
-        self, frame: bytes, shadows: ShadowScores | None, shadow_policy: dict[str, Any] | None = None
-    ) -> bytes:
-        """A frame as JSON: the answer's fields and the trace."""
-        taken = decode(frame)
-        policy_id = taken.rest["policy_id"]
-        description = await self._active.description(policy_id) if policy_id else NO_POLICY
-        trace = await asyncio.to_thread(render_trace, taken, description, self._active.all_scorecards, shadows)
-        return orjson.dumps({**orjson.loads(taken.answer), "trace": {**trace, "shadow_policy": shadow_policy}})
 
 
 def time_left(left_s: float) -> float:

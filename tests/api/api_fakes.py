@@ -25,6 +25,7 @@ from decision_service.core.vocabulary import Kind, NameSpec
 from decision_service.customers import FacilityView
 from decision_service.feature_question import FeatureQuestion
 from decision_service.judge import EventOutcome
+from decision_service.kept import Kept
 from decision_service.settings import Settings
 from decision_service.telemetry import Meters
 
@@ -89,7 +90,11 @@ class FakeDecisions:
         del arrived
         return orjson.dumps({"request_id": request.request_id, "trace": {}})
 
-    async def decision(self, decision_id: str) -> bytes:
+    @property
+    def kept(self) -> FakeDecisions:
+        return self
+
+    async def decision(self, decision_id: str) -> Kept:
         raise NotFound("no such decision")
 
     @staticmethod

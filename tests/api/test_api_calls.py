@@ -358,7 +358,7 @@ def test_probes_tell_alive_from_ready(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow"),
     [
-        ("GET", "/v1/decisions", 405, "POST"),
+        ("PUT", "/v1/decisions", 405, "GET, POST"),
         ("PATCH", "/v1/facilities/f", 405, "GET, PUT"),
         ("POST", "/v1/lists/a/b", 405, "DELETE, GET, PUT"),
         ("DELETE", "/livez", 405, "GET"),

@@ -174,6 +174,7 @@ class Town:
             "POST /v1/decisions": ("/v1/decisions", drawdown(f"again-{n}", customer, line)),
             "POST /v1/decisions/preview": ("/v1/decisions/preview", drawdown(f"seen-{n}", customer, line)),
             "GET /v1/decisions/{decision_id}": (f"/v1/decisions/{self.decisions[name]}", None),
+            "GET /v1/decisions": (f"/v1/decisions?customer_id={customer}", None),
             "POST /v1/events": ("/v1/events", {"events": [event(f"e-{n}", customer)]}),
             "PUT /v1/facilities/{facility_id}": (f"/v1/facilities/{line}", facility(customer, limit=1)),
             "GET /v1/facilities/{facility_id}": (f"/v1/facilities/{line}", None),

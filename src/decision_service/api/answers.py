@@ -39,6 +39,7 @@ class Problem(BaseModel):
     field: str | None = None
     diagnostics: list[Diagnostic] | None = None
     problems: list[str] | None = None
+    known: dict[str, Any] | None = None
 
 
 class HoldAnswer(Answered):
@@ -107,6 +108,42 @@ class ScoreAnswer(Answered):
     points: int | None
     pd: float | None
     grade: str | None
+
+
+class DecisionFound(Answered):
+    """A decision in a list. Ids of customer, request and facility are null once the payload is erased; `rules` is null
+    where the policy that decided is not known. `recorded_at` is when the store took it in."""
+
+    decision_id: str
+    request_id: str | None
+    customer_id: str | None
+    facility_id: str | None
+    scene: str
+    decision: Literal["approve", "hold", "reprice", "limit_change"]
+    hold: Literal["step_up", "review", "block"] | None
+    asked_amount: float | None
+    approved_amount: float | None
+    currency: str
+    reasons: list[str]
+    rules: list[str] | None
+    policy_id: str
+    rung: Literal["full", "no_links", "no_score", "static"]
+    decided_at: str
+    recorded_at: str
+    erased_at: str | None
+
+
+class DecisionsFound(Answered):
+    """A page of decisions, newest first. `after` asks for the next one; null: there is none. Everything recorded since
+    `searched_from` (and before the page) was looked through. `archived_through`: what was recorded before is archived;
+    what was recorded since is in here, too, if `includes_waiting`, and otherwise only when the archive has caught
+    up."""
+
+    decisions: list[DecisionFound]
+    after: str | None
+    searched_from: str
+    archived_through: str
+    includes_waiting: bool
 
 
 class PolicyName(Answered):

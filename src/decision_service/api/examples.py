@@ -21,6 +21,33 @@ DECISION: Final[dict[str, Any]] = {
     "term_months": 12,
     "deadline_ms": 50,
 }
+DECISIONS_FOUND: Final[dict[str, Any]] = {
+    "decisions": [
+        {
+            "decision_id": "d0a3b0a3f2c94d1e8a6b5c4d3e2f1a0b9c8d",
+            "request_id": "dd-20261121-000017",
+            "customer_id": "c-1001",
+            "facility_id": "f-1001",
+            "scene": "drawdown",
+            "decision": "hold",
+            "hold": "step_up",
+            "asked_amount": 4990.0,
+            "approved_amount": 0.0,
+            "currency": "CNY",
+            "reasons": ["RC10"],
+            "rules": ["odd_hour_large"],
+            "policy_id": "9f2c51d07a3b",
+            "rung": "full",
+            "decided_at": "2026-11-20T19:12:09.101Z",
+            "recorded_at": "2026-11-20T19:12:09.103Z",
+            "erased_at": None,
+        }
+    ],
+    "after": "1795201929103-0.163",
+    "searched_from": "2026-11-20T19:12:09.103Z",
+    "archived_through": "2026-11-22T12:00:03.250Z",
+    "includes_waiting": True,
+}
 DECISION_ANSWER: Final[dict[str, Any]] = {
     "decision_id": "0017b0a3f2c94d1e8a6b5c4d3e2f1a0b9c8d",
     "request_id": "dd-20261121-000017",

@@ -27,7 +27,7 @@ from decision_service.api.parse import (
 )
 from decision_service.api.rate import RateLimit
 from decision_service.api.refusals import Forbidden, NotReady, RateLimited, TooBusy
-from decision_service.core.errors import InvalidInput, NotFound, PolicyRejected, ScorecardRejected
+from decision_service.core.errors import Erased, InvalidInput, NotFound, PolicyRejected, ScorecardRejected
 from decision_service.core.money import to_major
 from decision_service.core.request import DecisionRequest
 from decision_service.core.source import nearest_name
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from decision_service.archive.access import AccessLog
     from decision_service.core.rules.attributes import AttributeSpec
     from decision_service.customers import Customers, FacilityView
+    from decision_service.decision_search import DecisionSearch
     from decision_service.judge import EventOutcome
     from decision_service.service import DecisionService
 
@@ -69,6 +70,7 @@ class Desk:
     now_ms: Callable[[], int]
     admission: Admission | None = None  # the gate's, once it runs
     previews: RateLimit | None = None  # of each customer: bisecting a threshold takes many
+    searches: DecisionSearch | None = None
     accesses: AccessLog | None = None  # where reads of personal data are recorded
 
     def note_access(self, call: Call, customer_id: str | None, decision_id: str = "") -> None:
@@ -161,12 +163,17 @@ def check_attributes(values: Mapping[str, float | str], known: Mapping[str, Attr
 async def get_decision(desk: Desk, call: Call) -> Reply:
     """GET /v1/decisions/{decision_id}."""
     decision_id = call.path_id("decision_id")
-    body = await desk.decisions.decision(decision_id)
-    customer_id = orjson.loads(body)["customer_id"]
+    try:
+        kept = await desk.decisions.kept.decision(decision_id)
+    except Erased:
+        if call.principal.limited:  # whose it was is erased, too
+            raise NotFound("no such decision") from None
+        raise
+    customer_id = orjson.loads(kept.body)["customer_id"]
     if call.principal.limited and not _reaches(call, customer_id, "decision"):
         raise NotFound("no such decision")
     desk.note_access(call, customer_id, decision_id)
-    return Reply(200, body)
+    return Reply(200, kept.body, ((b"decision-source", kept.source.encode()),))
 
 
 def _reaches(call: Call, customer_id: str, what: str) -> bool:

@@ -38,6 +38,7 @@ TABLE: Final[dict[type[errors.DecisionServiceError], Rule]] = {
     errors.InvalidInput: Rule(422, "Invalid input"),
     errors.MalformedBody: Rule(400, "Malformed body"),
     errors.NotFound: Rule(404, "Not found"),
+    errors.Erased: Rule(410, "Erased"),
     errors.Conflict: Rule(409, "Conflict"),
     errors.RequestIdReused: Rule(422, "Idempotency key reused"),
     errors.PolicyRejected: Rule(422, "Policy rejected"),
@@ -93,6 +94,8 @@ def problem_of(error: errors.DecisionServiceError) -> tuple[int, bytes, Headers]
         document["field"] = error.field
     if isinstance(error, errors.PolicyRejected):
         document["diagnostics"] = [diagnostic.as_json() for diagnostic in error.diagnostics]
+    if isinstance(error, errors.Erased):
+        document["known"] = dict(error.known)
     if isinstance(error, refusals.NotReady):
         document["problems"] = list(error.problems)
     return rule.status, orjson.dumps(document), _headers(error, rule.status)

@@ -11,9 +11,18 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from decision_service.api import answers, bodies, examples, feature_answers, handlers, policy_handlers
+from decision_service.api import (
+    answers,
+    bodies,
+    examples,
+    feature_answers,
+    handlers,
+    policy_handlers,
+    search_handlers,
+)
 from decision_service.api.call import Call, Reply
 from decision_service.api.handlers import Desk
+from decision_service.archive.search import LIMIT_MAX
 
 Handler = Callable[[Desk, Call], Awaitable[Reply]]
 DECIDE_PATH: Final = "/v1/decisions"
@@ -96,6 +105,27 @@ _FORCE_QUERY: Final = (
     ),
 )  # fmt: skip
 
+_SEARCH_QUERY: Final = (
+    Query("customer_id", _ID_SCHEMA, "Of this customer; credentials that reach certain customers only must say which."),
+    Query(
+        "since", {"type": "string", "format": "date-time"},
+        "Recorded at or after this instant. A decision is recorded when the store takes it in: as it is made, but for "
+        "static answers, which wait in a journal while the store is away.",
+    ),
+    Query("until", {"type": "string", "format": "date-time"}, "Recorded before this instant; now by default."),
+    Query("outcome", {"type": "string", "enum": list(search_handlers.OUTCOMES)}, "With this `decision`."),
+    Query("reason", _ID_SCHEMA, "With this reason code, such as RC11."),
+    Query("rule", _ID_SCHEMA, "On which this rule fired or held, by its id."),
+    Query("policy", _ID_SCHEMA, "Made by the policy of this id."),
+    Query(
+        "limit",
+        {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": search_handlers.LIMIT_DEFAULT},
+        "Decisions of one page at most. A page ends early, even empty, when it has cost about two seconds; it goes on "
+        "as long as there is an `after`.",
+    ),
+    Query("after", {"type": "string"}, "The `after` of the page before."),
+)  # fmt: skip
+
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST", DECIDE_PATH, "decide", handlers.decide, "decisions",
@@ -110,7 +140,12 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         "GET", "/v1/decisions/{decision_id}", "read", handlers.get_decision, "decisions",
-        "A decision with its full trace", answers.ExplainedDecision, _reading(404),
+        "A decision with its full trace, as long as the archive has it", answers.ExplainedDecision, _reading(404, 410),
+    ),
+    Route(
+        "GET", DECIDE_PATH, "read", search_handlers.search_decisions, "decisions",
+        "Decisions by customer, time, outcome, reason, rule or policy, newest first; a page at a time",
+        answers.DecisionsFound, _reading(), answer_example=examples.DECISIONS_FOUND, query=_SEARCH_QUERY,
     ),
     Route(
         "POST", "/v1/events", "events", handlers.post_events, "customers",

@@ -90,6 +90,10 @@ class Archive:
         """The days that have records, rising."""
         return sorted(name.removeprefix("day=") for name in self._names(RECORDS) if name.startswith("day="))
 
+    def segments_on(self, place: int, day: str) -> list[Segment]:
+        """All segments of a place and a day, in no order, also those that lie within another."""
+        return self._segments_in(f"{RECORDS}/day={day}/p={place_name(place)}")
+
     def _segments_in(self, folder: str) -> list[Segment]:
         found = (segment_at(f"{folder}/{name}") for name in self._names(folder))
         return [segment for segment in found if segment is not None]
@@ -239,6 +243,16 @@ class Archive:
     def size(self, path: str) -> int:
         """The bytes of a file. FileNotFoundError."""
         return int(self._fs.size(self.full(path)))
+
+    def stamp(self, path: str) -> str:
+        """What tells a file from what was, or will be, under its name. FileNotFoundError."""
+        self._fs.invalidate_cache()
+        return str(self._fs.ukey(self.full(path)))
+
+    def modified_ms(self, path: str) -> int:
+        """When a file was written, ms UTC. FileNotFoundError."""
+        modified = self._fs.modified(self.full(path))
+        return int((modified if modified.tzinfo else modified.replace(tzinfo=UTC)).timestamp() * 1000)
 
     def _forget(self, full: str) -> None:
         if self._fs.exists(full):

@@ -25,6 +25,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import orjson
 
+from decision_service.archive.descriptions import DescriptionKeeper
 from decision_service.archive.files import Archive
 from decision_service.core.errors import ArchiveDamaged, NotFound, PolicyRejected, ScorecardRejected, SettingInvalid
 from decision_service.core.limits import DAY_MS
@@ -67,6 +68,7 @@ class PolicyKeeper:
         self._archive = archive
         self._there: set[str] = set()  # names that the archive has
         self._told: set[str] = set()
+        self._descriptions = DescriptionKeeper(store, archive)
 
     async def keep(self, policy_ids: Iterable[str]) -> frozenset[str]:
         """See to it that these policies are in the archive; those that cannot be, for a part of them is nowhere: they
@@ -76,6 +78,7 @@ class PolicyKeeper:
         for policy_id in dict.fromkeys(policy_ids):
             if not policy_id:  # of what `reconcile` put back
                 continue
+            await self._descriptions.keep([policy_id])
             try:
                 await self._keep(policy_id)
             except _Missing as error:

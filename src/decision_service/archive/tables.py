@@ -45,7 +45,7 @@ def rows_of(table: pa.Table) -> list[Row]:
     return [Row(*values) for values in zip(*(table[column.name].to_pylist() for column in COLUMNS), strict=True)]
 
 
-def parquet_of(table: pa.Table, previous_hash: bytes) -> bytes:
+def parquet_of(table: pa.Table, previous_hash: bytes, group_rows: int = ROW_GROUP_MAX) -> bytes:
     """A segment's file: the table with the hash before its first row and that of its last in the metadata."""
     import pyarrow.parquet as pq
 
@@ -59,6 +59,6 @@ def parquet_of(table: pa.Table, previous_hash: bytes) -> bytes:
         buffer, table.schema, compression="zstd", compression_level=COMPRESSION_LEVEL, use_dictionary=_DICTIONARIES,
         write_statistics=_STATISTICS, store_schema=False, write_page_checksum=True,
     ) as writer:  # fmt: skip
-        writer.write_table(table, row_group_size=ROW_GROUP_MAX)
+        writer.write_table(table, row_group_size=group_rows)
         writer.add_key_value_metadata(told)
     return buffer.getvalue()

@@ -43,6 +43,7 @@ EXIT_STATUS: Final[dict[type[errors.DecisionServiceError], int]] = {
     errors.DecisionServiceError: 70,
     errors.InvalidInput: 5,
     errors.NotFound: 6,
+    errors.Erased: 6,
     errors.Conflict: 6,
     errors.RequestIdReused: 6,
     errors.PolicyRejected: 4,

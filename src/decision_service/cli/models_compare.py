@@ -16,6 +16,7 @@ from typing import Final
 import orjson
 import uvloop
 
+from decision_service.archive.opening import archive_of
 from decision_service.cli.ending import cleaning_up
 from decision_service.cli.import_history import store_for
 from decision_service.cli.watch_options import (
@@ -84,7 +85,7 @@ async def _compare(
         await refuse_unsafe(store)
         manifests = Manifests(settings.models, target or await _champion_target(store, settings, span, args))
         records, pairs = Records(manifests, zone_named(settings.time_zone)), dict[CardName, Pairs]()
-        log = DecisionLog(store, settings.partitions, manifests)
+        log = DecisionLog(store, settings.partitions, manifests, archive_of(settings))
         async for page in log.pages_with_outcomes(span, args.scene, span.until_ms, progress_of(settings.partitions)):
             records.take(page, args.scorecard)
             take_pairs(page, args.scorecard, pairs)
@@ -98,7 +99,7 @@ async def _compare(
 async def _champion_target(store: Store, settings: Settings, span: Span, args: argparse.Namespace) -> Target | None:
     """The target of the champion of the first decision that has one: both sides are judged by it."""
     manifests = Manifests(settings.models)
-    async for page in DecisionLog(store, settings.partitions, manifests).pages(span, args.scene):
+    async for page in DecisionLog(store, settings.partitions, manifests, archive_of(settings)).pages(span, args.scene):
         for one in page:
             for said in one.scored:
                 if said.role == CHAMPION and said.card.scorecard == args.scorecard:

@@ -1,10 +1,11 @@
 """`decision-service models watch [SCORECARD[/VERSION]]`: is what scorecards see and say still what they were trained
 on, and did it come true?
 
-Reads the decision log of a store, also of a running service, and the logs of the customers in it; progress goes to
-standard error. `--publish` keeps the figures for the gauges of `/metrics`. Exit status 0 if all is well or there is
-nothing to look at, 1 if there is a reason to rebuild a scorecard, 2 for wrong settings or a report that cannot be
-drawn, 3 if the store failed, 5 for wrong options, 6 if no decision has a score of the scorecard that was named.
+Reads the decision log of a store, also of a running service, what of it is archived, and the logs of the customers in
+it; progress goes to standard error. `--publish` keeps the figures for the gauges of `/metrics`. Exit status 0 if all is
+well or there is nothing to look at, 1 if there is a reason to rebuild a scorecard, 2 for wrong settings or a report
+that cannot be drawn, 3 if the store failed, 5 for wrong options, 6 if no decision has a score of the scorecard that was
+named.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Final
 import orjson
 import uvloop
 
+from decision_service.archive.opening import archive_of
 from decision_service.cli.ending import cleaning_up
 from decision_service.cli.import_history import store_for
 from decision_service.cli.watch_options import (
@@ -71,7 +73,7 @@ async def _watch(
     try:
         await refuse_unsafe(store)
         records = Records(manifests, zone)
-        log = DecisionLog(store, settings.partitions, manifests)
+        log = DecisionLog(store, settings.partitions, manifests, archive_of(settings))
         scorecard, _, version = args.scorecard.partition("/")
         async for page in log.pages_with_outcomes(span, args.scene, span.until_ms, progress_of(settings.partitions)):
             records.take(page, scorecard, version)

@@ -17,6 +17,9 @@ service refuses such a store (every decision is static) until somebody says so. 
 The summary goes to standard output, progress to standard error, all findings to --findings as JSON lines. Exit status
 0 if nothing is wrong, 1 if something is (also if it was repaired: run again to see), 2 for wrong usage or settings, 3
 if the store failed or is refused, 5 if the list is wrong; then nothing was changed.
+
+Decisions leave the store some time after they are archived: older ones are read from the archive. If something is
+there and its address is not known (--archive), nothing is done.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ from zoneinfo import ZoneInfo
 import orjson
 import uvloop
 
+from decision_service.archive.all_decisions import AllDecisions
+from decision_service.archive.opening import archive_of
 from decision_service.bootstrap import linker_of, retention_of, wall_clock_ms
 from decision_service.cli.ending import check_apart, cleaning_up
 from decision_service.cli.import_history import Stages, store_for
@@ -60,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("list", nargs="?", type=Path, metavar="FILE", help="acknowledged answers: .jsonl or .csv")
     parser.add_argument("--redis-url", help="store; none is the embedded one, also of a running service")
     parser.add_argument("--data-dir", type=Path, help="directory of the journal and the embedded store (data)")
+    parser.add_argument("--archive", metavar="URL", help="where decisions are that left the store (of the settings)")
     parser.add_argument("--journal", type=Path, nargs="+", default=[], metavar="DIR", help="data directories of others")
     parser.add_argument("--since", metavar="WHEN", help="look for decisions that the list lacks: a date or an instant")
     parser.add_argument("--until", metavar="WHEN", help="up to before this (now)")
@@ -75,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reconcile; the exit status."""
-    settings = load_settings(redis_url=args.redis_url, data_dir=args.data_dir)
+    settings = load_settings(redis_url=args.redis_url, data_dir=args.data_dir, archive_url=args.archive)
     span = _span_in(args, settings)
     acknowledged = None if args.list is None else AcknowledgedList(args.list, settings.partitions)
     check_apart("findings", args.findings, [args.list])
@@ -109,7 +115,8 @@ async def _reconcile(
     restoring = Restoring(store, retention_of(settings), wall_clock_ms()) if args.repair else None
     try:
         async with Journalled([settings.data_dir, *args.journal]) as journalled:
-            comparing = Comparing(store, settings.partitions, findings, restoring, journalled.frame, stages)
+            kept = AllDecisions(store, settings.partitions, archive_of(settings))
+            comparing = Comparing(store, settings.partitions, findings, restoring, journalled.frame, stages, kept)
             if acknowledged is not None:
                 comparing.check_list(acknowledged)
             await refuse_unsafe(store)
@@ -118,8 +125,8 @@ async def _reconcile(
             if args.repair:  # after the list: what was acknowledged goes before what nobody was told
                 comparing.counts.delivered = await _deliver(store, settings, journalled)
             comparing.counts.undelivered = journalled.waiting
-            known = span or _EVER
-            for conflict in await journalled.conflicts(known.since_ms, known.until_ms):
+            asked = span or _EVER
+            for conflict in await journalled.conflicts(asked.since_ms, asked.until_ms):
                 findings.take(conflict)
             if span is not None:
                 listed = acknowledged is not None and args.since is not None

@@ -37,13 +37,16 @@ def add_watch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write a report: .html or .md")
     parser.add_argument("--redis-url", help="store; none is the embedded one, also of a running service")
     parser.add_argument("--data-dir", type=Path, help="directory of the embedded store (data)")
+    parser.add_argument("--archive", metavar="URL", help="where decisions are that left the store (of the settings)")
     parser.add_argument("--models", type=Path, help="directory of scorecards (models)")
     parser.add_argument("--json", action="store_true", help="everything that was found as JSON")
 
 
 def settings_in(args: argparse.Namespace) -> Settings:
     """The settings with the options on top. SettingInvalid."""
-    settings = load_settings(redis_url=args.redis_url, data_dir=args.data_dir, models=args.models)
+    settings = load_settings(
+        redis_url=args.redis_url, data_dir=args.data_dir, models=args.models, archive_url=args.archive
+    )
     if settings.store_url == "memory://":
         raise SettingInvalid("DECISION_SERVICE_REDIS_URL", "a store in memory holds no decisions")
     if settings.store_url is None and not settings.data_dir.is_dir():

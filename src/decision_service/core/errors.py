@@ -4,6 +4,7 @@
     ├── InvalidInput            the caller's input is wrong; names the field             422
     │   └── MalformedBody       not even JSON of the right shape                          400
     ├── NotFound                the named thing does not exist                            404
+    ├── Erased                  it was there; what of it was a person's is erased         410
     ├── Conflict                what is asked contradicts what is stored                  409
     ├── RequestIdReused         a request_id came back with other content                 422
     ├── PolicyRejected          a candidate policy does not compile; holds diagnostics    422
@@ -28,8 +29,8 @@ status and the exit status are assigned in one table each (`api/problems.py`, `c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from decision_service.core.source import Diagnostic
@@ -65,6 +66,17 @@ class NotFound(DecisionServiceError):
     """The named thing does not exist."""
 
     code = "not-found"
+
+
+class Erased(DecisionServiceError):
+    """The named decision was made; what of it told of a person was erased. `known` is what is still told: outcome,
+    instants, reasons, and the tombstone."""
+
+    code = "erased"
+
+    def __init__(self, message: str, known: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.known = known
 
 
 class Conflict(DecisionServiceError):

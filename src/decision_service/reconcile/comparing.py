@@ -1,7 +1,8 @@
-"""Comparing: a pass over the caller's list, then one over the outbox; each a page at a time.
+"""Comparing: a pass over the caller's list, then one over archive and outbox; each a page at a time.
 
 The store is read at ROWS_AT_ONCE decisions at once: some 30 MB of frames, and a command a partition. A decision that is
-lost but lies in the journal is not lost: it waits to be delivered.
+lost but lies in the journal is not lost: it waits to be delivered. One whose frame has left the store is looked up in
+the archive, some 10 ms each; of one whose payload is erased outcome and amount are compared.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
@@ -17,6 +18,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from decision_service.archive.all_decisions import AllDecisions
+from decision_service.archive.lookup import Archived
 from decision_service.core.errors import StoreDamaged
 from decision_service.core.event import drawdown_key
 from decision_service.core.limits import DAY_MS
@@ -64,7 +67,7 @@ class Comparing:
 
     def __init__(
         self, store: Store, partitions: int, findings: Findings, restoring: Restoring | None, pending: Pending,
-        watch: Watch,
+        watch: Watch, kept: AllDecisions | None = None,
     ) -> None:  # fmt: skip
         self.counts = Counts()
         self._store = store
@@ -72,6 +75,7 @@ class Comparing:
         self._findings = findings
         self._restoring = restoring
         self._pending = pending
+        self._kept = kept or AllDecisions(store, partitions, None)
         self._watch = watch
         self._known: dict[int, Keys] = {}  # keys of acknowledged decisions by partition, sorted
 
@@ -110,6 +114,11 @@ class Comparing:
         waiting = frame is None
         if frame is None:
             frame = self._pending(row.decision_id)
+        if frame is None and (archived := await self._archived(row)) is not None:
+            if archived.erased:
+                self._compare_erased(row, archived)
+                return
+            frame, waiting = archived.frame(), False
         if frame is None:
             repair = "" if self._restoring is None else await self._restoring.lost(row)
             self._find(row, "lost", repair=repair)
@@ -124,6 +133,21 @@ class Comparing:
             self.counts.waiting += waiting
             return
         self._find(row, "different", stored=told.short(), repair=await self._repaired(row, told))
+
+    async def _archived(self, row: Acknowledged) -> Archived | None:
+        """The decision as the archive has it. InvalidInput if there may be one whose address is not known."""
+        found = await self._kept.archived(row.decision_id)
+        if found is None:
+            await self._kept.refuse_unreachable(0)
+        return found
+
+    def _compare_erased(self, row: Acknowledged, archived: Archived) -> None:
+        told = archived.remains
+        if told["decision"] == row.decision and Decimal(str(told["approved_amount"])) == row.approved:
+            self.counts.agreed += 1
+            return
+        stored = {name: told.get(name) for name in ("decision", "approved_amount", "currency", "decided_at", "rung")}
+        self._find(row, "different", stored=stored, note="its payload is erased")
 
     async def _repaired(self, row: Acknowledged, told: Told) -> str:
         if self._restoring is None:
@@ -143,16 +167,19 @@ class Comparing:
             )
         )  # fmt: skip
 
-    # --- the outbox ---------------------------------------------------------------------------------------------
+    # --- archive and outbox -------------------------------------------------------------------------------------
 
     async def look_through(self, span: Span, *, listed: bool, verify: bool) -> None:
-        """Find decisions of the store that the list lacks (if there is a list), and (`verify`) those that are not
-        whole. StoreUnavailable."""
+        """Find decisions that the list lacks (if there is a list), and (`verify`) those that are not whole.
+        StoreUnavailable, ArchiveUnavailable; InvalidInput if some of them are in an archive whose address is not
+        known."""
+        await self._kept.refuse_unreachable(span.since_ms)
+        since_ms, until_ms = span.since_ms - CLOCK_SLACK_MS, span.until_ms + CLOCK_SLACK_MS
         for partition in range(self._partitions):
-            async for ids in self._outbox(partition, span):
-                page = ids if verify else self._unlisted(partition, ids)
-                frames = await self._store.read_decisions(partition, page, STORE_TIMEOUT_S)
-                told = {i: self._told(i, frame, verify=verify) for i, frame in zip(page, frames, strict=True)}
+            async for kept in self._kept.pages(partition, since_ms, until_ms):
+                frames = {one.decision_id: one.frame for one in kept}
+                page = list(frames) if verify else self._unlisted(partition, list(frames))
+                told = {i: self._told(i, frames[i], verify=verify) for i in page}
                 whole = {i: t for i, t in told.items() if t is not None and _within(t, span)}
                 self.counts.stored += len(whole)
                 for decision_id in self._unlisted(partition, list(whole)) if listed else ():
@@ -160,16 +187,6 @@ class Comparing:
                 if verify:
                     await self._verify(list(whole.values()))
             self._watch("partitions looked through", partition + 1, self._partitions)
-
-    async def _outbox(self, partition: int, span: Span) -> AsyncIterator[Sequence[str]]:
-        after, begun = b"", False
-        while after or not begun:
-            begun = True
-            after, ids = await self._store.outbox_decisions(
-                partition, span.since_ms - CLOCK_SLACK_MS, span.until_ms + CLOCK_SLACK_MS, after, STORE_TIMEOUT_S
-            )
-            if ids:
-                yield ids
 
     def _unlisted(self, partition: int, decision_ids: Sequence[str]) -> Sequence[str]:
         """Those that the caller's list lacks."""

@@ -1,7 +1,7 @@
-"""Decisions that scorecards had a part in, read back from the store's decision log, with what became of them.
+"""Decisions that scorecards had a part in, read back from the decision log, with what became of them.
 
-    outbox of a partition ──page──▶ decision ids ──one command──▶ frames ──▶ decisions
-                                                                     └─ customers' logs ──▶ outcomes
+    archive and outbox of a partition ──page──▶ frames ──▶ decisions
+                                                   └─ customers' logs ──▶ outcomes
 
 Partition by partition and page by page, so memory is that of a page and of OUTCOMES_KEPT_MAX customers, whatever the
 store holds. The cost is a read of every outbox entry and every frame between the two instants, and of the log of every
@@ -18,13 +18,15 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
 from decision_service.api.instants import parse_instant
+from decision_service.archive.all_decisions import AllDecisions
+from decision_service.archive.all_decisions import Decision as KeptDecision
 from decision_service.core.decision import Score
 from decision_service.core.limits import DAY_MS
 from decision_service.core.request import DRAWDOWN_SCENE
@@ -36,6 +38,9 @@ from decision_service.watch.manifests import CardName, Manifests
 from decision_service.watch.outcomes import CustomerOutcomes, Outcome, outcomes_in
 from decision_service.watch.said import CHAMPION, SHADOW, Said, said_by
 from decision_service.watch.tally import Answered
+
+if TYPE_CHECKING:
+    from decision_service.archive.files import Archive
 
 STORE_TIMEOUT_S: Final = 10.0
 OUTCOMES_KEPT_MAX: Final = 10_000  # customers of a partition whose outcomes are remembered
@@ -78,10 +83,13 @@ class Decided:
 
 
 class DecisionLog:
-    """The decisions of a store; `manifests` tell of the scorecards that made them."""
+    """The decisions of a store and its archive; `manifests` tell of the scorecards that made them."""
 
-    def __init__(self, store: Store, partitions: int, manifests: Manifests) -> None:
+    def __init__(
+        self, store: Store, partitions: int, manifests: Manifests, archive: Archive | None = None
+    ) -> None:
         self._store = store
+        self._kept = AllDecisions(store, partitions, archive)
         self._partitions = partitions
         self._manifests = manifests
         self._places: dict[tuple[str, str], dict[str, int]] = {}
@@ -91,7 +99,9 @@ class DecisionLog:
     async def pages(
         self, span: Span, scene: str, begun: Callable[[int], None] = lambda _partition: None
     ) -> AsyncIterator[Sequence[Decided]]:
-        """The decisions of a scene, without their outcomes, page by page; `begun` is told each partition."""
+        """The decisions of a scene, without their outcomes, page by page; `begun` is told each partition. InvalidInput
+        if some of them are in an archive whose address is not known."""
+        await self._kept.refuse_unreachable(span.since_ms)
         for partition in range(self._partitions):
             begun(partition)
             async for page in self._partition(partition, span, scene):
@@ -101,6 +111,7 @@ class DecisionLog:
         self, span: Span, scene: str, by_ms: int, begun: Callable[[int], None] = lambda _partition: None
     ) -> AsyncIterator[Sequence[Decided]]:
         """The same with what became of the customers by an instant."""
+        await self._kept.refuse_unreachable(span.since_ms)
         for partition in range(self._partitions):
             begun(partition)
             known: dict[str, dict[CardName, CustomerOutcomes]] = {}
@@ -109,30 +120,25 @@ class DecisionLog:
 
     async def _partition(self, partition: int, span: Span, scene: str) -> AsyncIterator[Sequence[Decided]]:
         since_ms, until_ms = span.since_ms - _SLACK_MS, span.until_ms + _SLACK_MS
-        after, begun = b"", False
-        while after or not begun:
-            begun = True
-            after, ids = await self._store.outbox_decisions(partition, since_ms, until_ms, after, STORE_TIMEOUT_S)
-            frames = await self._store.read_decisions(partition, ids, STORE_TIMEOUT_S)
-            told = zip(ids, frames, strict=True)
-            page = [await self._decided(decision_id, decode(frame)) for decision_id, frame in told if frame is not None]
+        async for told in self._kept.pages(partition, since_ms, until_ms):
+            page = [await self._decided(one, decode(one.frame)) for one in told if one.frame is not None]
             wanted = [one for one in page if one.scene == scene and span.since_ms <= one.decided_at_ms < span.until_ms]
             if wanted:
                 yield wanted
 
-    async def _decided(self, decision_id: str, frame: Frame) -> Decided:
+    async def _decided(self, kept: KeptDecision, frame: Frame) -> Decided:
         answer, rest = orjson.loads(frame.answer), frame.rest
         scene, policy_id = answer.get("scene", DRAWDOWN_SCENE), rest["policy_id"]
         await self._describe(policy_id, scene)
         numbers = np.frombuffer(frame.numbers, "<f8")
         said = [(name, one) for name, told in rest["scorecards"].items() for one in _said(answer["scores"][name], told)]
         if self._shadowed[policy_id]:
-            said += await self._shadows(decision_id)
+            said += await self._shadows(kept)
         decided_at_ms = parse_instant(answer["decided_at"])
         occurred_at = orjson.loads(frame.request).get("occurred_at")
         hold, approved = answer["hold"], is_approved(scene, answer["decision"], answer["approved_amount"])
         return Decided(
-            decision_id, answer["customer_id"], scene, decided_at_ms,
+            kept.decision_id, answer["customer_id"], scene, decided_at_ms,
             decided_at_ms if occurred_at is None else parse_instant(occurred_at),
             Answered(answer["decision"], hold and hold["kind"], approved, answer["rung"]),
             tuple(self._scored(name, one, numbers, policy_id, scene) for name, one in said),
@@ -144,9 +150,8 @@ class DecisionLog:
         features = np.empty(0) if gather is None else _features(numbers, gather)
         return Scored(card, said.role, said.score, features)
 
-    async def _shadows(self, decision_id: str) -> list[tuple[str, Said]]:
-        recorded = await self._store.read_shadows(decision_id, STORE_TIMEOUT_S)
-        told = {} if recorded is None else orjson.loads(recorded)
+    async def _shadows(self, kept: KeptDecision) -> list[tuple[str, Said]]:
+        told = await self._kept.shadows(kept) or {}
         return [
             (name, Said(SHADOW, version, shadow_score(score, version)))
             for name, versions in told.items()
@@ -176,7 +181,9 @@ class DecisionLog:
     async def _described(self, policy_id: str) -> dict[str, Any]:
         """A policy's description; nothing if it is not kept."""
         document = await self._store.read_policy(policy_id, STORE_TIMEOUT_S)
-        described: dict[str, Any] = {} if document is None else orjson.loads(document)
+        if document is None:
+            return await self._kept.description(policy_id) or {}
+        described: dict[str, Any] = orjson.loads(document)
         return await self._described(described[SAME_AS]) if SAME_AS in described else described
 
     # --- what became of them ------------------------------------------------------------------------------------
