@@ -8,8 +8,9 @@ Both are followed: the number in the store four times a second with the lists, t
 decisions; one that cannot be taken changes nothing but `standing`. When what is published is stopped, the directory
 counts again, and without one nothing is in shadow.
 
-A policy's description is kept in the store before anything it said is recorded, so the report knows its label in a
-year. No signatures are asked for: a shadow decides nothing.
+A policy is in shadow once its lists are known, and its description and everything it was made of are kept in the store
+(as those of policies in force are): so the report knows its label in a year, and what it said can be had again. No
+signatures are asked for: a shadow decides nothing.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ import orjson
 
 from decision_service.core.errors import DecisionServiceError, NotFound, PolicyRejected, ScorecardRejected, StoreError
 from decision_service.core.policy import Policy
+from decision_service.policies.bundle import Content
 from decision_service.policies.disk_watch import DiskWatch
 from decision_service.policies.in_force import SAME_AS
 from decision_service.policies.source import Candidate, NotAtRest, PolicySource
+from decision_service.policies.sources import PolicySources
 from decision_service.shadow_policy.published import PublishedShadow
 from decision_service.shadow_policy.standing import DISK, PUBLISHED, Standing
 from decision_service.store import Store
@@ -58,6 +61,9 @@ class ShadowCandidate:
         self._again_at = math.inf  # what was refused for a scorecard is tried again
         self._lists_version = -1
         self._described, self._described_plain = "", ""
+        self._sources = PolicySources(store, source.models)
+        self._compiled: tuple[Candidate, Standing] | None = None  # what will stand once its lists are known
+        self._content: Content | None = None
         self._lock = asyncio.Lock()
         self._disk = DiskWatch(source, self._disk_changed, lambda: None)
         self._tasks: list[asyncio.Task[None]] = []
@@ -81,9 +87,8 @@ class ShadowCandidate:
             try:
                 async with self._lock:
                     await self.follow()
-            except StoreError as error:
-                if self._number < 0:  # a directory need not wait for a store to be back
-                    LOG.warning("cannot ask what is published to be in shadow: %s", error.message)
+            except StoreError:
+                pass  # it is asked again
             except Exception:  # a shadow that stopped following would be compared under a wrong name
                 LOG.exception("could not follow what is in shadow")
             await asyncio.sleep(FOLLOW_S)
@@ -97,8 +102,7 @@ class ShadowCandidate:
                 self._drop()
             await (self._take_published(number) if number else self._take_disk())
             self._number = number
-        if self.policy is not None:
-            await self._follow_lists()
+        await self._follow_lists()
 
     async def _disk_changed(self) -> bool:
         async with self._lock:
@@ -135,18 +139,12 @@ class ShadowCandidate:
     async def _take(self, candidate: Candidate, source: str, number: int) -> None:
         policy = candidate.policy
         await asyncio.to_thread(warm, policy)
-        self.plain_id = policy.with_lists({}).id
         self._lists_version = -1
-        self.policy = policy
-        await self._follow_lists()
-        self._stand(
-            Standing(
-                "shadowing", self.plain_id, policy.label, source, number,
-                scorecards={card.name: card.version for card in policy.scorecards.values()},
-                rules=sum(len(scene.rule_set.rules) for scene in policy.scenes.values()),
-            )
+        self._compiled = candidate, Standing(
+            "shadowing", policy.with_lists({}).id, policy.label, source, number,
+            scorecards={card.name: card.version for card in policy.scorecards.values()},
+            rules=sum(len(scene.rule_set.rules) for scene in policy.scenes.values()),
         )  # fmt: skip
-        LOG.info("policy %s (%s) is in shadow, from %s", self.plain_id, policy.label, source)
 
     def _refuse(self, source: str, number: int, error: DecisionServiceError) -> None:
         """Say why it is not taken; what is in shadow from the same source stays."""
@@ -164,7 +162,7 @@ class ShadowCandidate:
         )  # fmt: skip
 
     def _drop(self) -> None:
-        self.policy, self.plain_id = None, ""
+        self.policy, self.plain_id, self._compiled = None, "", None
         self._standing = Standing("starting")
 
     def _stand(self, standing: Standing) -> None:
@@ -172,14 +170,22 @@ class ShadowCandidate:
         self._tell(standing)
 
     async def _follow_lists(self) -> None:
-        """The lists as the store has them now. StoreError."""
+        """Take over the lists as the store has them now, and what was compiled meanwhile. StoreError."""
+        compiled = self._compiled
+        policy = self.policy if compiled is None else compiled[0].policy
+        if policy is None:
+            return
         version, lists = await self._store.read_lists(self._lists_version, STORE_TIMEOUT_S)
-        assert self.policy is not None
-        policy = self.policy if lists is None else self.policy.with_lists(lists)
-        await self._describe(policy)
-        self.policy, self._lists_version = policy, version
+        policy = policy if lists is None else policy.with_lists(lists)
+        content = self._content if compiled is None else compiled[0].content
+        await self._describe(policy, content)
+        self.policy, self._content, self._lists_version = policy, content, version
+        if compiled is not None:
+            self._compiled, self.plain_id = None, compiled[1].policy_id
+            self._stand(compiled[1])
+            LOG.info("policy %s (%s) is in shadow, from %s", self.plain_id, policy.label, compiled[1].source)
 
-    async def _describe(self, policy: Policy) -> None:
+    async def _describe(self, policy: Policy, content: Content | None) -> None:
         if self._described == policy.id:
             return
         plain = policy.with_lists({})
@@ -187,4 +193,6 @@ class ShadowCandidate:
             await self._store.save_policy(plain.id, orjson.dumps(plain.describe()), STORE_TIMEOUT_S)
         if policy.id != plain.id:
             await self._store.save_policy(policy.id, orjson.dumps({SAME_AS: plain.id}), STORE_TIMEOUT_S)
+        if content is not None:
+            await self._sources.save(policy, content)
         self._described, self._described_plain = policy.id, plain.id
