@@ -180,6 +180,18 @@ class FakeCustomers:
         return self.troubles
 
 
+class FakeAccesses:
+    """Remembers who was told what."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str, str | None, str, str]] = []
+
+    def put(
+        self, principal: str, call: str, customer_id: str | None, decision_id: str = "", request_id: str = ""
+    ) -> None:
+        self.told.append((principal, call, customer_id, decision_id, request_id))
+
+
 @dataclass
 class Office:
     """A gate over fakes, with a client that talks to it in process."""
@@ -189,6 +201,7 @@ class Office:
     customers: FakeCustomers
     meters: Meters
     client: httpx.AsyncClient
+    accesses: FakeAccesses
 
 
 def settings_of(**values: Any) -> Settings:
@@ -199,18 +212,20 @@ def settings_of(**values: Any) -> Settings:
 @asynccontextmanager
 async def office(directory: Path, access: Access | None = None, **values: Any) -> AsyncIterator[Office]:
     """An open office."""
-    decisions, customers = FakeDecisions(), FakeCustomers()
+    decisions, customers, accesses = FakeDecisions(), FakeCustomers(), FakeAccesses()
     meters = Meters(directory, LABELS)
     settings = settings_of(**values)
 
     @asynccontextmanager
     async def open_desk() -> AsyncIterator[Desk]:
-        yield Desk(decisions, customers, settings, meters, decisions.now_ms)  # type: ignore[arg-type]
+        yield Desk(
+            decisions, customers, settings, meters, decisions.now_ms, accesses=accesses  # type: ignore[arg-type]
+        )  # fmt: skip
 
     gate = Gate(settings, access or Access(), meters, open_desk)
     transport = httpx.ASGITransport(gate, client=("127.0.0.1", 5))  # type: ignore[arg-type]
     async with running(gate), httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-        yield Office(gate, decisions, customers, meters, client)
+        yield Office(gate, decisions, customers, meters, client, accesses)
     meters.close()
 
 

@@ -21,6 +21,7 @@ from decision_service.core.errors import DeadlineExceeded, OutcomeUnknown, Store
 from decision_service.core.event import drawdown_key, event_key
 from decision_service.core.links import log_name, log_names
 from decision_service.feature_question import FeatureQuestion
+from decision_service.kept import Kept
 
 CLOCK = Clock(NOW_MS, 300_000, 30 * 86_400_000)
 
@@ -486,3 +487,30 @@ def test_a_decimal_reaches_the_service_as_the_caller_wrote_it() -> None:
     request, _ = parse_decision(body, CLOCK)
     assert request.body == body
     assert Decimal(request.amount_minor) / 100 == Decimal("4990.00")
+
+
+def test_reads_of_personal_data_are_recorded_and_nothing_else(tmp_path: Path) -> None:
+    """Who, which call, whose, the caller's own id of the request; not what is refused, not found or nobody's."""
+
+    async def go(opened: Office) -> list[tuple[str, str, str | None, str, str]]:
+        async def decision(decision_id: str) -> Kept:
+            return Kept(orjson.dumps({"decision_id": decision_id, "customer_id": "c-1"}), "store")
+
+        await opened.client.put("/v1/facilities/f-1", json=FACILITY)
+        await opened.client.get("/v1/decisions/d-0")
+        await opened.client.get("/v1/facilities/nobody")
+        await opened.client.get("/v1/policy")
+        assert opened.accesses.told == []
+        opened.decisions.decision = decision  # type: ignore[method-assign]
+        await opened.client.get("/v1/decisions/d-1", headers={"X-Request-Id": "x" * 200})
+        await opened.client.get("/v1/facilities/f-1")
+        await opened.client.get("/v1/customers/c-2/features")
+        await opened.client.get("/v1/customers/c-2/features/b")
+        return opened.accesses.told
+
+    assert play(tmp_path, go) == [
+        ("local", "GET /v1/decisions/{decision_id}", "c-1", "d-1", "x" * 128),
+        ("local", "GET /v1/facilities/{facility_id}", FACILITY["customer_id"], "", ""),
+        ("local", "GET /v1/customers/{customer_id}/features", "c-2", "", ""),
+        ("local", "GET /v1/customers/{customer_id}/features/{name}", "c-2", "", ""),
+    ]

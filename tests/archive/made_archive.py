@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from hashlib import sha256
+
+import orjson
 
 from decision_service.archive.chain import chained
 from decision_service.archive.files import Archive
@@ -11,9 +14,13 @@ from decision_service.archive.schema import Row
 from decision_service.archive.segments import day_of, segment_path
 from decision_service.archive.tables import parquet_of, table_of
 from decision_service.core.links import customer_key
+from decision_service.policies.bundle import Content
+from decision_service.policies.list_copies import ListCopies
+from decision_service.policies.sources import card_name, content_name, list_name, packed, record_name
 
 DAY_MS = 86_400_000
 FIRST_MS = 1_795_305_600_000  # 2026-11-22T00:00Z
+POLICY_ID = "9f2c51d07a3b"
 CUSTOMERS = ("c-1001", "c-客户", "c-3", "c-4")
 
 
@@ -45,7 +52,7 @@ def rows_of(
             row = row._replace(
                 decision_id=f"d{place:03x}{index:032x}", scene="drawdown", outcome=draw.choice(["approve", "hold"]),
                 hold="review" if index % 2 else None, asked_minor=draw.randrange(1, 10**9), approved_minor=-index,
-                currency="CNY", decided_at_ms=at_ms, t_ms=at_ms, policy_id="9f2c51d07a3b", rung="full",
+                currency="CNY", decided_at_ms=at_ms, t_ms=at_ms, policy_id=POLICY_ID, rung="full",
                 reasons=[f"RC{n}" for n in range(index % 4)], rules=None if index % 6 == 0 else ["odd_hour", "客"],
                 cells=[], scores="{}", magic=b"DSF2", numbers=draw.randbytes(8 * 40), verdicts=draw.randbytes(30),
                 seq=index, read_version=index, request_id=f"r-{index}", facility_id="f-1",
@@ -69,9 +76,30 @@ def put(archive: Archive, rows: Sequence[Row], previous: bytes, writer: str = "1
     return path
 
 
+def put_policy(archive: Archive) -> None:
+    """The policy that rows name: a file, a list and a scorecard of nothing."""
+    content = Content({"drawdown.yaml": "rule_set: drawdown\n"}, ())
+    model = b"tree"
+    manifest = f"model: {{file: model.txt, sha256: {sha256(model).hexdigest()}}}"
+    card = {"manifest.yaml": manifest.encode(), "model.txt": model}
+    digest = sha256(card["manifest.yaml"]).hexdigest()
+    copies = ListCopies()
+    listed = copies.look(frozenset({"c-1"}))
+    record = {
+        "id": POLICY_ID, "label": "made", "content": content.digest, "lists": {"block": listed}, "zone": "UTC",
+        "cards": [["behaviour", "1", digest]],
+    }  # fmt: skip
+    archive.write(content_name(content.digest), content.pack())
+    archive.write(card_name(digest), packed(card))
+    archive.write(list_name(listed), copies.document())
+    archive.write(record_name(POLICY_ID), orjson.dumps(record))
+
+
 def put_place(archive: Archive, place: int, days: int = 2, files: int = 3, each: int = 40, seed: int = 1) -> list[Row]:
     """A place of so many days with so many files each; its rows."""
     written: list[Row] = []
+    if not archive.exists(record_name(POLICY_ID)):
+        put_policy(archive)
     for day in range(days):
         rows = rows_of(place, files * each, seed + day, FIRST_MS + day * DAY_MS)
         for at in range(0, len(rows), each):

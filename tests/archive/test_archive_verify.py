@@ -13,6 +13,7 @@ import pytest
 from made_archive import put, put_place
 
 from decision_service.archive.chain import chained, erased
+from decision_service.archive.checkpointing import Checkpointing, checkpoint_verified, documents_new
 from decision_service.archive.checkpoints import Checkpoint, Link, make_checkpoint, read_checkpoints
 from decision_service.archive.defects import Defect
 from decision_service.archive.files import Archive
@@ -61,7 +62,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Attacked:
     places = {place: put_place(archive, place, seed=place + 2) for place in (0, PLACE, -1)}
     for count in (120, 240):
         heads = {place: Link(count, rows[count - 1].hash or b"") for place, rows in places.items()}
-        make_checkpoint(archive, Checkpoint(1_795_400_000_000 + count, "test", places=heads), KEY)
+        gained = Checkpoint(1_795_400_000_000 + count, "test", places=heads, kept=documents_new(archive, set()))
+        make_checkpoint(archive, gained, KEY)
     return Attacked(archive, places[PLACE])
 
 
@@ -333,3 +335,47 @@ def test_a_span_of_days_is_verified_by_itself(attacked: Attacked) -> None:
     assert (told.sound, told.rows, told.places[0].first) == (True, 120, 121)
     told = attacked.verified(span=Span(until_ms=1_795_305_600_000 + 5))
     assert (told.sound, told.rows) == (True, 360)
+
+
+@pytest.mark.parametrize("folder", ["policies", "contents", "cards", "lists"])
+def test_a_document_that_was_changed_or_is_missing_is_named(attacked: Attacked, folder: str) -> None:
+    """Whatever rows rest on: records of policies, rule files, scorecards, lists."""
+    (name,) = attacked.archive.names(folder)
+    path = f"{folder}/{name}"
+    content = attacked.archive.read_bytes(path)
+    changed = content.replace(b"made", b"MADE").replace(b"tree", b"TREE").replace(b"c-1", b"c-2")
+    attacked.archive.write(path, changed if changed != content else content[:-1] + b"\0")
+    found = only(attacked.verified())
+    assert (found.part, found.path) == ("document", path)
+    attacked.full(path).unlink()
+    found = only(attacked.verified())
+    assert (found.part, found.path) == ("document", path)
+    assert "is missing" in found.what
+
+
+def test_a_real_archive_is_sound_until_it_is_touched(lived: Archive) -> None:
+    """Decisions of every sort, made by the service, with policy and lists; then one amount of one of them."""
+    told = verify(lived.url, {}, ALL, Evidence())
+    assert told.sound, told.defects
+    assert told.rows > 50
+    assert told.documents > 1
+    segment = next(s for s in lived.segments() if "approve" in lived.read(s, ["outcome"])["outcome"].to_pylist())
+    rows = rows_of(lived.read(segment))
+    at = next(i for i, row in enumerate(rows) if row.outcome == "approve")
+    rows[at] = rows[at]._replace(approved_minor=(rows[at].approved_minor or 0) + 1)
+    lived.write(segment.path, parquet_of(table_of(rows), lived.hashes(segment)[0]))
+    (defect,) = verify(lived.url, {}, ALL, Evidence()).defects
+    assert (defect.part, defect.decision_id) == ("audit", rows[at].decision_id)
+
+
+def test_a_checkpoint_is_made_of_what_was_verified(lived: Archive) -> None:
+    """By a command, and by whoever moved the heads; the second finds nothing new."""
+    made, defects = checkpoint_verified(lived.url, {}, KEY, 1, "test")
+    assert made is not None
+    assert not defects
+    assert made.checkpoint.kept.keys() == {f"policies/{name}" for name in lived.names("policies")}
+    assert verify(lived.url, {}, ALL, Evidence(TRUSTED)).sound
+    checkpointing = Checkpointing(lived, KEY, "test", every_minutes=1)
+    assert checkpointing.make(made.checkpoint.places, 2) is None
+    assert not checkpointing.due(60_001)
+    assert checkpointing.due(60_002)

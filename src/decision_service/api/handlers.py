@@ -28,6 +28,7 @@ from decision_service.api.parse import (
 from decision_service.api.rate import RateLimit
 from decision_service.api.refusals import Forbidden, NotReady, RateLimited, TooBusy
 from decision_service.core.errors import Erased, InvalidInput, NotFound, PolicyRejected, ScorecardRejected
+from decision_service.core.limits import ID_CHARS_MAX
 from decision_service.core.money import to_major
 from decision_service.core.request import DecisionRequest
 from decision_service.core.source import nearest_name
@@ -76,8 +77,9 @@ class Desk:
     def note_access(self, call: Call, customer_id: str | None, decision_id: str = "") -> None:
         """Record that the caller is told personal data. Waits for nothing and raises nothing."""
         if self.accesses is not None:
-            label, own_id = call.scope.get("route_label", ""), call.headers.get(b"x-request-id", b"")
-            self.accesses.put(call.principal.name, label, customer_id, decision_id, own_id.decode("ascii", "replace"))
+            label = call.scope.get("route_label", "")
+            own_id = call.headers.get(b"x-request-id", b"")[:ID_CHARS_MAX].decode("ascii", "replace")
+            self.accesses.put(call.principal.name, label, customer_id, decision_id, own_id)
 
     def clock(self) -> Clock:
         """Now, with the bounds on callers' instants."""

@@ -31,7 +31,7 @@ from decision_service.archive.checkpoints import (
     read_checkpoints,
 )
 from decision_service.archive.defects import Defect
-from decision_service.archive.documents import check_documents
+from decision_service.archive.documents import Documents
 from decision_service.archive.files import Archive
 from decision_service.archive.reasons import left_over, unexplained
 from decision_service.archive.segments import RECORDS, Segment, day_of, place_name, place_of, segment_at
@@ -157,8 +157,9 @@ def verify(
         tell(told.rows)
     named = set().union(*(verdict.policies for verdict in told.places)) if told.places else set()
     pinned = {path: digest for kept in believed for path, digest in kept.checkpoint.kept.items()}
-    told.documents, defects = check_documents(archive, named, pinned)
-    told.defects += defects
+    documents = Documents(archive)
+    told.defects += documents.check(named, pinned)
+    told.documents = len(documents.looked_at)
     told.places.sort(key=lambda verdict: verdict.place)
     told.seconds = time.monotonic() - began
     return told
