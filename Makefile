@@ -15,7 +15,7 @@ RUN_LOCKS := requirements.lock requirements-build.lock
 RUN := .venv/.run-installed
 DEV := .venv/.dev-installed
 
-.PHONY: run test test-all lint format bench load targets peers bench-faults instructions faults simulate mutations sbom audit evidence model reference lock clean help
+.PHONY: run test test-all lint format bench load targets peers bench-faults instructions faults simulate mutations sbom audit evidence model reference golden lock clean help
 
 run: $(RUN)  ## install and start the demo: a generated portfolio, a few drawdowns explained, /docs left open
 	.venv/bin/decision-service demo
@@ -75,6 +75,9 @@ evidence: $(DEV)  ## what the scorecards find, beside published results (minutes
 
 model: $(DEV)  ## train the shipped scorecard again from the generated portfolio
 	.venv/bin/decision-service train --config models/behaviour/train.yaml
+
+golden: $(DEV)  ## make tests/archive/golden.zip again, after a meant change of decisions is declared in the changelog
+	.venv/bin/python tests/archive/make_golden.py
 
 reference: $(DEV)  ## write docs/features.md, docs/language.md, the JSON Schemas and the README's tables again
 	.venv/bin/decision-service features reference

@@ -4,26 +4,34 @@ decision may rest on or lead to."""
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from typing import Any
 
 from replay_world import World
 
 from decision_service.answer import instant
 from decision_service.core.limits import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
+from decision_service.core.request import SCENES
+from decision_service.core.vocabulary import Kind
 
 PURPOSES = (None, None, None, "cap", "freeze", "cut", "dearer", "cheaper", "offer", "step_up", "must_know")
 REVIEWS = (
     ("limit", "freeze"), ("limit", "cut"), ("limit", "set"), ("limit", "raise"), ("limit", None), ("price", None),
-    ("warning", None), ("marketing", None), ("renewal", None), ("renewal", "strict"),
+    ("price", None), ("warning", None), ("warning", None), ("marketing", None), ("renewal", None), ("renewal", None),
+    ("renewal", "strict"),
 )  # fmt: skip
 
 
 class Lives:
     """Some customers of a world, seeded: the same lives each time."""
 
-    def __init__(self, world: World, seed: int, customers: int) -> None:
+    def __init__(self, world: World, seed: int, customers: int, scenes: Collection[str] = SCENES) -> None:
+        """`scenes` are those that the world's policy has."""
         self._world = world
+        self._reviews = [(scene, purpose) for scene, purpose in REVIEWS if scene in scenes]
         self._rng = random.Random(seed)
+        known = world.customers.known_attributes
+        self._income = next(name for name in ("income", "income_monthly") if name in known)
         self._ids = [f"c-{seed}-{n}" for n in range(customers)]
         self._asked = 0
         self.seed = seed
@@ -33,26 +41,37 @@ class Lives:
         rng, world = self._rng, self._world
         for number, customer_id in enumerate(self._ids):
             if number % 6 != 5:  # the others come with a snapshot in their first request
-                await world.put_facility(f"f-{customer_id}", customer_id=customer_id, **self._snapshot(-10 * DAY_MS))
+                age_ms = 140 * DAY_MS if number % 4 == 1 else 10 * DAY_MS  # the older ones miss what gets trimmed
+                await world.put_facility(f"f-{customer_id}", customer_id=customer_id, **self._snapshot(-age_ms))
             if number % 7 == 3:
                 other = self._snapshot(-5 * DAY_MS) | {"limit": 7_000, "status": rng.choice(("active", "frozen"))}
                 await world.put_facility(f"g-{customer_id}", customer_id=customer_id, **other)
             if number % 3 == 0:
-                await world.put_attributes(customer_id, income=rng.choice((400, 6_000)), segment="private")
-            await self._history(customer_id, rng.choice((0, 3, 12, 47)))
+                await world.put_attributes(customer_id, **self._attributes())
+            await self._history(customer_id, rng.choice((0, 3, 12, 47)) if number % 4 != 1 else 47)
+
+    def _attributes(self) -> dict[str, float | str]:
+        """Values of some declared attributes, one of the income among them."""
+        known, rng = self._world.customers.known_attributes, self._rng
+        some: dict[str, float | str] = {self._income: rng.choice((400, 6_000))}
+        for name in rng.sample(sorted(known), min(5, len(known))):
+            if name != self._income:
+                some[name] = "private" if known[name].spec.kind is Kind.STRING else rng.choice((0, 1, 1, 3))
+        return some
 
     async def _history(self, customer_id: str, length: int) -> None:
         rng, now_ms = self._rng, self._world.clock.ms
         for at in range(0, length, 10):
             bodies = []
             for n in range(at, min(at + 10, length)):
-                kind = rng.choice(("drawdown", "repayment", "repayment", "purchase"))
+                kind = rng.choice(("drawdown", "repayment", "repayment", "purchase", "overdue"))
+                told = {"value": rng.randint(1, 40)} if kind == "overdue" else {}
                 bodies.append(
                     {
                         "event_id": f"e-{customer_id}-{n}", "customer_id": customer_id, "kind": kind,
                         "facility_id": f"f-{customer_id}", "amount": rng.randint(10, 900), "currency": "CNY",
                         "occurred_at": instant(now_ms - (length - n) * 3 * DAY_MS - rng.randint(0, DAY_MS)),
-                        **self._where(),
+                        **self._where(), **told,
                     }
                 )  # fmt: skip
             await self._world.post_events(*bodies)
@@ -60,7 +79,8 @@ class Lives:
     def _snapshot(self, age_ms: int) -> dict[str, Any]:
         now_ms = self._world.clock.ms
         return {
-            "product": "revolver", "currency": "CNY", "limit": self._rng.choice((5_000, 20_000)), "outstanding": 500,
+            "product": "revolver", "currency": "CNY", "outstanding": 500,
+            "limit": self._rng.choice((5_003.37, 20_000.01)),
             "as_of": instant(now_ms + age_ms), "apr": self._rng.choice((0.18, 0.2)), "status": "active",
             "granted_at": instant(now_ms - 500 * DAY_MS), "days_past_due": 0,
         }  # fmt: skip
@@ -88,8 +108,8 @@ class Lives:
         body: dict[str, Any] = {
             "request_id": f"r-{self.seed}-{self._asked}", "customer_id": customer_id, "facility_id": f"f-{customer_id}",
         }  # fmt: skip
-        if rng.random() < 0.3 and "amount" not in more:
-            scene, purpose = rng.choice(REVIEWS)
+        if rng.random() < 0.35 and "amount" not in more:
+            scene, purpose = rng.choice(self._reviews)
             body |= {"scene": scene} | ({"purpose": purpose} if purpose else {})
         else:
             body |= {"amount": rng.choice((9.99, 80, 300, 4_000, 90_000)), "currency": "CNY", "term_months": 12}
@@ -101,7 +121,7 @@ class Lives:
         if rng.random() < 0.3:
             body["occurred_at"] = instant(self._world.clock.ms - rng.randint(0, 4 * HOUR_MS))
         if rng.random() < 0.2:
-            body["attributes"] = {"income": rng.choice((500, 7_000)), "segment": "told"}
+            body["attributes"] = {self._income: rng.choice((500, 7_000)), "segment": "told"}
         if rng.random() < 0.3 or customer_id in self._ids[5::6]:  # old, of now, or dated ahead
             body["facility"] = self._snapshot(rng.choice((-20 * DAY_MS, -30 * SECOND_MS, 2 * MINUTE_MS)))
         return body | more

@@ -136,8 +136,8 @@ class World:
         """Bring what the journal holds into the store."""
         await self._deliverer.round()
 
-    async def archive(self, archive: Archive, rows_max: int = 200) -> list[Row]:
-        """Bring everything into an archive, in segments of at most `rows_max` rows; the rows."""
+    async def archive(self, archive: Archive, first_place: int = 0) -> list[Row]:
+        """Bring everything into an archive; the rows. Several worlds have places of their own, from `first_place`."""
         await self.active._in_force.catch_up()
         archived: list[Row] = []
         for place in range(PARTITIONS):
@@ -145,8 +145,8 @@ class World:
             for at, entry in await self.store.read_outbox(place, b"", 1_000_000, 1.0):
                 read = read_entry(at, entry)
                 frame = await self.store.read_decision(read.decision_id, 1.0) if read.decision_id else None
-                rows.append(row_of(place, read, frame))
-            archived += write_rows(archive, rows, rows_max)
+                rows.append(row_of(first_place + place, read, frame))
+            archived += write_rows(archive, rows)
         policy_ids = {row.policy_id for row in archived if row.policy_id}
         assert not await PolicyKeeper(self.store, archive).keep(sorted(policy_ids))
         return archived

@@ -40,6 +40,9 @@ STRINGS: Final = "attributes, facility or grades: the state was rebuilt otherwis
 RULES: Final = "the rule is evaluated otherwise: the values it sees are the same"
 BLOCKS: Final = "a table, matrix, tree or guardrail is evaluated otherwise: the values it sees are the same"
 MERGE: Final = "effects merge, or answers are written, otherwise: every verdict is the same"
+STATIC: Final = (
+    "a static answer: the rule set's fallback, or what a snapshot must show to be paid on, is another"
+)
 LAYOUT: Final = "only the layout of the frame changed"
 
 
@@ -73,9 +76,10 @@ def _all(was: Frame, now: Frame, policy: Policy) -> Iterator[Difference]:
     yield from _named("strings", was.rest.get("strings"), now.rest.get("strings"), scene.string_names, STRINGS)
     yield from _values("scorecards", was.rest.get("scorecards"), now.rest.get("scorecards"), SCORING)
     yield from _verdicts(was.verdicts, now.verdicts, scene)
+    blocks, merge = (STATIC, STATIC) if answer["rung"] == "static" else (BLOCKS, MERGE)
     for name in ("cells", "bounded"):
-        yield from _values(name, was.rest.get(name), now.rest.get(name), BLOCKS)
-    yield from _values("answer", answer, orjson.loads(now.answer), MERGE)
+        yield from _values(name, was.rest.get(name), now.rest.get(name), blocks)
+    yield from _values("answer", answer, orjson.loads(now.answer), merge)
     yield from _values("rest", _other(was.rest), _other(now.rest), LAYOUT)
 
 
