@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "replay": ("replay", "send a file of timed events through a running service"),
     "rules": ("rules", "check, test, explain, compare and format the rules"),
     "features": ("features", "list, show, check, explain and build features"),
+    "backtest": ("backtest", "try a candidate policy on archived decisions"),
     "explain": ("explain", "say why a running service decided so"),
     "models": ("models", "check, show, watch and compare scorecards"),
     "train": ("train", "train a scorecard"),

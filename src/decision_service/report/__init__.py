@@ -1,7 +1,7 @@
 """Reports: what a model card or a drift report says, written once, read as a page or as Markdown.
 
     blocks     what a report is made of: sections of text, facts, tables and figures
-    plots      the figures: ROC, KS, gains, calibration, distributions, lines, bars
+    plots      the figures (pairs: those of two sides): ROC, KS, gains, calibration, distributions, lines, bars
     drawing    from matplotlib to an SVG that has the page's colours and the same bytes on every run
     page       to_html: one self-contained page, without script or network
     markdown   to_markdown: for a terminal and for git, figures as files beside it

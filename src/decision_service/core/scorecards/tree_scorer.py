@@ -51,6 +51,11 @@ class TreeScorer:
             _refuse_infinity(row)
         return margin
 
+    @property
+    def walking(self) -> tuple[Any, ...]:
+        """What `forest_kernel.margin` takes behind a row, for who walks many."""
+        return self._walking
+
     def contributions(self, row: Floats) -> Floats:
         """float64[n_features + 1]: what each feature of a row adds to the margin (SHAP values), and last the margin
         expected of an unknown row; their sum is the margin. Raises ValueError like `margin`.
