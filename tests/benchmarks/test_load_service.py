@@ -94,3 +94,12 @@ def test_a_reload_under_load_is_marked_and_compared(tmp_path: Path) -> None:
     assert 0 < reload["marks"][0]["t_s"] < reload["seconds"]
     assert [one["wanted"] for one in told["ratios"]] == ["<= 0", "<= 1.5"]
     assert json.dumps(told["ratios"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.cpu_count() == 1, reason="server and generator need a core each")
+def test_a_policy_in_shadow_is_measured_beside_none(tmp_path: Path) -> None:
+    told = load_test(tmp_path, "shadow", "--rate", "60")
+    assert [run["name"] for run in told["runs"][1:]] == ["with a policy in shadow", "without"]
+    assert [one["wanted"] for one in told["ratios"]] == ["<= 1.05", "<= 1.05", "", ""]
+    assert told["ratios"][3]["got"] > 0

@@ -98,9 +98,12 @@ def _table(one: ShadowReport, sort: str, changes: Sequence[Change], note: str) -
 
 
 def _examples(one: ShadowReport) -> Iterator[Block]:
-    yield Text("Some decisions that both judged differently; `GET /v1/decisions/{id}` tells all of either side.")
+    yield Text(
+        "Some decisions that both judged differently; `GET /v1/decisions/{id}` tells more. "
+        "The last column: rules that had their say on this side only."
+    )
     yield Table(
-        ("decision", "side", "outcome", "paid out", "hold", "reasons", "rules that had their say only here"),
+        ("decision", "side", "outcome", "paid out", "hold", "reasons", "rules only here"),
         tuple(row for example in one.examples for row in _sides(example)),
     )
 
