@@ -14,6 +14,9 @@ import pytest
 from conftest_service import LINE, Run, Started, ask, decide, write_policy
 from test_shadow_policy_process import STRICTER
 
+from decision_service.archive.files import Archive
+from decision_service.archive.lookup import Lookup
+from decision_service.archive.writer import Limits, Writer
 from decision_service.core.decide import decide as decided_by
 from decision_service.core.decision import Decision
 from decision_service.core.limits import DAY_MS
@@ -69,6 +72,13 @@ def told(meters: ShadowMeters) -> dict[str, float]:
     }
 
 
+class NobodyTold:
+    """Counts nothing."""
+
+    def archive_wrote(self, kinds: Any, file_bytes: int) -> None:
+        """Nothing."""
+
+
 def arrived(parts: list[bytes]) -> Any:
     """A frame as the process reads it."""
     _, text, *logs = parts
@@ -81,7 +91,7 @@ def candidate(tmp_path: Path, rules: str = STRICTER) -> Policy:
     return load_policy(folder, tmp_path / "models", "Asia/Shanghai", DAY_MS)[0]
 
 
-def decided(run: Run, amounts: tuple[int, ...] = (100_00, 600_00)) -> list[Put]:
+def decided(run: Run, amounts: tuple[int, ...] = (100_00, 600_00), store: MemoryStore | None = None) -> list[Put]:
     """Drawdowns that a service decided, as it hands them on."""
 
     async def test(service: Started) -> list[Put]:
@@ -91,12 +101,13 @@ def decided(run: Run, amounts: tuple[int, ...] = (100_00, 600_00)) -> list[Put]:
             await decide(service, ask(f"d-{number}", amount, attributes={"a": 1.5}, facility=LINE))
         return kept.put_
 
-    return run(test)
+    return run(test, store)
 
 
 def evaluated(run: Run, tmp_path: Path, meters: ShadowMeters, rules: str = STRICTER) -> tuple[MemoryStore, list[Put]]:
     """Two drawdowns evaluated by a candidate, records and tallies in the store."""
-    store, puts = MemoryStore(partitions=16), decided(run)
+    store = MemoryStore(partitions=16)
+    puts = decided(run, store=store)
     policy = candidate(tmp_path, rules)
     counting = Counting(store)
     evaluating = Evaluating(store, counting, meters)
@@ -181,7 +192,9 @@ def test_the_report_tells_what_was_counted(run: Run, tmp_path: Path, meters: Sha
     ]  # fmt: skip
     (example,) = found.examples
     assert example.decision_id == puts[1][2].decision_id
-    assert (example.answer, example.said and example.said["hold"]) == (None, "review")  # no frame in this store
+    assert example.answer is not None
+    assert example.said is not None
+    assert (example.answer["decision"], example.said["hold"]) == ("approve", "review")
     assert found.as_json()["disagreement_rate"] == 0.5
     text = report_text([found])
     assert "1 differ (50.00%)" in text
@@ -189,6 +202,24 @@ def test_the_report_tells_what_was_counted(run: Run, tmp_path: Path, meters: Sha
     page = to_html(shadow_report([found]))
     assert "Disagreement by rule" in page
     assert "large" in to_markdown(shadow_report([found]))
+
+
+def test_examples_that_left_the_store_come_from_the_archive(run: Run, tmp_path: Path, meters: ShadowMeters) -> None:
+    """What the archive has of a decision and of what was said of it in shadow is what the store had."""
+    store, _ = evaluated(run, tmp_path, meters)
+    (before,) = asyncio.run(reports(store, EVER))
+    archive = Archive(tmp_path / "archive")
+    writer = Writer(store, archive, "a", Limits(100, 0), NobodyTold())
+
+    async def leave() -> None:
+        for place in range(16):
+            while await writer.write(place):
+                pass
+
+    asyncio.run(leave())
+    assert asyncio.run(reports(store, EVER))[0].examples[0].answer is None
+    (after,) = asyncio.run(reports(store, EVER, Lookup(archive)))
+    assert after.examples == before.examples
 
 
 def test_a_shadow_without_the_scene_has_a_problem_and_is_not_failing(

@@ -1,8 +1,9 @@
 """`decision-service shadow report`: where a policy in shadow and the one in force would differ.
 
 Reads the tallies of a store, also of a running service, in whole days of the time zone of the settings, and a few
-examples with both sides. The pair of policies that was counted last comes first. Exit status 0; 2 for wrong settings or
-a report that cannot be drawn, 3 if the store failed, 5 for wrong options, 6 if nothing was evaluated in shadow.
+examples with both sides, from the archive where they left the store. The pair of policies that was counted last comes
+first. Exit status 0; 2 for wrong settings or a report that cannot be drawn, 3 if the store or the archive failed, 5 for
+wrong options, 6 if nothing was evaluated in shadow.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from zoneinfo import ZoneInfo
 import orjson
 import uvloop
 
+from decision_service.archive.files import Archive
+from decision_service.archive.lookup import Lookup
+from decision_service.archive.opening import archive_of
 from decision_service.cli.ending import cleaning_up
 from decision_service.cli.import_history import store_for
 from decision_service.cli.watch_options import instant_in, refuse_unsafe, write_report
@@ -43,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a report: .html or .md")
     parser.add_argument("--redis-url", help="store; none is the embedded one, also of a running service")
     parser.add_argument("--data-dir", type=Path, help="directory of the embedded store (data)")
+    parser.add_argument("--archive", metavar="URL", help="where decisions are that left the store (of the settings)")
     parser.add_argument("--json", action="store_true", help="everything that was found as JSON")
 
 
@@ -51,13 +56,13 @@ def run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     wanted = Wanted(*_days(args, settings), args.scene or "", args.active, args.shadow)
     with cleaning_up():
-        found = uvloop.run(_read(store_for(settings), wanted))
+        found = uvloop.run(_read(store_for(settings), archive_of(settings), wanted))
     print(orjson.dumps([one.as_json() for one in found]).decode() if args.json else report_text(found))
     return 0 if write_report(lambda: shadow_report(found), args.html) else WRONG
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    settings = load_settings(redis_url=args.redis_url, data_dir=args.data_dir)
+    settings = load_settings(redis_url=args.redis_url, data_dir=args.data_dir, archive_url=args.archive)
     if settings.store_url is None and not settings.data_dir.is_dir():
         raise SettingInvalid("DECISION_SERVICE_DATA_DIR", f"there is no store in {settings.data_dir}: see --data-dir")
     if args.html is not None and args.html.suffix not in (".html", ".md"):
@@ -77,9 +82,9 @@ def _days(args: argparse.Namespace, settings: Settings) -> tuple[int, int]:
     return first, last
 
 
-async def _read(store: Store, wanted: Wanted) -> list[ShadowReport]:
+async def _read(store: Store, archive: Archive | None, wanted: Wanted) -> list[ShadowReport]:
     try:
         await refuse_unsafe(store)
-        return await reports(store, wanted)
+        return await reports(store, wanted, None if archive is None else Lookup(archive))
     finally:
         await store.close()

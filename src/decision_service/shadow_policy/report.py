@@ -1,7 +1,7 @@
 """The report: what the tallies of a pair of policies say, and a few decisions with both sides.
 
-    store: tallies (`counting.py`) ──▶ Compared policies: matrix, terms, exposure, rules, cells
-           examples' ids ──▶ frames and records ──▶ both sides of each
+    store: tallies (`counting.py`) ──▶ matrix, terms, exposure, rules, cells
+           examples' ids ──▶ frames and records, of the archive where they left the store ──▶ both sides of each
 
 Tallies are of whole days, in the time zone of the settings. Shares are of the decisions that both policies judged;
 those of which the shadow has a problem stand apart. A rule's disagreement rate is what it newly says or no longer says,
@@ -13,12 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final
 
 import orjson
 
+from decision_service.archive.lookup import Lookup
 from decision_service.core.errors import NotFound, StoreError
 from decision_service.decision_log import decode
 from decision_service.shadow_policy.counting import Pair, pair_named
@@ -148,7 +150,7 @@ class Wanted:
         ))  # fmt: skip
 
 
-async def reports(store: Store, wanted: Wanted) -> list[ShadowReport]:
+async def reports(store: Store, wanted: Wanted, archived: Lookup | None = None) -> list[ShadowReport]:
     """A report for each pair and scene that was counted, the one counted last first. NotFound if there is none,
     StoreError."""
     days = await store.tally_days(STORE_TIMEOUT_S)
@@ -161,18 +163,20 @@ async def reports(store: Store, wanted: Wanted) -> list[ShadowReport]:
             for name, count in (await store.read_tally(pair.series, day, STORE_TIMEOUT_S)).items():
                 total[name.decode()] += count
         if total["n"]:
-            found.append((some[-1], total["n"], await _report(store, pair, some, total)))
+            found.append((some[-1], total["n"], await _report(store, archived, pair, some, total)))
     if not found:
         raise NotFound("nothing was evaluated in shadow on these days")
     return [report for *_, report in sorted(found, key=lambda one: one[:2], reverse=True)]
 
 
-async def _report(store: Store, pair: Pair, days: Sequence[int], total: Counter[str]) -> ShadowReport:
+async def _report(
+    store: Store, archived: Lookup | None, pair: Pair, days: Sequence[int], total: Counter[str]
+) -> ShadowReport:
     by_sort: dict[str, dict[str, int]] = defaultdict(dict)
     for name, count in sorted(total.items()):
         sort, _, rest = name.partition(":")
         by_sort[sort][rest] = count
-    examples = await _examples(store, list(by_sort["e"]))
+    examples = await _examples(store, archived, list(by_sort["e"]))
     return ShadowReport(
         active=pair.active, active_label=await _label(store, pair.active), shadow=pair.shadow,
         shadow_label=await _label(store, pair.shadow), scene=pair.scene, first_day=day_of(days[0]),
@@ -217,8 +221,8 @@ async def _label(store: Store, policy_id: str) -> str:
     return "" if document is None else str(orjson.loads(document).get("label", ""))
 
 
-async def _examples(store: Store, names: Sequence[str]) -> tuple[Example, ...]:
-    """Some of each pair of outcomes; those that are still kept with both sides."""
+async def _examples(store: Store, archived: Lookup | None, names: Sequence[str]) -> tuple[Example, ...]:
+    """Some of each pair of outcomes, with both sides where they are kept."""
     by_pair: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name in names:
         active, shadow, decision_id = name.split(":", 2)
@@ -226,7 +230,7 @@ async def _examples(store: Store, names: Sequence[str]) -> tuple[Example, ...]:
     return tuple(
         await asyncio.gather(
             *(
-                _example(store, *pair, decision_id)
+                _example(store, archived, *pair, decision_id)
                 for pair, ids in sorted(by_pair.items())
                 for decision_id in ids[:EXAMPLES_MAX]
             )
@@ -234,7 +238,7 @@ async def _examples(store: Store, names: Sequence[str]) -> tuple[Example, ...]:
     )
 
 
-async def _example(store: Store, active: str, shadow: str, decision_id: str) -> Example:
+async def _example(store: Store, archived: Lookup | None, active: str, shadow: str, decision_id: str) -> Example:
     answer: dict[str, Any] | None = None
     said: dict[str, Any] | None = None
     partition = partition_of_decision(decision_id)
@@ -246,4 +250,9 @@ async def _example(store: Store, active: str, shadow: str, decision_id: str) -> 
             answer = None if frame is None else orjson.loads(decode(frame).answer)
         except (ValueError, StoreError):  # a damaged one is no example
             answer = None
+    if archived is not None and (answer is None or said is None):
+        found = await asyncio.to_thread(archived.decision, decision_id)
+        if found is not None and not found.erased:
+            with suppress(ValueError):
+                answer, said = orjson.loads(decode(found.frame()).answer), found.shadow_policy
     return Example(decision_id, active, shadow, answer, said)
