@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from decision_service.core.event import (
@@ -11,18 +13,22 @@ from decision_service.core.event import (
     EMPTY_LOG,
     KINDS,
     Event,
+    drawdown_key,
     event_key,
     facility_key,
+    header,
     read_header,
     unpack,
     words_of,
 )
 from decision_service.core.facility import Facility
 from decision_service.core.limits import DAY_MS, HOUR_MS
-from decision_service.core.request import PostedEvent
+from decision_service.core.request import DRAWDOWN_SCENE, PostedEvent
 from decision_service.core.state import CustomerState
+from decision_service.decision_records import left_in
 from decision_service.judge import EventOutcome
 from decision_service.recording import EventBatch, Retention
+from decision_service.warm import REQUEST
 
 KEEP_ALL = Retention(400 * DAY_MS, 4_096, 256)
 
@@ -144,3 +150,17 @@ def test_a_settlement_cannot_move_a_drawdown_to_another_facility() -> None:
     batch, _ = apply(state, booking(0, facility_key("f-2")), booking(1, facility_key("f-1")), booking(2, 0))
     assert batch.outcomes[0] == EventOutcome("rejected", "facility_id", "is not the facility that was drawn on")
     assert [batch.outcomes[i].status for i in (1, 2)] == ["accepted", "accepted"]
+
+
+@pytest.mark.parametrize("events", [0, 1, 100, 126, 127, 128, 2_000])
+def test_what_a_decision_left_is_found_in_logs_of_any_length(events: int) -> None:
+    """First, in the middle, last, and with the highest bit set; not what merely looks like it in another column."""
+    decision_id = "0" * 20 + "f0e1d2c3b4a59687"
+    key = drawdown_key(decision_id)
+    asked = replace(REQUEST, scene=DRAWDOWN_SCENE)
+    others = [Event(key=n + 1, kind=DRAWDOWN, status=APPROVED, occurred_at_ms=n).pack() for n in range(events)]
+    own = Event(key=key, kind=DRAWDOWN, status=APPROVED, occurred_at_ms=7).pack()
+    like = Event(key=5, kind=DRAWDOWN, status=APPROVED, occurred_at_ms=7, counterparty=key).pack()
+    assert not left_in(header() + b"".join(others) + like, asked, decision_id)
+    for at in {0, events // 2, events}:
+        assert left_in(header() + b"".join([*others[:at], own, *others[at:]]), asked, decision_id)
