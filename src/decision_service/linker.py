@@ -11,7 +11,7 @@ linker may die at any point, and two may do the same work.
 A worker links what it committed itself, from memory. What is left by a worker that died, by a commit whose reply was
 lost, or for want of room, is found by the *sweep*: every worker looks through all partitions, one after another, once
 quickly after its start and then once in SWEEP_S, and links what has waited for longer than STALE_MS. That is
-`partitions / SWEEP_S` commands a second and worker: 26 with 256 partitions.
+`partitions / SWEEP_S` commands a second and worker: 26 with 256 partitions, SWEPT_AT_ONCE of them together.
 
 Links that concern a decision (settlements, labels) go to the entities that its request named: the decision is read back
 from its frame. A link whose entity's log is no log, or whose decision is not this customer's, is counted and dropped,
@@ -48,6 +48,7 @@ ENTRIES_AT_ONCE: Final = 64  # commits taken up before others get a turn: about 
 QUEUE_MAX: Final = 20_000  # commits kept in memory; further ones are left to the sweep
 STALE_MS: Final = 3 * SECOND_MS  # what has waited for longer is nobody's any more
 SWEEP_S: Final = 10.0  # once through all partitions
+SWEPT_AT_ONCE: Final = 8  # partitions that are asked together: a timer and a write to the store for all of them
 FIRST_SWEEP_S: Final = 2.0
 STORE_TIMEOUT_S: Final = 2.0
 BACKOFF_S: Final = (0.1, 5.0)  # first and longest wait after a failure of the store
@@ -239,24 +240,45 @@ class Linker:
         first = secrets.randbelow(self._partitions)  # workers that start together do not sweep in step
         while True:
             lag_ms = 0
-            for number in range(self._partitions):
-                await asyncio.sleep(pass_s / self._partitions + pause_s)
-                try:
-                    lag_ms = max(lag_ms, await self.sweep_partition((first + number) % self._partitions))
-                    pause_s = 0.0
-                except Exception as error:
-                    pause_s = self._wait_longer(pause_s, error)
+            for start in range(0, self._partitions, SWEPT_AT_ONCE):
+                numbers = range(self._partitions)[start : start + SWEPT_AT_ONCE]
+                some = [(first + number) % self._partitions for number in numbers]
+                await asyncio.sleep(pass_s * len(some) / self._partitions + pause_s)
+                some_lag_ms, failed = await self._sweep_partitions(some)
+                lag_ms, pause_s = (
+                    max(lag_ms, some_lag_ms),
+                    0.0 if failed is None else self._wait_longer(pause_s, failed),
+                )
                 self._swept_lag_ms = max(lag_ms, self._swept_lag_ms)
                 self._tell()
             self._swept_lag_ms = lag_ms
             self._tell()
             pass_s = SWEEP_S
 
+    async def _sweep_partitions(self, partitions: Sequence[int]) -> tuple[int, Exception | None]:
+        """As `sweep_partition` for some, and an error if one of them failed: a node of a cluster may be away."""
+        lag_ms, failed = 0, None
+        pages = await gather(*map(self._first_page, partitions), return_exceptions=True)
+        for partition, page in zip(partitions, pages, strict=True):
+            try:
+                if isinstance(page, BaseException):
+                    raise page
+                lag_ms = max(lag_ms, await self._link_left(partition, *page))
+            except Exception as error:
+                failed = error
+        return lag_ms, failed
+
     async def sweep_partition(self, partition: int) -> int:
         """Link what has waited too long in a partition; the age of the oldest of it in ms, 0 if there was none."""
-        cursor, oldest_ms = 0, 0
+        return await self._link_left(partition, *await self._first_page(partition))
+
+    async def _first_page(self, partition: int) -> tuple[int, Sequence[tuple[bytes, bytes]]]:
+        return await self._store.waiting_links(partition, 0, STORE_TIMEOUT_S)
+
+    async def _link_left(self, partition: int, cursor: int, found: Sequence[tuple[bytes, bytes]]) -> int:
+        """The same, its first page read already."""
+        oldest_ms = 0
         while True:
-            cursor, found = await self._store.waiting_links(partition, cursor, STORE_TIMEOUT_S)
             now_ms = self._now_ms()
             waiting = [Waiting(partition, links_id, links) for links_id, links in found]
             stale = sorted(entry for entry in waiting if self._is_stale(entry, now_ms))
@@ -268,6 +290,7 @@ class Linker:
                     await asyncio.sleep(0)
             if cursor == 0:
                 return oldest_ms
+            cursor, found = await self._store.waiting_links(partition, cursor, STORE_TIMEOUT_S)
 
     def _is_stale(self, entry: Waiting, now_ms: int) -> bool:
         """Whether nobody seems to care for an entry. Our own are in the queue, if it is not empty."""

@@ -331,6 +331,24 @@ async def test_linker_tells_how_far_behind_it_is(make: MakeLinker, clock: Clock,
     await linker.close()
 
 
+async def test_linker_sweeps_beside_a_partition_that_cannot_be_read(make: MakeLinker, clock: Clock) -> None:
+    """Partitions are asked for together, and one that fails holds up only itself: a node of a cluster may be away."""
+
+    class NeighboursAway(MemoryStore):
+        async def waiting_links(self, partition: int, cursor: int, timeout_s: float) -> Any:
+            if abs(partition - keys.partition_of("c-1", PARTITIONS)) == 1:
+                raise StoreUnavailable("away")
+            return await super().waiting_links(partition, cursor, timeout_s)
+
+    store = NeighboursAway(partitions=PARTITIONS)
+    await draw(store, make(store), "c-1", 1)
+    clock.ms += STALE_MS + 1
+    linker = make(store)
+    linker.start()
+    await until_linked(store)
+    await linker.close()
+
+
 async def test_linker_sweeps_by_itself(any_store: Store, make: MakeLinker, clock: Clock) -> None:
     """A worker that starts finds what earlier ones left within its first sweep."""
     await draw(any_store, make(any_store), "c-1", 1)

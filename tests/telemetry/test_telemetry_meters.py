@@ -139,6 +139,7 @@ def test_latencies_are_cumulative_buckets(tmp_path: Path) -> None:
     meters = Meters(tmp_path, ROUTES)
     for seconds in (0.00005, 0.0003, 0.004, 60.0):
         meters.observe_stage(Stage.SCORE, seconds)
+    assert counted(meters, "stage_seconds_bucket", stage="score", le="2.5e-05") == 0
     assert counted(meters, "stage_seconds_bucket", stage="score", le="5e-05") == 1
     assert counted(meters, "stage_seconds_bucket", stage="score", le="0.0005") == 2
     assert counted(meters, "stage_seconds_bucket", stage="score", le="0.005") == 3

@@ -62,7 +62,7 @@ class LoopWatch:
         self._time.close()
 
     def _beat(self) -> None:
-        now, waited_s = perf_counter(), self._time.waited_s()
+        now, (wanted_s, waited_s) = perf_counter(), self._time.both_s()
         late_s = now - self._due
         blocked_s = late_s - (waited_s - self._waited_s)
         if blocked_s > BLOCK_S:
@@ -71,7 +71,7 @@ class LoopWatch:
                 self._said = now
                 LOG.warning("the event loop was blocked for %.0f ms: %s", blocked_s * 1000, self._seen or UNSEEN)
         self._seen = ""
-        self._on_beat(max(0.0, late_s), self._time.wanted_s())
+        self._on_beat(max(0.0, late_s), wanted_s)
         self._due, self._waited_s = perf_counter() + BEAT_S, waited_s
         self._timer = self._loop.call_later(BEAT_S, self._beat)
 

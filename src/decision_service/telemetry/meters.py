@@ -72,8 +72,8 @@ class Stage(IntEnum):
 
 STAGES: Final = tuple(stage.name.lower() for stage in Stage)
 BOUNDS_S: Final = (
-    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25,
-    0.5, 1.0, 5.0,
+    0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03,
+    0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
 )  # fmt: skip
 _BUCKETS: Final = len(BOUNDS_S) + 1  # the last one is above every bound
 _HISTOGRAM_CELLS: Final = _BUCKETS + 1  # and the sum

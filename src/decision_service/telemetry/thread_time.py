@@ -21,14 +21,18 @@ class ThreadTime:
 
     def wanted_s(self) -> float:
         """What it ran and what it waited for a CPU: others on the machine slow it down just as its own work does."""
+        return self.both_s()[0]
+
+    def both_s(self) -> tuple[float, float]:
+        """`wanted_s` and `waited_s` in one reading."""
         if self._file < 0:
-            return thread_time()
+            return thread_time(), 0.0
         ran_ns, waited_ns = self._read()
-        return (ran_ns + waited_ns) / 1e9
+        return (ran_ns + waited_ns) / 1e9, waited_ns / 1e9
 
     def waited_s(self) -> float:
         """What it waited for a CPU; 0 where that is not told."""
-        return self._read()[1] / 1e9 if self._file >= 0 else 0.0
+        return self.both_s()[1]
 
     def _read(self) -> tuple[int, int]:
         ran_ns, waited_ns, _ = os.pread(self._file, 64, 0).split()
