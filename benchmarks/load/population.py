@@ -11,11 +11,13 @@ nothing is overdue. Everything but the instants follows from the seed.
 Loading a million customers through the API would take hours. So the bytes are made here, with the service's own codecs
 and keys (`core.event`, `core.links`, `store.records`, `store.keys`), and go through one socket as plain SETs, 40,000
 customers of 20 events a second. The differences to posted events: keys of event ids are random numbers (equal ids
-cannot occur), the outbox has no entries, and payee logs hold the first customers' events only.
+cannot occur), the outbox has entries only of a population that is `told` (then an archive can rebuild what decisions
+saw; it takes as much memory again as the logs), and payee logs hold the first customers' events only.
 """
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,6 +43,7 @@ from decision_service.core.facility import Facility
 from decision_service.core.limits import DAY_MS, PARTITIONS, RECORD_BYTES
 from decision_service.core.links import LINKS_PER_ENTITY_MAX, customer_key, entity_header, log_name
 from decision_service.store import keys
+from decision_service.store.changes import Change, pack
 from decision_service.store.records import encode_facility
 
 HISTORY_KINDS: Final = ("drawdown", "purchase", "drawdown", "login", "repayment")
@@ -52,6 +55,7 @@ PAYEE_EVENTS: Final = 1_000
 SHOP_SHARE: Final = 0.95
 CUSTOMER_WORD: Final = 6  # of a record on an entity's log
 BATCH_EVENTS: Final = 40_000
+_ERROR: Final = re.compile(rb"-[A-Z]")  # OK, counts and ids of entries have none
 Records = npt.NDArray[np.void]
 
 
@@ -64,6 +68,7 @@ class Population:
     events: int
     payees: int = PAYEES
     seed: int = 7
+    told: bool = False  # in the outbox, one entry a customer, as an import leaves it
 
     def customer_id(self, number: int) -> str:
         """`b-17`."""
@@ -160,6 +165,12 @@ def commands(
         yield _command(b"HSET", keys.meta_key(partition, customer_id), keys.VERSION_FIELD, b"1", field, facility)
         yield _set(keys.log_key(partition, customer_id), EMPTY_LOG + logs[row * length : (row + 1) * length])
         yield _set(keys.owner_key(facility_id, partitions), customer_id.encode())
+        if population.told:
+            records_of = logs[row * length : (row + 1) * length]
+            facilities = {facility_id: population.facility(number, now_ms)}
+            fields = pack(Change(customer_id, 1, records_of, facilities=facilities, origin="import"))
+            words = (word for told in fields.items() for word in told)
+            yield _command(b"XADD", keys.outbox_key(partition), b"*", *words)
         at = row * length
         for device, end in enumerate(ends[row]):
             log = linked[at : row * length + end * RECORD_BYTES]
@@ -255,11 +266,13 @@ class _Pipe:
         replies = len(self._waiting)
         self._socket.sendall(b"".join(self._waiting))
         self._waiting.clear()
+        last = b""
         while replies > 0:
             received = self._socket.recv(1 << 20)
-            if not received or b"-" in received:  # OK and counts have no minus
+            if not received or _ERROR.search(last + received):
                 raise RuntimeError(f"the store refused a command: {received[:300]!r}")
-            replies -= received.count(b"\n")
+            replies -= received.count(b"\n") - received.count(b"$")  # the id of an entry has a line more: its length
+            last = received[-1:]
 
     def __enter__(self) -> _Pipe:
         return self

@@ -64,6 +64,9 @@ def options_in(words: Sequence[str] | None) -> tuple[str, Options]:
     parser.add_argument("--customers", type=int, help="in the store (20,000; of `history` 10,000 of each sort)")
     parser.add_argument("--events", type=int, help="a customer starts with (200; of `customers` 20)")
     parser.add_argument("--sizes", type=int, nargs="+", default=(), help="what is compared, in place of the usual")
+    parser.add_argument(
+        "--told", action="store_true", help="the outbox tells of the customers, for an archive to replay"
+    )
     parser.add_argument("--skew", type=float, help="exponent of the zipf law of customers (0; of `customers` 0.99)")
     parser.add_argument("--arrivals", choices=schedule.ARRIVALS, default="even", help="of an open loop (%(default)s)")
     parser.add_argument("--deadline-ms", type=int, default=5_000, help="that requests name (%(default)s): slowness is "

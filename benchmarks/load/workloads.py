@@ -51,6 +51,7 @@ class Options:
     connections: int | None = None
     customers: int | None = None
     events: int | None = None
+    told: bool = False  # customers in the outbox, too, so that an archive can rebuild what decisions saw
     skew: float | None = None
     arrivals: str = "even"
     deadline_ms: int = DEADLINE_MS
@@ -74,7 +75,8 @@ class Options:
 
     def population(self, name: str = "b", customers: int = 20_000, events: int = 200) -> Population:
         """Customers, fewer in a quick run: so many that hardly one draws often enough to be held for that alone."""
-        return Population(name, self.customers or (customers // 10 if self.quick else customers), self.events or events)
+        customers = self.customers or (customers // 10 if self.quick else customers)
+        return Population(name, customers, self.events or events, told=self.told)
 
     @property
     def cores(self) -> tuple[int, int]:

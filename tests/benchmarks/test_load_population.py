@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -12,9 +13,11 @@ from stalling_server import BENCHMARKS
 
 from decision_service.api.parse import Clock, parse_decision, parse_event, read_events
 from decision_service.core.event import KIND_NAMES, RECORD, STATUS_NAMES, device_key, facility_key, unpack, words_of
-from decision_service.core.limits import DAY_MS, RECORD_BYTES
+from decision_service.core.limits import DAY_MS, PARTITIONS, RECORD_BYTES
 from decision_service.core.links import customer_key, is_entity_log, log_name
-from decision_service.store import Store
+from decision_service.store import CustomerState, Store, keys
+from decision_service.store.changes import apply
+from decision_service.store.changes import unpack as unpack_entry
 from load.population import HISTORY_KINDS, PAYEE_EVENTS, Population, entity_log, load
 from load.traffic import DECISIONS_ONLY, MIXED, OPERATIONS, READ_AGAIN_AFTER, Traffic
 from valkey_server import ValkeyServer
@@ -42,6 +45,19 @@ async def test_the_service_reads_what_was_written(valkey_server: ValkeyServer, s
         mine = own[own["device"] == device_key(SOME.device_id(number, 0))]
         assert linked["key"].tolist() == mine["key"].tolist()
         assert set(linked.view(np.uint64).reshape(-1, 8)[:, 6].tolist()) == {customer_key(customer_id)}
+
+
+@pytest.mark.anyio
+async def test_a_population_that_is_told_can_be_rebuilt_from_the_outbox(
+    valkey_server: ValkeyServer, store: Store
+) -> None:
+    load(replace(SOME, told=True), valkey_server.port, NOW_MS)
+    for number in range(SOME.customers):
+        customer_id = SOME.customer_id(number)
+        entries = await store.read_outbox(keys.partition_of(customer_id, PARTITIONS), b"", 99, 5.0)
+        changes = [unpack_entry(fields) for _, fields in entries]
+        (mine,) = [change for change in changes if change.customer_id == customer_id]
+        assert apply(CustomerState(), mine) == await store.read(customer_id, None, 5.0)
 
 
 @pytest.mark.anyio

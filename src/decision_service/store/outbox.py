@@ -48,7 +48,7 @@ __all__ = ["ACCESS", "GROUP", "LISTS", "POLICY", "ArchiveHead", "OutboxState", "
 
 GROUP: Final = b"archive"
 HASH_BYTES: Final = 32
-FRAMES_AT_ONCE: Final = 500  # decisions whose frames one script lets expire: about 0.5 ms of the server's time
+FRAMES_AT_ONCE: Final = 100  # decisions whose frames one script lets expire: about 0.5 ms of the server's time
 COUNTED_MAX: Final = 10_000  # entries that are counted one by one where the server cannot tell how many wait
 _STREAM_ID: Final = re.compile(rb"(\d{1,20})-(\d{1,20})", re.ASCII)
 
