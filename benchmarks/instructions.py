@@ -1,7 +1,7 @@
 """CPU instructions per decision of the whole service, counted by callgrind: a figure that other work on the machine
 does not change, so that two commits can be compared anywhere.
 
-    python benchmarks/instructions.py [--decisions 600] [--shadow] [--json FILE] [--against FILE]
+    python benchmarks/instructions.py [--decisions 600] [--json FILE] [--against FILE]
 
 The service (one worker) runs under `valgrind --tool=callgrind`, Valkey beside it does not. `--customers` customers with
 `--events` events each are loaded by an ordinary service first; then one connection asks one drawdown after another, and
@@ -28,7 +28,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -224,24 +223,11 @@ def _service(args: argparse.Namespace, folder: Path, each: int, now_ms: int) -> 
             load(server.url, args.customers, args.events, now_ms)
             time.sleep(2.0)  # links reach their logs
         say("starting the service under callgrind: some minutes")
-        if args.shadow:
-            environment["DECISION_SERVICE_SHADOW_RULES"] = str(args.rules)
         with counted(command, port, "/readyz", folder, environment) as server:
-            if args.shadow:
-                _wait_for_shadow(server)
             asking = Asking(port, args.customers)
             found = count(server, folder, asking, args.parts, each, now_ms)
             asking.close()
     return found, asking.rungs
-
-
-def _wait_for_shadow(server: Server) -> None:
-    """Until its process, which is not counted, has compiled what is in shadow."""
-    state = ""
-    while state != "shadowing":
-        time.sleep(1.0)
-        with urllib.request.urlopen(f"{server.url}/v1/policy", timeout=120) as answer:
-            state = orjson.loads(answer.read())["shadow"]["state"]
 
 
 def name_of(folder: Path) -> str:
@@ -271,7 +257,6 @@ def show(report: dict[str, Any]) -> None:
 def main() -> int:
     """Parse options, count, print; status 1 if there are more instructions than in the report compared with."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shadow", action="store_true", help="with the same policy in shadow, too")
     parser.add_argument("--decisions", type=int, default=600)
     parser.add_argument("--parts", type=int, default=3)
     parser.add_argument("--customers", type=int, default=200)

@@ -27,7 +27,7 @@ from decision_service.policies.loading import load_policy
 from decision_service.report import to_html, to_markdown
 from decision_service.settings import load_settings
 from decision_service.shadow_policy import evaluating, feeding, keeping
-from decision_service.shadow_policy.counting import Counting
+from decision_service.shadow_policy.counting import EXAMPLES_MAX, Counting
 from decision_service.shadow_policy.evaluating import WINDOW, Broken, Evaluating
 from decision_service.shadow_policy.feeding import Feed
 from decision_service.shadow_policy.keeping import ShadowPolicy
@@ -220,6 +220,24 @@ def test_examples_that_left_the_store_come_from_the_archive(run: Run, tmp_path: 
     assert asyncio.run(reports(store, EVER))[0].examples[0].answer is None
     (after,) = asyncio.run(reports(store, EVER, Lookup(archive)))
     assert after.examples == before.examples
+
+
+def test_examples_are_few_however_much_differs(run: Run, tmp_path: Path, meters: ShadowMeters) -> None:
+    """A pair of outcomes leaves so many of a day, over all flushes; everything is counted."""
+    store, puts = MemoryStore(partitions=16), decided(run, (600_00,))
+    policy, counting = candidate(tmp_path), Counting(store)
+    evaluator = Evaluating(store, counting, meters)
+    evaluator.note(arrived(pack_policy(puts[0][3])))
+    one = arrived(pack_decisions([puts[0][:3]]))[0]
+    for number in range(3):
+        ids = [f"{one.decision_id[:-3]}{number}{i:02x}" for i in range(EXAMPLES_MAX)]
+        evaluator.take([one._replace(decision_id=decision_id) for decision_id in ids], policy, policy.id)
+        asyncio.run(counting.flush())
+    (found,) = asyncio.run(reports(store, EVER))
+    assert found.decisions == 3 * EXAMPLES_MAX
+    ((series, days),) = asyncio.run(store.tally_days(1.0)).items()
+    fields = asyncio.run(store.read_tally(series, days[0], 1.0))
+    assert sum(name.startswith(b"e:") for name in fields) == EXAMPLES_MAX
 
 
 def test_a_shadow_without_the_scene_has_a_problem_and_is_not_failing(

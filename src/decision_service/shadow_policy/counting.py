@@ -71,7 +71,7 @@ class Counting:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._counts: dict[_Key, Counter[str]] = {}
-        self._examples: Counter[tuple[_Key, str]] = Counter()
+        self._examples: dict[_Key, Counter[str]] = {}
 
     def count(self, one: Compared, pair: Pair, zone: Zone) -> None:
         """Count one decision by both policies."""
@@ -95,10 +95,11 @@ class Counting:
 
     def _keep_example(self, key: _Key, counts: Counter[str], one: Compared, shadow: Side) -> None:
         outcomes = f"{one.active.outcome}:{shadow.outcome}"
-        if self._examples[key, outcomes] < EXAMPLES_MAX:
-            if len(self._examples) > len(self._counts) * EXAMPLES_MAX * 2:
-                self._examples.clear()  # of days that are over
-            self._examples[key, outcomes] += 1
+        if key not in self._examples:
+            self._examples = {known: of for known, of in self._examples.items() if known[1] >= key[1]}  # of this day on
+        kept = self._examples.setdefault(key, Counter())
+        if kept[outcomes] < EXAMPLES_MAX:
+            kept[outcomes] += 1
             counts[f"e:{outcomes}:{one.decision_id}"] += 1
 
     async def flush(self) -> None:
