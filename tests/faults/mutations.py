@@ -100,6 +100,27 @@ MUTATIONS: Final = (
         ("store/test_store_contract.py::test_store_torn_records_are_refused",),
     ),
     Mutation(
+        "an entry tells the version that its commit made", "store/scripts/commit.lua",
+        "'version', ARGV[2], 'records', ARGV[4], unpack(ARGV, 9))\nelse",
+        "'version', version, 'records', ARGV[4], unpack(ARGV, 9))\nelse",
+        ("store/test_store_changes.py::test_changes_of_a_server_rebuild_every_customer",),
+    ),
+    Mutation(
+        "whoever lost the lease of a place archives nothing", "store/scripts/archived.lua",
+        "if not held or held:match('^%d+') ~= ARGV[1] or found[1] ~= ARGV[1] then", "if found[1] ~= ARGV[1] then",
+        ("store/test_store_outbox.py::test_outbox_lapsed_owner_writes_nothing",),
+    ),
+    Mutation(
+        "the head of a place moves from where it is expected", "store/scripts/archived.lua",
+        "if (found[i + 1] or unset) ~= ARGV[i + 1] then", "if false then",
+        ("store/test_store_outbox.py::test_outbox_head_moves_once",),
+    ),
+    Mutation(
+        "nothing is trimmed that an earlier head does not cover", "store/outbox.py",
+        "if stream_order(trim_through) > stream_order(expected.last_id):", "if False:",
+        ("store/test_store_outbox.py::test_outbox_refuses_steps_back_and_trimming_ahead",),
+    ),
+    Mutation(
         "a partition without its marker has no new customers", "store/scripts/commit.lua",
         "if redis.call('GET', KEYS[5]) ~= expected:sub(3) then", "if false then",
         ("store/test_store_epoch.py::test_epoch_commit_decided_before_the_loss_is_refused",),
