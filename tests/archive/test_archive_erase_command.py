@@ -15,9 +15,10 @@ from decision_service.archive.files import Archive
 from decision_service.archive.rows import read_entry, row_of
 from decision_service.archive.tables import rows_of as rows_in
 from decision_service.cli import main
-from decision_service.store.keys import partition_of
+from decision_service.store.keys import decision_key, partition_of
 from decision_service.store.open import open_store
 from decision_service.store.outbox import ArchiveHead
+from valkey_server import ValkeyServer
 
 WHO = "c-客户"
 PLACE = partition_of(WHO, 256)
@@ -44,7 +45,9 @@ async def archive_all(url: str, archive: Archive) -> int:
         await store.close()
 
 
-def test_a_customer_is_erased_by_a_command(valkey: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_customer_is_erased_by_a_command(
+    valkey: str, valkey_server: ValkeyServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """While a consumer runs beside it; and verified against the store afterwards."""
     archive = Archive(tmp_path / "archive")
     put_place(archive, PLACE, days=1, files=2, each=20)
@@ -54,6 +57,12 @@ def test_a_customer_is_erased_by_a_command(valkey: str, tmp_path: Path, capsys: 
         while not stop.is_set() and not asyncio.run(archive_all(valkey, archive)):
             stop.wait(0.1)
 
+    decision_id = next(
+        r.decision_id for s in archive.segments() for r in rows_in(archive.read(s)) if r.customer_id == WHO
+    )
+    assert decision_id is not None
+    with valkey_server.client() as client:
+        client.set(decision_key(PLACE, decision_id), b"a frame")
     consumer = threading.Thread(target=consume)
     consumer.start()
     options = ["--archive", archive.url, "--redis-url", valkey, "--json"]
@@ -65,6 +74,8 @@ def test_a_customer_is_erased_by_a_command(valkey: str, tmp_path: Path, capsys: 
     told = json.loads(capsys.readouterr().out)
     assert (status, len(told["carried_out"])) == (0, 1)
     rows = [row for segment in archive.segments(places=[PLACE]) for row in rows_in(archive.read(segment))]
+    with valkey_server.client() as client:
+        assert client.get(decision_key(PLACE, decision_id)) is None
     assert rows[-1].kind == "erasure"
     assert WHO not in {row.customer_id for row in rows}
     assert told["carried_out"][0]["rows"] == sum(row.customer_key == key_of(WHO) for row in rows[:-1]) > 0

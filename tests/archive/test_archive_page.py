@@ -27,7 +27,7 @@ def test_a_command_of_the_page_is_one(line: str) -> None:
     _, _, name, *options = shlex.split(line, comments=True)
     assert name in archive.COMMANDS
     parser = argparse.ArgumentParser(exit_on_error=False)
-    importlib.import_module(f"decision_service.cli.archive_{name}").add_arguments(parser)
+    importlib.import_module(f"decision_service.cli.archive_{name.replace('-', '_')}").add_arguments(parser)
     parser.parse_args(options)
 
 

@@ -221,6 +221,16 @@ async def test_outbox_takes_entries_of_its_own(any_store: Store) -> None:
     assert (head.position, (await any_store.outbox_state(ACCESS, T)).waiting) == (1, 0)
 
 
+async def test_outbox_lets_decisions_of_an_erased_customer_expire_at_once(any_store: Store) -> None:
+    """Those that are named; the others stay."""
+    ids = await fill(any_store, 0, 2)
+    await any_store.expire_decisions(PLACE, ids[:1], 1, T)
+    await asyncio.sleep(0.05)
+    assert [await any_store.read_decision(one, T) is None for one in ids] == [True, False]
+    with pytest.raises(ValueError, match="not the id of a decision"):
+        await any_store.expire_decisions(PLACE + 1, ids, 1, T)
+
+
 async def test_outbox_tells_its_heads_to_those_who_only_look(any_store: Store) -> None:
     """Without a lease, and also of a place that nobody ever took."""
     await fill(any_store, 0, 1)

@@ -102,6 +102,23 @@ def pending(archive: Archive, place: int) -> list[Erasure]:
     return [erasure for erasure in erasures_of(archive, place) if not archive.exists(erasure.note)]
 
 
+def decisions_of(archive: Archive, erasure: Erasure) -> list[str]:
+    """The decisions that an order is about: the store still has some of them for a while."""
+    import pyarrow.compute as pc
+
+    ids: dict[str, None] = {}
+    for segment in files_of(archive, erasure.place):
+        if segment.first >= erasure.position:
+            continue
+        try:
+            table = archive.read(segment, ["position", "customer_key", "decision_id"])
+        except FileNotFoundError:  # merged meanwhile
+            return decisions_of(archive, erasure)
+        meant = pc.and_(pc.equal(table["customer_key"], erasure.key), pc.less(table["position"], erasure.position))
+        ids |= dict.fromkeys(one for one in table.filter(meant)["decision_id"].to_pylist() if one)
+    return list(ids)
+
+
 def carry_out(
     archive: Archive, erasures: Sequence[Erasure], now_ms: int, tell: Callable[[int], None] = lambda rows: None
 ) -> Iterator[tuple[Erasure, int]]:

@@ -13,6 +13,7 @@ twice, so `segments` leaves out what lies within another segment. A reader whose
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -280,7 +281,7 @@ class Archive:
 
 def write_file(path: Path, content: bytes) -> None:
     make_folder(path.parent)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with beside.open("wb") as file:
             file.write(content)

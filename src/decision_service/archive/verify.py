@@ -41,6 +41,7 @@ from decision_service.policies.signers import Signers
 ERASURES: Final = "erasures"  # notes of erasures that were carried out
 _NOTE: Final = re.compile(r"([0-9a-z]+)-(\d{12})\.json")
 STORE: Final = "the store"
+WORTH_A_PROCESS: Final = 100_000  # rows: below that a process takes longer to start than the walk
 Pins = dict[int, list[tuple[bytes, str]]]
 
 
@@ -273,7 +274,8 @@ def _carried_out(archive: Archive) -> dict[int, frozenset[int]]:
 
 
 def _walked(tasks: Sequence[PlaceTask], jobs: int) -> Iterable[PlaceVerdict]:
-    if jobs <= 1 or len(tasks) <= 1:
+    rows = sum(segment.last - segment.first for task in tasks for segment in task.segments)
+    if jobs <= 1 or len(tasks) <= 1 or rows < WORTH_A_PROCESS:
         yield from map(walk_place, tasks)
         return
     with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=get_context("spawn")) as pool:

@@ -8,8 +8,8 @@ by `archive erase --pending` or the next `archive purge`, also after a kill at a
 
 --by and --why stay for as long as the decision does: they must not name the customer.
 
-Not touched: the live store (state, decisions not yet expired), lists, journals, backups. docs/archive.md tells what
-each holds, for how long, and what to do.
+The store forgets the decisions at once. Not touched: the customer's state in the store, lists, journals, backups.
+docs/archive.md tells what each holds, for how long, and what to do.
 
 Exit status 0 done, 1 ordered and not done yet, 2 for wrong usage or settings, 3 if the store or the archive cannot be
 read or written.
@@ -20,12 +20,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
 import uvloop
 
-from decision_service.archive.erasure import Erasure, carry_out, erasures_of, order, pending
+from decision_service.archive.erasure import Erasure, carry_out, decisions_of, erasures_of, order, pending
 from decision_service.archive.files import Archive
 from decision_service.archive.retention import places_of
 from decision_service.archive.rows import signed
@@ -40,6 +41,8 @@ from decision_service.store.keys import partition_of
 
 NOT_YET: Final = 1
 POLL_S: Final = 0.5
+EXPIRE_MS: Final = 1
+STORE_TIMEOUT_S: Final = 10.0
 LISTS_TIMEOUT_S: Final = 5.0
 
 
@@ -64,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     archive = opened(settings)
     if args.pending:
         waiting = [erasure for place in places_of(archive) if place >= 0 for erasure in pending(archive, place)]
-        return _carry_out(args, archive, waiting, [])
+        return _carry_out(args, archive, waiting, [], settings)
     for name in ("customer", "by", "why"):
         if not getattr(args, name):
             raise InvalidInput(name, "is needed, or --pending")
@@ -78,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         )
         _tell(args, [], on_lists, ordered=True)
         return NOT_YET
-    return _carry_out(args, archive, [erasure], on_lists)
+    return _carry_out(args, archive, [erasure], on_lists, settings)
 
 
 async def _order(settings: Settings, args: argparse.Namespace) -> tuple[int, int, list[str]]:
@@ -102,7 +105,21 @@ def _archived(archive: Archive, place: int, key: int, at_ms: int, until: float) 
         time.sleep(POLL_S)
 
 
-def _carry_out(args: argparse.Namespace, archive: Archive, waiting: list[Erasure], on_lists: list[str]) -> int:
+async def _expire(settings: Settings, archive: Archive, waiting: Sequence[Erasure]) -> None:
+    """Let the store forget the decisions that orders are about, before the archive does."""
+    store = store_for(settings, reconciling=True)
+    try:
+        for erasure in waiting:
+            await store.expire_decisions(erasure.place, decisions_of(archive, erasure), EXPIRE_MS, STORE_TIMEOUT_S)
+    finally:
+        await store.close()
+
+
+def _carry_out(
+    args: argparse.Namespace, archive: Archive, waiting: list[Erasure], on_lists: list[str], settings: Settings
+) -> int:
+    if waiting:
+        uvloop.run(_expire(settings, archive, waiting))
     progress = Progress("rows erased")
     done = list(carry_out(archive, waiting, wall_clock_ms(), progress.show))
     _tell(args, done, on_lists, ordered=not args.pending)

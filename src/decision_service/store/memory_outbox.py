@@ -118,6 +118,14 @@ class MemoryOutboxes:
             self._outbox[place] = self._behind(place, trim_through)
         self._expire_at_ms |= dict.fromkeys(decision_ids, now_ms + frames_kept_ms)
 
+    async def expire_decisions(
+        self, place: int, decision_ids: Sequence[str], kept_ms: int, timeout_s: float
+    ) -> None:  # fmt: skip
+        """See `Outboxes.expire_decisions`."""
+        for decision_id in decision_ids:
+            keys.customer_decision_key(place, decision_id)
+        self._expire_at_ms |= dict.fromkeys(decision_ids, self._now_ms() + kept_ms)
+
     async def archive_head(self, place: int, timeout_s: float) -> ArchiveHead:
         """See `Outboxes.archive_head`."""
         return self._heads.get(place, ArchiveHead())

@@ -105,6 +105,13 @@ class Outboxes(Protocol):
         `take_place`; if it tells `head`, ask again with that as `expected` and `head`, and otherwise the same again."""
         ...
 
+    async def expire_decisions(
+        self, place: int, decision_ids: Sequence[str], kept_ms: int, timeout_s: float
+    ) -> None:  # fmt: skip
+        """Let the frames and shadow records of archived decisions expire `kept_ms` from now, sooner than `archived`
+        said: of a customer who is erased. StoreUnavailable, OutcomeUnknown: to be given again."""
+        ...
+
     async def archive_head(self, place: int, timeout_s: float) -> ArchiveHead:
         """How far a place is archived, whoever has it: for those who only look. StoreUnavailable."""
         ...

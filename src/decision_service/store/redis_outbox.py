@@ -83,6 +83,16 @@ class RedisOutboxes(ABC):
         for names in expiring:
             await self._run(scripts.EXPIRE, names, (b"%d" % frames_kept_ms,), until - monotonic())
 
+    async def expire_decisions(
+        self, place: int, decision_ids: Sequence[str], kept_ms: int, timeout_s: float
+    ) -> None:  # fmt: skip
+        """See `Outboxes.expire_decisions`."""
+        until = monotonic() + timeout_s
+        for start in range(0, len(decision_ids), FRAMES_AT_ONCE):
+            some = decision_ids[start : start + FRAMES_AT_ONCE]
+            names = [key for one in some for key in keys.of_decision(place, one)]
+            await self._run(scripts.EXPIRE, names, (b"%d" % kept_ms,), until - monotonic())
+
     async def archive_head(self, place: int, timeout_s: float) -> ArchiveHead:
         """See `Outboxes.archive_head`."""
         key = keys.head_key(place)
