@@ -162,7 +162,10 @@ def test_pages_go_on_while_files_are_merged(rows: list[Row], tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "7", "7-1", "7.1", "x-1.2", "1-2.3.4", "1-2.x", "٣-1.2", "1-1." + "9" * 90, "9" * 16 + "-0.1", "1-" + "9" * 20 + ".1"],
+    [
+        "", "7", "7-1", "7.1", "x-1.2", "1-2.3.4", "1-2.x", "٣-1.2", "1-1." + "9" * 90, "9" * 16 + "-0.1",
+        "1-" + "9" * 20 + ".1",
+    ],
 )
 def test_a_cursor_is_one_that_was_told(text: str) -> None:
     """Anything else is refused."""
