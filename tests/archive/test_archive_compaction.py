@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from archive_cases import NOON_MS, PARTITION, chained_rows, decision_id
-from made_archives import TOMORROW_MS, made, put
+from made_archives import DAY_MS, TOMORROW_MS, made, put
 
 from decision_service.archive.chain import GENESIS, erased, problem_of
+from decision_service.archive.compacting import compact_once
 from decision_service.archive.compaction import Compacted, compact
 from decision_service.archive.files import Archive
 from decision_service.archive.index_files import IndexFiles
@@ -19,6 +20,7 @@ from decision_service.archive.schema import Row
 from decision_service.archive.segments import Segment
 from decision_service.archive.tables import rows_of
 from decision_service.core.errors import ArchiveDamaged
+from decision_service.settings import Settings
 
 DAY = "2026-11-22"
 
@@ -192,3 +194,14 @@ def test_a_purged_front_is_no_gap(archive: Archive) -> None:
     assert Lookup(archive).decision(decision_id(13)) is not None
     assert Lookup(archive).decision(decision_id(3)) is None
     assert isinstance(archive.segments()[0], Segment)
+
+
+@pytest.mark.anyio
+async def test_a_service_has_closed_days_compacted(archive: Archive, tmp_path: Path) -> None:
+    """By a process of its own, with the settings it has."""
+    rows = made(archive, days=2)
+    settings = Settings(redis_url="memory://", data_dir=tmp_path, archive_url=archive.url, partitions=PARTITION + 1)
+    assert await compact_once(settings) == 0
+    assert len(archive.segments_on(PARTITION, "2026-11-21")) == 4  # the merged one, and its parts for a while
+    assert len(archive.segments(until_ms=NOON_MS - DAY_MS)) == 1
+    assert rows_in(archive) == rows

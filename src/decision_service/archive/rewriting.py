@@ -92,7 +92,9 @@ def _rewrite(archive: Archive, segment: Segment, wanted: Callable[[Keys], Bools]
         if not mask.any():
             return 0
         previous, _ = archive.hashes(segment)
-        archive.write(segment.path, parquet_of(_without(archive.read(segment), mask, at_ms), previous))
+        with archive.open(segment) as file:
+            group_rows = file.metadata.row_group(0).num_rows  # small ones are for look-ups (`compaction.py`)
+        archive.write(segment.path, parquet_of(_without(archive.read(segment), mask, at_ms), previous, group_rows))
     except FileNotFoundError:  # merged and removed: the merged one is in the next list
         return 0
     return int(mask.sum())

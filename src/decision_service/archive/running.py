@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from decision_service.archive.checkpointing import Checkpointing
 from decision_service.archive.checkpoints import Link
 from decision_service.archive.child import PARENT_VARIABLE
+from decision_service.archive.compacting import compact_daily
 from decision_service.archive.consumer import Consumer, Done
 from decision_service.archive.files import Archive
 from decision_service.archive.headroom import Headroom
@@ -113,6 +114,7 @@ async def archive_until(
     ]
     if watch_parent:
         tasks.append(asyncio.create_task(_stop_with_parent(stop)))
+        tasks.append(asyncio.create_task(compact_daily(settings, wall_clock_ms)))
     try:
         await ours.consumer.run(stop)
         await _pin_now(ours, meters, now=True)
