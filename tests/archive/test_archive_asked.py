@@ -44,6 +44,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list
     return status, [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.slow
 def test_what_left_the_store_is_told_by_the_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Decisions are searched, shown, compacted and indexed; once their frames are gone the service explains them with
     the same bytes, answers retries, and commands that read decisions miss none."""
@@ -97,6 +98,7 @@ def test_what_left_the_store_is_told_by_the_archive(tmp_path: Path, capsys: pyte
         _, (watched,) = told(capsys, "models", "watch", "--data-dir", str(data), "--since", day, "--json")
         assert sum(one["n"] for one in watched["watched"]) >= 6, watched
 
+        assert main(["archive", "verify", "--data-dir", str(data), "--store"]) == 0
         capsys.readouterr()
         assert main(["archive", "show", ids[1], "--data-dir", str(data)]) == 0
         assert capsys.readouterr().out.startswith(answers[1].json()["decision"].upper())
