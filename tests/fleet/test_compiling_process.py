@@ -41,11 +41,11 @@ def shipped() -> PolicySource:
 @pytest.fixture(scope="module")
 def both(shipped: PolicySource) -> tuple[Candidate, Candidate]:
     """What this process compiles of it, and what another does."""
+    here = shipped.compile(shipped.read())
     process = CompilingProcess(shipped)
     process.start()
     try:
         assert process.ready
-        here = shipped.compile(shipped.read())
         return here, process.compile(process.read())
     finally:
         process.close()

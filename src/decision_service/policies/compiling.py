@@ -4,7 +4,7 @@ It does what a `PolicySource` does, one task after another, and remembers betwee
 that a reload parses the one file that changed. Its talk is in pickles, each behind its length (u64,
 little endian), on its own standard input and output:
 
-    worker   the source            ─▶
+    worker   Host                  ─▶   the source, and a parcel of the scorecards that the worker has tried already
              ◀─  "ready"
     worker   Task                  ─▶   which method, with what, and the scorecards that the worker holds
              ◀─  ("done", parcel)  |  ("refused", error as plain values)  |  ("failed", traceback)
@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 from decision_service.core.errors import PolicyRejected, ScorecardRejected
 from decision_service.policies.bundle import Content
-from decision_service.policies.parcel import pack, without_nodes
+from decision_service.policies.parcel import pack, unpack, without_nodes
 from decision_service.policies.source import Candidate, NotAtRest, PolicySource
 from decision_service.scorecards.files import Identity
 
@@ -33,6 +33,13 @@ LENGTH_BYTES: Final = 8
 READY: Final = "ready"
 DONE, REFUSED, FAILED = "done", "refused", "failed"
 NOTHING: Final = Content({}, ())  # instead of the content that the worker sent
+
+
+class Host(NamedTuple):
+    """What a worker compiles for, and the scorecards that it holds, packed."""
+
+    source: PolicySource
+    cards: bytes
 
 
 class Task(NamedTuple):
@@ -61,11 +68,12 @@ def error_values(error: PolicyRejected | ScorecardRejected | NotAtRest) -> tuple
 
 
 class Compiler:
-    """Does one task after another with a source. What was compiled last is kept: its scorecards are not tried again."""
+    """Does one task after another with a source. What came out last is kept, and before that what the worker holds: so
+    no scorecard is tried again."""
 
-    def __init__(self, source: PolicySource) -> None:
-        self._source = source
-        self._kept: dict[str, object] = {}
+    def __init__(self, host: Host) -> None:
+        self._source = host.source
+        self._kept: dict[str, object] = {"compile": unpack(host.cards)}
 
     def done(self, task: Task) -> tuple[str, Any]:
         """The answer to a task."""

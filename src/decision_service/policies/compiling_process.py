@@ -35,8 +35,8 @@ from decision_service.core.policy import POLICY_FILE
 from decision_service.core.source import Diagnostic, Place
 from decision_service.interpreter import beside_the_loop
 from decision_service.policies.bundle import Content
-from decision_service.policies.compiling import DONE, LENGTH_BYTES, REFUSED, Task
-from decision_service.policies.parcel import unpack
+from decision_service.policies.compiling import DONE, LENGTH_BYTES, REFUSED, Host, Task
+from decision_service.policies.parcel import pack, unpack
 from decision_service.policies.signatures import NOBODY_ASKED, SignatureRule
 from decision_service.policies.source import Candidate, NotAtRest, PolicySource, Signature
 from decision_service.scorecards.files import cards_in_use, identity_of
@@ -109,7 +109,7 @@ class CompilingProcess:
         if self._closed:
             self._kill()
         try:
-            _talk(child, pickle.dumps(self._unsigned), READY_S)
+            _talk(child, pickle.dumps(Host(self._unsigned, pack(cards_in_use(), ()))), READY_S)
         except Ended as error:
             self._end()
             LOG.warning("no process that compiles policies: %s", error)
@@ -191,7 +191,9 @@ class CompilingProcess:
     # --- asking -------------------------------------------------------------------------------------------------
 
     def _done(self, method: str, *arguments: Any) -> Any:
-        """What the process makes of a task, or this thread if there is none."""
+        """What the process makes of a task; or this thread, if there is none or it is just starting."""
+        if not self.ready:
+            return getattr(self._unsigned, method)(*arguments)
         with self._lock:
             for _ in range(ATTEMPTS):
                 if self._child is None:
