@@ -178,7 +178,9 @@ def _decided(row: Row, frame: bytes, rules: RulesFired) -> Row:
     policy_id = answer["policy"]["id"]
     if row.customer_id is None:
         row = row._replace(customer_id=answer["customer_id"], customer_key=signed(customer_key(answer["customer_id"])))
-    return row._replace(
+    return Row(  # at once: `_replace` of so many takes three times as long
+        row.partition, 0, row.at_ms, row.at_n, row.kind,
+        decision_id=row.decision_id,
         scene=scene,
         outcome=answer["decision"],
         hold=hold and hold["kind"],
@@ -203,12 +205,21 @@ def _decided(row: Row, frame: bytes, rules: RulesFired) -> Row:
         verdicts=verdicts,
         seq=rest["seq"],
         read_version=rest["version"],
+        customer_key=row.customer_key,
+        version=row.version,
+        origin=row.origin,
+        customer_id=row.customer_id,
         request_id=answer["request_id"],
         facility_id=answer["facility_id"],
         fingerprint=fingerprint,
         answer=answer_json,
         request=request_json,
         rest=rest_json,
+        records=row.records,
+        header=row.header,
+        facilities=row.facilities,
+        attributes=row.attributes,
+        events=row.events,
     )  # fmt: skip
 
 

@@ -157,10 +157,13 @@ def personal_values(row: Row) -> tuple[object, ...]:
     return values[_PERSONAL_FROM:_PROOF_FROM]
 
 
-def with_proof(row: Row, salt: bytes, audit_sha: bytes, personal_sha: bytes, row_hash: bytes) -> Row:
-    """A row with its PROOF columns."""
+def with_proof(
+    row: Row, position: int, salt: bytes, audit_sha: bytes, personal_sha: bytes, row_hash: bytes
+) -> Row:  # fmt: skip
+    """A row with its position and its PROOF columns."""
     values: tuple[object, ...] = row
-    return Row._make((*values[:_PROOF_FROM], salt, audit_sha, personal_sha, None, row_hash))
+    proof = (salt, audit_sha, personal_sha, None, row_hash)
+    return Row._make((row.partition, position, *values[2:_PROOF_FROM], *proof))
 
 
 @lru_cache(maxsize=1)
