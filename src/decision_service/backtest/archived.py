@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from decision_service.backtest import strings_cut
 from decision_service.backtest.batch import TIER_UNKNOWN, Batch, Ints, ScoredBefore
 from decision_service.backtest.engine import Engine, SceneEngine
 from decision_service.backtest.outcome import DECISIONS, HOLDS, LIMITS, NONE
@@ -46,6 +47,8 @@ COLUMNS: Final = (
 CURRENCY: Final = "request.currency"
 SEGMENTED_BY: Final = ("facility.product", "request.channel")  # strings that the report looks at
 WARNING: Final = "warning"
+_HEAVY: Final = ("numbers", "verdicts", "rest")  # read where they lie
+_LOOKED_AT: Final = ("kind", "at_ms", "policy_id", "scene", "rung")  # to choose the rows, and not after
 _AT_ONCE: Final = 8_192  # rows whose strings are parsed together
 _STRINGS, _AFTER_STRINGS = b'"strings":', b',"cells":'
 _CARDS, _AFTER_CARDS = b'"scorecards":', b',"stages_us":'
@@ -150,7 +153,6 @@ def loaded(
     table: pa.Table, views: Views, since_ms: int, until_ms: int, answers: Answers, skips: Skips
 ) -> Iterator[Loaded]:
     """The decisions of a table of COLUMNS that were committed in [since_ms, until_ms), by policy and scene."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     at_ms = _ints(table["at_ms"])
@@ -164,32 +166,28 @@ def loaded(
     erased = _mask(pc.is_null(table["rest"]))
     skips["erased"] += int((wanted & erased).sum())
     wanted &= ~erased
-    names = pc.binary_join_element_wise(
-        table["policy_id"].cast(pa.string()), table["scene"].cast(pa.string()), "\0", null_handling="replace"
-    )
-    codes = pa.chunked_array([names]) if isinstance(names, pa.Array) else names
-    encoded = codes.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    group = np.asarray(encoded.indices.to_numpy(zero_copy_only=False))
-    for code, name in enumerate(encoded.dictionary.to_pylist()):
-        rows = np.flatnonzero(wanted & (group == code))
-        if not len(rows):
-            continue
-        view = views.of(*name.split("\0"))
+    policies, scenes = (strings_cut.texts_of(table[name].combine_chunks()) for name in ("policy_id", "scene"))
+    group = np.where(wanted, policies.codes.astype(np.int64) * len(scenes.values) + scenes.codes, -1)
+    for code in np.unique(group[group >= 0]).tolist():
+        rows = np.flatnonzero(group == code)
+        policy, scene = divmod(code, len(scenes.values))
+        view = views.of(policies.values[policy], scenes.values[scene])
         if isinstance(view, str):
             skips[view] += len(rows)
             continue
-        part = table if len(rows) == table.num_rows else table.take(pa.array(rows))
-        yield _loaded(part, view, rows, answers)
+        yield _loaded(table, view, rows, answers)
 
 
-def _loaded(part: pa.Table, view: View, rows: Ints, answers: Answers) -> Loaded:
-    n = part.num_rows
+def _loaded(table: pa.Table, view: View, rows: Ints, answers: Answers) -> Loaded:
+    import pyarrow as pa
+
     scene, engine = view.scene, view.engine
-    matrix = _vectors(part["numbers"], len(scene.number_names), np.dtype("<f8"))
-    verdicts = _vectors(part["verdicts"], len(scene.rule_set.rules), np.dtype("u1"))
-    texts, scored = _told(part["rest"], view)
+    matrix = _vectors(table["numbers"], rows, len(scene.number_names), np.dtype("<f8"))
+    verdicts = _vectors(table["verdicts"], rows, len(scene.rule_set.rules), np.dtype("u1"))
+    texts, scored = _told(table["rest"], rows, view)
+    part = table.drop_columns(list(_HEAVY + _LOOKED_AT))
+    if len(rows) < table.num_rows:
+        part = part.take(pa.array(rows))
     challenged = any(isinstance(slots, ChallengedSlots) for slots in engine.scene.score_slots)
     stand = view.shared.same | {f"{card}.{what}" for card in view.reusable for what in ("points", "pd")}
     lost, tiers = _of_answers(part, view, rows, answers)
@@ -206,7 +204,6 @@ def _loaded(part: pa.Table, view: View, rows: Ints, answers: Answers) -> Loaded:
         _coded(part["limit_kind"], {name: i for i, name in enumerate(LIMITS)}, 0).astype(np.uint8),
         _ints(part["limit_to_minor"], NONE), verdicts.T,
     )  # fmt: skip
-    assert len(batch.t_ms) == n
     return Loaded(
         view, batch, before, _ints(part["position"]), _ints(part["decided_at_ms"]), _ints(part["customer_key"], 0),
         texts, rows, part["decision_id"].combine_chunks(),
@@ -236,42 +233,64 @@ def _coded(column: Any, codes: Mapping[str, int], null: int) -> Ints:
     return coded
 
 
-def _vectors(column: Any, width: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """A column of byte strings of one length as [n, width], without a copy where it is in one piece."""
+def _vectors(column: Any, rows: Ints, width: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Some rows of a column of byte strings of one length as [n, width], without a copy where nothing lies between
+    them: other rows are mostly null, which takes no place."""
     array = column.combine_chunks()
-    n, size = len(array), width * dtype.itemsize
-    offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + n + 1]
-    if (np.diff(offsets) != size).any():
+    size = width * dtype.itemsize
+    offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+    starts = offsets[rows]
+    if (offsets[rows + 1] - starts != size).any():
         raise ArchiveDamaged(f"vectors of {width} values are expected in the rows of this policy, there are others")
     if not size:
-        return np.empty((n, 0), dtype)
-    return np.frombuffer(array.buffers()[2], dtype, n * width, int(offsets[0])).reshape(n, width)
+        return np.empty((len(rows), 0), dtype)
+    count = (int(offsets[-1]) - int(offsets[0])) // dtype.itemsize
+    held = np.frombuffer(array.buffers()[2], dtype, count, int(offsets[0]))
+    if int(starts[-1]) - int(starts[0]) == size * (len(rows) - 1):
+        first = (int(starts[0]) - int(offsets[0])) // dtype.itemsize
+        return held[first : first + len(rows) * width].reshape(len(rows), width)
+    at = (starts - offsets[0]).astype(np.int64) // dtype.itemsize
+    apart: npt.NDArray[Any] = held[at[:, None] + np.arange(width)]
+    return apart
 
 
-def _told(column: Any, view: View) -> tuple[dict[str, Texts], dict[str, ScoredBefore]]:
+def _told(column: Any, rows: Ints, view: View) -> tuple[dict[str, Texts], dict[str, ScoredBefore]]:
     """The strings that are looked at, and which model gave each recorded score."""
-    rests = column.to_pylist()
     names = view.scene.string_names
     also = (CURRENCY, *SEGMENTED_BY, *(REQUEST_STRINGS if view.shared.new else ()))
     wanted = [name for name in names if name in view.engine.texts or name in also]
     places = [names.index(name) for name in wanted]
-    columns: list[list[str | None]] = [[] for _ in wanted]
+    found = strings_cut.columns(column, rows, places)
+    if found is None:
+        found = _parsed_strings(_some(column, rows), places)
+    return dict(zip(wanted, found, strict=True)), _scored(column, rows, view)
+
+
+def _some(column: Any, rows: Ints) -> list[bytes]:
+    import pyarrow as pa
+
+    found: list[bytes] = column.take(pa.array(rows)).to_pylist()
+    return found
+
+
+def _parsed_strings(rests: Sequence[bytes], places: Sequence[int]) -> list[Texts]:
+    columns: list[list[str | None]] = [[] for _ in places]
     for start in range(0, len(rests), _AT_ONCE):
         strings = _parsed(rests[start : start + _AT_ONCE], _STRINGS, _AFTER_STRINGS, "strings")
         for kept, place in zip(columns, places, strict=True):
             kept += [one[place] for one in strings]
-    return {name: Texts.of(kept) for name, kept in zip(wanted, columns, strict=True)}, _scored(rests, view)
+    return [Texts.of(kept) for kept in columns]
 
 
-def _scored(rests: Sequence[bytes], view: View) -> dict[str, ScoredBefore]:
+def _scored(column: Any, rows: Ints, view: View) -> dict[str, ScoredBefore]:
     """Which model gave each recorded score; where there is a challenger, the frames say."""
     found = {}
     for slots in view.scene.score_slots:
         name, champion = slots.scorecard.name, slots.scorecard.manifest.sha256
         if not isinstance(slots, ChallengedSlots):
-            found[name] = ScoredBefore(np.zeros(len(rests), np.int32), (champion,))
+            found[name] = ScoredBefore(np.zeros(len(rows), np.int32), (champion,))
             continue
-        told = _parsed(rests, _CARDS, _AFTER_CARDS, "scorecards")
+        told = _parsed(_some(column, rows), _CARDS, _AFTER_CARDS, "scorecards")
         codes = np.array([one[name][2:3] == ["challenger"] for one in told], np.int32)
         found[name] = ScoredBefore(codes, (champion, slots.challenger.scorecard.manifest.sha256))
     return found

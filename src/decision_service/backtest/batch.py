@@ -66,10 +66,11 @@ class Batch:
 
     def rows(self, names: Sequence[str], which: Ints) -> npt.NDArray[np.float64]:
         """float64[len(which), len(names)]: the same numbers a row a decision."""
-        out = np.empty((len(which), len(names)))
+        places = np.array([0 if name in self.computed else self.places[name] for name in names], np.int64)
+        out: npt.NDArray[np.float64] = self.matrix.reshape(-1).take(which[:, None] * self.matrix.shape[1] + places)
         for i, name in enumerate(names):
-            held = self.computed[name] if name in self.computed else self.matrix[:, self.places[name]]
-            out[:, i] = held[which]
+            if name in self.computed:
+                out[:, i] = self.computed[name][which]
         return out
 
 

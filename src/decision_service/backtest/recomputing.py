@@ -18,7 +18,7 @@ from decision_service.backtest.batch import Batch, Ints
 from decision_service.backtest.place_logs import PlaceLogs
 from decision_service.backtest.sameness import Shared
 from decision_service.core import inputs as q
-from decision_service.core.event import CHANNELS, accuracy_class, code_key, counterparty_key, device_key, facility_key
+from decision_service.core.event import ACCURACY_M, CHANNELS, code_key, counterparty_key, device_key, facility_key
 from decision_service.core.expressions.columns import Floats, Mask, Texts
 from decision_service.core.features.grains import CUSTOMER
 from decision_service.core.limits import DAY_MS
@@ -29,6 +29,7 @@ STRINGS: Final = (
     "request.facility_id", "request.device_id", "request.counterparty_id", "request.purpose", "request.channel",
 )  # fmt: skip
 CHUNK: Final = 2_048
+_ACCURACY: Final = np.array(ACCURACY_M, np.float64)
 _WORDS: Final = (  # word of the request row, string, key of a text
     (q.FACILITY, "request.facility_id", facility_key), (q.DEVICE, "request.device_id", device_key),
     (q.COUNTERPARTY, "request.counterparty_id", counterparty_key), (q.CODE, "request.purpose", code_key),
@@ -88,9 +89,7 @@ def _request_rows(
     rows[:, q.T_MS], rows[:, q.AMOUNT], rows[:, q.SCALE] = t_ms, batch.amount_minor, scale
     for word, name, key in _WORDS:
         rows[:, word] = _keys(strings[name], key)
-    for i, request in enumerate(requests):
-        if b'"geo"' in request or b'"ip"' in request:
-            _place(rows[i], orjson.loads(request))
+    _places(rows, requests)
     days, next_due = batch.columns(("facility.age_d", "facility.days_to_due"), 0, n)
     rows[:, q.GRANTED_MS] = t_ms - np.rint(days * DAY_MS).astype(np.int64)
     due = np.rint(np.where(next_due == next_due, next_due, 0.0) * DAY_MS).astype(np.int64)
@@ -110,13 +109,20 @@ def _keys(texts: Texts, key: Callable[[str], int]) -> Ints:
     return table[texts.codes]
 
 
-def _place(row: npt.NDArray[np.int64], request: dict[str, Any]) -> None:
+def _places(rows: npt.NDArray[np.int64], requests: Sequence[bytes]) -> None:
     """Geo and address, which only the request tells."""
-    geo, address = request.get("geo"), request.get("ip")
-    if geo:
-        row[q.HAS_PLACE] = 1
-        row[q.LAT_E6], row[q.LON_E6] = round(float(geo["lat"]) * 1e6), round(float(geo["lon"]) * 1e6)
-        row[q.ACCURACY_CLASS] = accuracy_class(geo.get("accuracy_m"))
-    if address:
-        key = ip_key(address)
-        row[q.IP] = key - (1 << 64) if key >> 63 else key
+    telling = [i for i, request in enumerate(requests) if b'"geo"' in request or b'"ip"' in request]
+    told = orjson.loads(b"[%b]" % b",".join([requests[i] for i in telling]))
+    placed = [(i, geo) for i, request in zip(telling, told, strict=True) if (geo := request.get("geo"))]
+    if placed:
+        at = np.array([i for i, _ in placed])
+        for word, name in ((q.LAT_E6, "lat"), (q.LON_E6, "lon")):
+            degrees = np.array([float(geo[name]) for _, geo in placed])
+            rows[at, word] = np.rint(degrees * 1e6).astype(np.int64)
+        accuracy = np.array([np.nan if (m := geo.get("accuracy_m")) is None else m for _, geo in placed], np.float64)
+        classes = np.minimum(np.searchsorted(_ACCURACY, accuracy) + 1, len(_ACCURACY))
+        rows[at, q.HAS_PLACE], rows[at, q.ACCURACY_CLASS] = 1, np.where(np.isnan(accuracy), 0, classes)
+    for i, request in zip(telling, told, strict=True):
+        if address := request.get("ip"):
+            key = ip_key(address)
+            rows[i, q.IP] = key - (1 << 64) if key >> 63 else key

@@ -50,7 +50,7 @@ from decision_service.policies.loading import load_policy
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TABLE_ROWS: Final = 32_768
+TABLE_ROWS: Final = 4_096  # at least: what a chunk of columns likes, and larger segments are not put together
 FROM_ARCHIVE: Final = "archive"
 _SMALL_ROWS: Final = 50_000  # a pool would take longer to start than this to decide
 

@@ -148,17 +148,18 @@ class Tally:
         self._keep_flips(facts, cell)
 
     def _measures(self, facts: Facts, pays_before: Mask, pays_after: Mask) -> list[Floats | None]:
-        """The columns of MEASURES; None is a column of ones."""
+        """The columns of MEASURES, as `_summed` takes them."""
         pd = np.where(np.isnan(facts.after.pd), facts.before.pd, facts.after.pd)
         has_pd = ~np.isnan(pd)
         rate = np.where(has_pd, pd, 0.0) * self.lgd
         known, bad = facts.bad != UNKNOWN_OUTCOME, facts.bad == 1
         lost = ~np.isnan(facts.loss)
-        return [
+        measures: list[Any] = [
             None, facts.asked, pays_before, pays_after, facts.before.paid, facts.after.paid, has_pd,
             rate * facts.before.paid, rate * facts.after.paid, known, bad, known & pays_before, bad & pays_before,
             known & pays_after, bad & pays_after, lost, np.where(lost, facts.loss, 0.0),
         ]  # fmt: skip
+        return [one if one is None or one.any() else one[:0] for one in measures]
 
     def _curve(self, tally: SceneTally, side: int, facts: Facts, pd: Floats, paid: Floats) -> None:
         rows = np.flatnonzero((paid > 0) & ~np.isnan(pd))
@@ -229,12 +230,12 @@ def _price_move(price_bps: Any, facts: Facts) -> npt.NDArray[np.uint8]:
 
 
 def _summed(codes: npt.NDArray[np.int64], measures: list[Floats | None], size: int) -> Sums:
-    """[size, measures]: each measure added up by code."""
-    columns = [
-        np.bincount(codes, minlength=size) if one is None else np.bincount(codes, one, minlength=size)
-        for one in measures
-    ]
-    return np.stack(columns, axis=1).astype(np.float64)
+    """[size, measures]: each measure added up by code; None is a column of ones, an empty one of zeros."""
+    out = np.zeros((size, len(measures)))
+    for i, one in enumerate(measures):
+        if one is None or len(one):
+            out[:, i] = np.bincount(codes, one, minlength=size)
+    return out
 
 
 def _count_rules(tally: SceneTally, facts: Facts, cell: npt.NDArray[np.int64]) -> None:
@@ -253,10 +254,10 @@ def _count_rules(tally: SceneTally, facts: Facts, cell: npt.NDArray[np.int64]) -
 def _count_rule(
     tally: SceneTally, rule: str, asked: tuple[int, int], before: Mask, after: Mask, out: Mask, came_in: Mask
 ) -> None:
-    new, lost = after & ~before, before & ~after
-    counts = np.array(
-        [
-            *asked, before.sum(), after.sum(), new.sum(), lost.sum(), (new & out).sum(), (lost & came_in).sum(),
-        ], np.int64,
-    )  # fmt: skip
+    changed = before != after
+    new_lost = [0, 0, 0, 0]
+    if changed.any():
+        new, lost = after & changed, before & changed
+        new_lost = [int(np.count_nonzero(one)) for one in (new, lost, new & out, lost & came_in)]
+    counts = np.array([*asked, np.count_nonzero(before), np.count_nonzero(after), *new_lost], np.int64)
     tally.rules[rule] = tally.rules[rule] + counts if rule in tally.rules else counts
