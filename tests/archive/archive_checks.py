@@ -69,10 +69,10 @@ def writer_on(store: Store, folder: Path, owner: str = "a", rows_max: int = 10, 
     return Writer(store, Archive(folder), owner, Limits(rows_max, 60_000), told or Counted())
 
 
-async def drained(store: Store, writer: Writer) -> int:
+async def drained(writer: Writer, places: Iterable[int] = range(PARTITIONS)) -> int:
     """Write everything that waits; how many rows."""
     rows = 0
-    for place in range(PARTITIONS):
+    for place in places:
         while written := await writer.write(place):
             rows += written
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,6 +163,23 @@ def test_a_failing_disk_is_one_error_and_leaves_nothing(tmp_path: Path) -> None:
         archive.write("policies/p2.json", b"{}")
     assert archive.names("policies") == ["p1.json", "p2.json"]
     assert not [name for name in os.listdir(tmp_path / "archive" / "policies") if name.startswith(".")]  # noqa: PTH208
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half(tmp_path: Path) -> None:
+    """A write that fails in the middle is an error, the file before it stays, and it goes on when there is room."""
+    archive = Archive(tmp_path / "archive")
+    archive.write("policies/p1.json", b"before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, hard))
+    try:
+        with pytest.raises(ArchiveUnavailable, match="p1"):
+            archive.write("policies/p1.json", bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert archive.read_bytes("policies/p1.json") == b"before"
+    assert os.listdir(tmp_path / "archive" / "policies") == ["p1.json"]  # noqa: PTH208
+    archive.write("policies/p1.json", bytes(100_000))
+    assert archive.size("policies/p1.json") == 100_000
 
 
 def test_a_url_that_nothing_opens_says_so() -> None:

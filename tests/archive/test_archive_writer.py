@@ -24,6 +24,7 @@ from decision_service.archive.files import Archive
 from decision_service.archive.writer import Limits, Writer
 from decision_service.core.errors import ArchiveDamaged, ArchiveUnavailable, OutcomeUnknown, StoreUnavailable
 from decision_service.store import Store
+from decision_service.store.keys import partition_of
 from decision_service.store.memory import MemoryStore
 from decision_service.store.open import open_store
 
@@ -90,6 +91,7 @@ class Doom:
             raise self.error(f"at {name}") if self.error is not Ended else Ended()
 
 
+PLACE = (partition_of("c-1", PARTITIONS),)
 STORE_CALLS = ("take_place", "read_outbox", "read_decisions", "read_policy", "archived")
 ARCHIVE_CALLS = ("stage", "publish", "staged", "discard", "is_published", "newest")
 
@@ -105,19 +107,19 @@ async def test_what_waits_is_written_once_and_trimmed_one_segment_later(store: S
     ids = await decide(store, 1, range(25)) + await decide(store, 2, range(3))
     told = Counted()
     writer = writer_on(store, tmp_path, told=told)
-    assert await drained(store, writer) == 28
+    assert await drained(writer) == 28
     check_exactly_once(tmp_path, ids)
-    assert await drained(store, writer) == 0
+    assert await drained(writer) == 0
     assert told.kinds == {"change": 28}
     states = [await store.outbox_state(place, TIMEOUT_S) for place in range(PARTITIONS)]
     assert sum(state.waiting for state in states) == 0
     assert max(state.length for state in states) <= 10
     more = await decide(store, 1, range(25, 27))
-    assert await drained(store, writer) == 2
+    assert await drained(writer) == 2
     check_exactly_once(tmp_path, ids + more)
 
 
-@pytest.mark.parametrize("owners", [("a", "a"), ("a", "b")])
+@pytest.mark.parametrize("owners", [pytest.param(("a", "a"), marks=pytest.mark.slow), ("a", "b")])
 async def test_a_writer_may_end_at_any_step(tmp_path: Path, owners: tuple[str, str]) -> None:
     """Ended before or after each of its calls, its successor finishes what it began: every entry once."""
     doom, at = Doom(0), 0
@@ -127,19 +129,21 @@ async def test_a_writer_may_end_at_any_step(tmp_path: Path, owners: tuple[str, s
         ids = await decide(store, 1, range(12))
         doom = Doom(at)
         try:
-            await drained(store, doomed_writer(store, folder, doom, owners[0]))
+            await drained(doomed_writer(store, folder, doom, owners[0]), PLACE)
         except Ended:
             ids += await decide(store, 1, range(12, 14))
-        for place in range(PARTITIONS):
-            await store.leave_place(place, owners[0], TIMEOUT_S)
-        await drained(store, writer_on(store, folder, owners[1]))
+        await store.leave_place(*PLACE, owners[0], TIMEOUT_S)
+        await drained(writer_on(store, folder, owners[1]), PLACE)
         check_exactly_once(folder, ids)
-        await drained(store, writer_on(store, folder, "tidy"))
+        await drained(writer_on(store, folder, "tidy"), PLACE)
         assert [path for path, _ in Archive(folder).staged()] == [], doom.came
     assert at > 30
 
 
-@pytest.mark.parametrize("error", [OutcomeUnknown, StoreUnavailable, ArchiveUnavailable])
+@pytest.mark.parametrize(
+    "error",
+    [OutcomeUnknown, *(pytest.param(e, marks=pytest.mark.slow) for e in (StoreUnavailable, ArchiveUnavailable))],
+)
 async def test_a_call_may_fail_at_any_step(tmp_path: Path, error: type[Exception]) -> None:
     """The same writer goes on after a failure, though it does not know whether what failed was done."""
     doom, at = Doom(0), 0
@@ -150,12 +154,12 @@ async def test_a_call_may_fail_at_any_step(tmp_path: Path, error: type[Exception
         doom = Doom(at, error)
         writer = doomed_writer(store, folder, doom, "a")
         try:
-            await drained(store, writer)
+            await drained(writer, PLACE)
         except error:
             assert doom.came
         doom.at = -1
         ids += await decide(store, 1, range(12, 14))
-        await drained(store, writer)
+        await drained(writer, PLACE)
         check_exactly_once(folder, ids)
 
 
@@ -198,7 +202,7 @@ async def test_a_place_is_written_by_one_at_a_time(store: Store, tmp_path: Path)
     await asyncio.gather(*(work(writer) for writer in writers))
     for writer in writers:
         await writer.leave()
-    await drained(store, writers[0])
+    await drained(writers[0])
     check_exactly_once(tmp_path, ids)
 
 
@@ -210,7 +214,7 @@ async def test_days_are_not_mixed(tmp_path: Path) -> None:
     for n in range(4):
         ids += await decide(store, 1, [n])
         now[0] += 1
-    await drained(store, writer_on(store, tmp_path))
+    await drained(writer_on(store, tmp_path))
     check_exactly_once(tmp_path, ids)
     assert [(s.day, s.first, s.last) for s in Archive(tmp_path).segments()] == [
         ("2024-10-03", 1, 2), ("2024-10-04", 3, 4),
@@ -225,7 +229,7 @@ async def test_an_entry_that_cannot_be_read_is_written_and_passed(store: Store, 
     await store.add_entry(place, {b"kind": b"erasure", b"body": b'{"customer_key":9223372036854775808}'}, TIMEOUT_S)
     ids += await decide(store, 1, range(2, 4))
     told = Counted()
-    await drained(store, writer_on(store, tmp_path, told=told))
+    await drained(writer_on(store, tmp_path, told=told))
     assert told.kinds == {"change": 4, "unreadable": 2}
     rows = rows_in(tmp_path)[place]
     assert [row.kind for row in rows] == ["change", "change", "unreadable", "unreadable", "change", "change"]
@@ -238,13 +242,13 @@ async def test_a_store_set_back_goes_on_behind_the_archive(tmp_path: Path) -> No
     now = [86_400_000 * 20_000]
     store = MemoryStore(partitions=PARTITIONS, now_ms=lambda: now[0])
     ids = await decide(store, 1, range(6))
-    await drained(store, writer_on(store, tmp_path))
+    await drained(writer_on(store, tmp_path))
     again = MemoryStore(partitions=PARTITIONS, now_ms=lambda: now[0])
     lost = await decide(again, 1, range(6))  # the same entries once more, as after a backup without the head
     assert lost == ids
     now[0] += 5
     more = await decide(again, 1, range(6, 8))
-    await drained(again, writer_on(again, tmp_path, "b"))
+    await drained(writer_on(again, tmp_path, "b"))
     check_exactly_once(tmp_path, ids + more)
 
 
@@ -253,10 +257,10 @@ async def test_older_entries_that_the_archive_lacks_come_behind_it(tmp_path: Pat
     now = [86_400_000 * 20_000]
     store = MemoryStore(partitions=PARTITIONS, now_ms=lambda: now[0])
     ids = await decide(store, 1, range(3))
-    await drained(store, writer_on(store, tmp_path))
+    await drained(writer_on(store, tmp_path))
     again = MemoryStore(partitions=PARTITIONS, now_ms=lambda: now[0] - 1_000)
     await decide(again, 1, range(10, 12))
-    await drained(again, writer_on(again, tmp_path, "b"))
+    await drained(writer_on(again, tmp_path, "b"))
     rows = [row for rows in rows_in(tmp_path).values() for row in rows]
     assert [row.request_id for row in rows] == ["r-0", "r-1", "r-2", "r-10", "r-11"]
     assert len(ids) == 3
@@ -290,8 +294,8 @@ async def test_policies_are_kept_before_a_row_names_them(store: Store, tmp_path:
 
     writer = Writer(store, Archive(tmp_path), "a", Limits(10, 60_000), Counted(), keep)
     with pytest.raises(ArchiveUnavailable):
-        await drained(store, writer)
+        await drained(writer)
     assert rows_in(tmp_path) == {}
     broken[0] = False
-    assert await drained(store, writer) == 3
+    assert await drained(writer) == 3
     assert kept == ["9f2c51d07a3b"]
