@@ -23,6 +23,7 @@ from decision_service.archive.files import Archive
 from decision_service.archive.schema import PERSONAL
 from decision_service.archive.segments import RECORDS, Segment, place_name, segment_at
 from decision_service.archive.tables import parquet_of
+from decision_service.core.errors import ArchiveUnavailable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,7 +83,7 @@ def rewrite_place(
         erased += found
         if not found:
             return erased
-    raise TimeoutError(f"files of place {place_name(place)} change all the time: is a compaction running?")
+    raise ArchiveUnavailable(f"files of place {place_name(place)} change all the time: is a compaction running?")
 
 
 def _rewrite(archive: Archive, segment: Segment, wanted: Callable[[Keys], Bools], at_ms: int) -> int:
