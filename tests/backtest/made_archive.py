@@ -68,7 +68,7 @@ def make_archive(
                 await store.change_list(name, value, True, TIMEOUT_S)
         await active.start()
         warm(active.policy)
-        retention = Retention(400 * DAY_MS, 60, 8)  # logs are trimmed now and then
+        retention = Retention(400 * DAY_MS, 30, 4)  # logs are trimmed now and then
         linker = Linker(store, meters, clock, PARTITIONS, 1_024, 400 * DAY_MS)
         decisions = DecisionService(store, active, meters, PARTITIONS, retention, linker, 1_000, clock)
         customers = Customers(store, active, retention, linker, clock)

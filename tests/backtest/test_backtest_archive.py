@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from backtest_cases import ATTRIBUTES, FEATURES, MORE_FEATURES
 from candidates import plan_of, write
@@ -120,3 +121,20 @@ def test_another_scorecard_scores_every_decision_again(made: Made, tmp_path: Pat
     check_counts(done, plain_outcomes(plan), made)
     [tally] = done.tally.scenes.values()
     assert tally.swap[1:3, 0].sum() > 0
+
+
+def test_logs_out_of_rows_are_those_of_the_states(made: Made, tmp_path: Path) -> None:
+    """What a decision saw of its customer's log is the same, byte for byte, by arithmetic and by replaying changes."""
+    worker = Worker(plan_of(made, write(tmp_path / "rules")), 0)
+    compared = trimmed = 0
+    for place in range(4):
+        logs = worker.logs(place)
+        for one in decided(worker.archive, place):
+            rows, sound = logs.rows_at(np.array([one.row.position]))
+            assert sound.all()
+            words, starts, ends = logs.words(rows)
+            assert words[starts[0] : ends[0]].tobytes() == one.state_before.log
+            compared += 1
+            trimmed += int(words[starts[0], 1]) > 0
+    assert compared == len(made.answers)
+    assert trimmed > 20
