@@ -40,9 +40,7 @@ STRINGS: Final = "attributes, facility or grades: the state was rebuilt otherwis
 RULES: Final = "the rule is evaluated otherwise: the values it sees are the same"
 BLOCKS: Final = "a table, matrix, tree or guardrail is evaluated otherwise: the values it sees are the same"
 MERGE: Final = "effects merge, or answers are written, otherwise: every verdict is the same"
-STATIC: Final = (
-    "a static answer: the rule set's fallback, or what a snapshot must show to be paid on, is another"
-)
+STATIC: Final = "a static answer: the rule set's fallback, or what a snapshot must show to be paid on, is another"
 LAYOUT: Final = "only the layout of the frame changed"
 
 

@@ -87,9 +87,7 @@ class Lookup:
         rows = self._rows(decision_id, ANSWER_COLUMNS, None, indexed_only=indexed_only)
         return next((row for row in reversed(rows) if decides(row)), None)
 
-    def _rows(
-        self, decision_id: str, columns: Sequence[str], day: str | None, *, indexed_only: bool
-    ) -> list[Row]:
+    def _rows(self, decision_id: str, columns: Sequence[str], day: str | None, *, indexed_only: bool) -> list[Row]:
         place, key = partition_of_kept(decision_id), key_of(decision_id)
         assert key is not None
         for _ in range(LISTINGS_MAX):

@@ -85,9 +85,7 @@ class Decided:
 class DecisionLog:
     """The decisions of a store and its archive; `manifests` tell of the scorecards that made them."""
 
-    def __init__(
-        self, store: Store, partitions: int, manifests: Manifests, archive: Archive | None = None
-    ) -> None:
+    def __init__(self, store: Store, partitions: int, manifests: Manifests, archive: Archive | None = None) -> None:
         self._store = store
         self._kept = AllDecisions(store, partitions, archive)
         self._partitions = partitions
