@@ -8,9 +8,10 @@ What tells that a question was decided before is the record that the decision le
 changed nothing left none, so a review whose frame is gone would be decided anew. So a review is looked for in the
 archive's index first, unless it says that it is of the last hours (`occurred_at`): then its frame would still be there.
 That takes half a millisecond where there is nothing. If the archive does not answer, or no compaction has indexed it,
-such a review is decided anew: it lends nothing. Of drawdowns the record tells for as long as the log has it: 400 days
-or 4,096 events (`retention_days`, `events_per_customer_max`), and one dated further back than `request_age_max_ms` is
-refused in any case.
+or its customer was erased within the day, such a review is decided anew: it lends nothing.
+
+Of drawdowns the record tells for as long as the log has it: 400 days or 4,096 events (`retention_days`,
+`events_per_customer_max`), and one dated further back than `request_age_max_ms` is refused in any case.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 REVIEW_BUDGET: Final = 0.25  # of the time left: what a review may wait for the archive
 FRESH_MS: Final = 12 * HOUR_MS  # frames are kept for a day at the least
+_GONE: Final = "this request_id was decided long ago; its answer is no longer kept"
 
 
 class DecidedLongAgo(Exception):
@@ -59,17 +61,20 @@ class LongAgo:
                 ) from None
             if (answer := _told(row, request, decision_id)) is not None:
                 return answer
-        raise Conflict("this request_id was decided long ago; its answer is no longer kept")
+        raise Conflict(_GONE)
 
     async def review(self, request: DecisionRequest, decision_id: str, left_s: float) -> Answer | None:
-        """The archived answer to a review, or None if it is to be decided. RequestIdReused."""
+        """The archived answer to a review, or None if it is to be decided. Conflict if the answer was erased or its
+        retention is over; RequestIdReused."""
         if self._archived is None or not request.is_review or self._is_fresh(request):
             return None
         try:
             row = await self._archived.answer(decision_id, left_s * REVIEW_BUDGET, indexed_only=True)
         except ArchiveUnavailable:
             return None
-        return _told(row, request, decision_id)
+        if (answer := _told(row, request, decision_id)) is None and row is not None:
+            raise Conflict(_GONE)
+        return answer
 
     def _is_fresh(self, request: DecisionRequest) -> bool:
         at_ms = request.occurred_at_ms

@@ -135,6 +135,19 @@ async def test_an_archive_that_cannot_be_written_costs_nothing(
     check_exactly_once(tmp_path / "archive", ids)
 
 
+async def test_what_one_consumer_cannot_write_another_does(store: MemoryStore, clock: Clock, tmp_path: Path) -> None:
+    """The first one's disk is full: it gives the place back and does not keep it by trying."""
+    ids = await decide(store, 1, range(15))
+    (tmp_path / "full").write_text("in the way")
+    told = Counted()
+    await look_once(consumer_on(store, tmp_path / "full", clock, told, "a"))
+    assert told.failed == ["archive-unavailable"]
+    clock.now_ms += 1_000
+    done = await consumer_on(store, tmp_path / "archive", clock, told, "b").drain(asyncio.Event())
+    assert (done.rows, done.held, done.failed) == (15, 0, {})
+    check_exactly_once(tmp_path / "archive", ids)
+
+
 async def test_a_bug_in_one_place_stops_no_other(store: MemoryStore, clock: Clock, tmp_path: Path) -> None:
     """Whatever is raised is counted as internal, and the round goes on."""
     for customer in range(8):
@@ -195,12 +208,12 @@ async def test_what_drain_could_not_write_is_told(store: MemoryStore, clock: Clo
     assert done.rows == 0
     assert len(done.failed) == 1
     (tmp_path / "archive").unlink()
-    again = await consumer_on(store, tmp_path / "archive", clock, Counted()).drain(asyncio.Event())
+    again = await consumer_on(store, tmp_path / "archive", clock, Counted(), "b").drain(asyncio.Event())
     assert (again.rows, again.held, again.failed) == (3, 0, {})
 
 
 async def test_places_of_another_consumer_are_told_by_drain(store: MemoryStore, clock: Clock, tmp_path: Path) -> None:
-    """They are not an error: somebody writes them."""
+    """They are left to it: somebody writes them."""
     await decide(store, 1, range(3))
     place = await waiting_place(store)
     assert await store.take_place(place, "other", 60_000, TIMEOUT_S) is not None

@@ -61,3 +61,24 @@ def test_wrong_settings_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[s
     """An archive that no scheme opens, and a store in memory: exit status 3 and 2, with the name."""
     assert main(["archive", "run", "--once", "--redis-url", "memory://", "--archive", str(tmp_path)]) == 2
     assert "REDIS_URL" in capsys.readouterr().err
+    where = ["--redis-url", "redis://127.0.0.1:1", "--archive", "memory://x"]  # trimmed from the store, and then gone
+    assert main(["archive", "run", "--once", *where]) == 2
+    assert "ARCHIVE_URL: memory://" in capsys.readouterr().err
+
+
+async def _take_all(url: str) -> None:
+    store = open_store(url, partitions=PARTITIONS)
+    try:
+        place = int((await decide(store, 1, range(3)))[0][1:4], 16)
+        assert await store.take_place(place, "killed", 60_000, TIMEOUT_S) is not None
+    finally:
+        await store.close()
+
+
+def test_what_another_consumer_has_is_not_told_as_done(
+    valkey: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may have been killed: who has the store taken down next must not believe that nothing waits."""
+    asyncio.run(_take_all(valkey))
+    assert main(["archive", "run", "--once", *arguments]) == 1
+    assert json.loads(capsys.readouterr().out) == {"rows": 0, "held": 1, "failed": 0, "problems": []}

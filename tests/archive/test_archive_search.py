@@ -15,6 +15,7 @@ from decision_service.archive.files import Archive
 from decision_service.archive.rows import signed
 from decision_service.archive.schema import Row
 from decision_service.archive.search import Cursor, Page, Question, key_of, search
+from decision_service.cli.archive_search import one_line
 from decision_service.core.links import customer_key
 from decision_service.store.keys import partition_of
 
@@ -187,3 +188,9 @@ def test_the_partition_of_a_customer_is_all_that_is_looked_at() -> None:
     assert Question(customer_id="c-1").places(8) == [partition_of("c-1", 8)]
     assert Question().places(8) == list(range(8))
     assert PARTITION not in Question().places(8)
+
+
+def test_ids_stay_on_their_line() -> None:
+    """An id that a caller chose neither ends a line nor drives the terminal; letters of all sorts stay."""
+    assert one_line("a\nb\x1b[2J\u202e") == "a\\nb\\x1b[2J\\u202e"
+    assert one_line("c-客户 1") == "c-客户 1"

@@ -113,6 +113,7 @@ def test_outcomes_come_out_of_the_archive_as_well(backtest: Any, made: Made, tmp
     [
         (("--lgd", "1.5"), "lgd"), (("--since", "never"), "since"), (("--jobs", "0"), "jobs"),
         (("--outcomes", "nowhere.parquet"), "outcomes"), (("--scorecard", "other"), "scorecard"),
+        (("--archive", "nowhere"), "nowhere does not exist"),
     ],
 )  # fmt: skip
 def test_wrong_options_are_named(backtest: Any, tmp_path: Path, options: tuple[str, ...], problem: str) -> None:

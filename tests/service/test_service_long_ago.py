@@ -230,6 +230,33 @@ def test_a_review_that_left_no_record_is_not_decided_anew(
     run(test, store)
 
 
+def test_a_review_whose_answer_is_gone_is_not_decided_anew(
+    run: Run, clock: Clock, archive: Archive, rules: Path
+) -> None:
+    """Erased, or after its retention: refused as a drawdown is, not a second answer under the same decision id."""
+    write_policy(rules)
+    (rules / "limit.yaml").write_text(
+        "rule_set: limit_review\nscene: limit\nrules:\n"
+        "  - id: fine\n    when: facility.limit > 0\n    on_null: skip\n    then: approve\n"
+        "fallback: {static: {hold: review, reason: RC90}}\n"
+    )
+    store = Forgetting(partitions=PARTITIONS)
+
+    async def test(service: Started) -> None:
+        archived = ArchivedDecisions(lambda: archive, PARTITIONS)
+        with_archive(service, archived)
+        await service.customers.put_facility(LINE)
+        review = ask("r-1", 0, scene="limit", currency="")
+        await decide(service, review)
+        await archive_all(store, archive, clock.ms, lambda row: erased(row, 7) if row.decision_id else row)
+        store.expire()
+        with pytest.raises(Conflict, match="no longer kept"):
+            await decide(service, review)
+        archived.close()
+
+    run(test, store)
+
+
 def test_without_an_archive_nothing_is_asked(run: Run, clock: Clock) -> None:
     """What left the store is not found, and a retry is refused."""
     store = Forgetting(partitions=PARTITIONS)

@@ -8,7 +8,8 @@ few files this way, and what is in memory is a segment or two.
 
 Several consumers may look round one store; each place is written by whoever has its lease, and stays with them while it
 is busy. A place that fails (its store away, a disk full, an archive that cannot be reached) waits longer and longer and
-is tried again for ever; the others go on. Nothing of it is trimmed meanwhile.
+is tried again for ever; the others go on. Nothing of it is trimmed meanwhile, and its lease is given back: the disk of
+another consumer may not be full.
 
 A consumer asked to stop finishes the segments under way and gives its places back. Killed, it leaves what the next one
 needs (`writer.py`).
@@ -20,6 +21,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final, Protocol
@@ -176,6 +178,8 @@ class Consumer:
             await self._writer.write(place)
         except Exception as error:  # of whatever sort: this place waits, and the others are written all the same
             self._failed(place, error)
+            with suppress(StoreError):
+                await self._writer.give_back(place)
         else:
             self._well(place)
 

@@ -53,7 +53,8 @@ class Archive:
         except (ImportError, ValueError) as error:
             raise ArchiveUnavailable(f"{self.url}: {error}") from None
         self._root = root.rstrip("/")
-        self.is_local = "file" in ([self._fs.protocol] if isinstance(self._fs.protocol, str) else self._fs.protocol)
+        protocols = [self._fs.protocol] if isinstance(self._fs.protocol, str) else self._fs.protocol
+        self.is_local, self.is_memory = "file" in protocols, "memory" in protocols
 
     # --- segments -------------------------------------------------------------------------------------------------
 

@@ -51,6 +51,8 @@ def archive_needed(settings: Settings) -> Archive:
     archive = archive_of(settings)
     if archive is None:
         raise SettingInvalid(environment_name("archive_url"), "say where the archive is to be: --archive")
+    if archive.is_memory:
+        raise SettingInvalid(environment_name("archive_url"), "memory:// ends with the process: name one that stays")
     return archive
 
 

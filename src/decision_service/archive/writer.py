@@ -77,6 +77,7 @@ class Writer:
         self._rules = RuleNames(store, STORE_TIMEOUT_S)
         self._recovery = Recovery(store, archive, limits.frames_kept_ms, STORE_TIMEOUT_S)
         self._sure: dict[int, tuple[int, str]] = {}  # by place: fence and path of a head that is published, by us
+        self._held: set[int] = set()  # places whose lease may be ours
         self.heads: dict[int, ArchiveHead] = {}  # by place, the last one that is known to be published
 
     async def write(self, place: int) -> int | None:
@@ -84,8 +85,10 @@ class Writer:
 
         StoreError, ArchiveUnavailable: nothing is lost, the same entries are written when it is called again.
         """
+        self._held.add(place)
         head = await self._store.take_place(place, self._owner, LEASE_MS, STORE_TIMEOUT_S)
         if head is None:
+            self._held.discard(place)
             self._sure.pop(place, None)
             return None
         if self._sure.get(place) != (head.fence, head.path):
@@ -168,7 +171,13 @@ class Writer:
         self._kept |= new - await self._keep_policies(new)
 
     async def leave(self) -> None:
-        """Let others take every place that is ours. StoreError."""
-        for place in list(self._sure):
-            await self._store.leave_place(place, self._owner, STORE_TIMEOUT_S)
-            del self._sure[place]
+        """Let others take every place that is ours, also those that could not be written. StoreError."""
+        for place in list(self._held):
+            await self.give_back(place)
+
+    async def give_back(self, place: int) -> None:
+        """Let others take a place: what fails here may be written elsewhere. A command of ours that is still on its way
+        is told from theirs by the fence. StoreError."""
+        self._sure.pop(place, None)
+        await self._store.leave_place(place, self._owner, STORE_TIMEOUT_S)
+        self._held.discard(place)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -75,6 +75,7 @@ class Plan:
     target: Target | None = None
     check: int = 0  # decisions that are decided plainly besides, and compared
     jobs: int = 1
+    storage_options: Mapping[str, Any] = field(default_factory=dict)  # what fsspec is told beside the address
 
 
 @dataclass(slots=True)
@@ -109,7 +110,7 @@ def card_of(plan: Plan, policy: Policy) -> str | None:
 
 def run(plan: Plan, say: Say = lambda _done, _left: None) -> Done:
     """Backtest. Errors of the archive, of a candidate and of an outcomes file."""
-    archive = Archive(plan.archive)
+    archive = Archive(plan.archive, plan.storage_options)
     places = sorted({segment.place for segment in archive.segments(plan.since_ms, plan.until_ms) if segment.place >= 0})
     by_ms = _newest_ms(archive) if plan.outcomes == FROM_ARCHIVE else 0
     segments = [segment for segment in archive.segments(plan.since_ms, plan.until_ms) if segment.place >= 0]
@@ -168,7 +169,7 @@ class Worker:
 
     def __init__(self, plan: Plan, by_ms: int) -> None:
         self._plan, self._by_ms = plan, by_ms
-        self.archive = Archive(plan.archive)
+        self.archive = Archive(plan.archive, plan.storage_options)
         self.candidate = candidate_of(plan)
         self.card = card_of(plan, self.candidate)
         self._engine = Engine(self.candidate)

@@ -4,8 +4,8 @@ A service with an embedded store does this by itself. Beside any other store run
 hosts as you like: they share the work, and what one that is killed has begun another finishes. --once archives what
 waits now and ends.
 
-Exit status 0 when stopped or done, 1 if something that waits could not be archived (--once), 2 for wrong settings, 3 if
-the store or the archive failed.
+Exit status 0 when stopped or done, 1 if something that waits was not archived, also because another consumer has it or
+was killed with it within the last minute (--once), 2 for wrong settings, 3 if the store or the archive failed.
 """
 
 from __future__ import annotations
@@ -102,7 +102,10 @@ def _told(done: Done, *, as_json: bool) -> int:
     else:
         print(f"archived {done.rows} rows")
         if done.held:
-            print(f"{done.held} places are being archived by another consumer", file=sys.stderr)
+            print(
+                f"{done.held} places are left to the consumer that has them (if it was killed: for a minute)",
+                file=sys.stderr,
+            )
         for problem in problems:
             print(f"could not archive: {problem}", file=sys.stderr)
-    return LEFT if done.failed else 0
+    return LEFT if done.failed or done.held else 0

@@ -81,10 +81,15 @@ def _question(args: argparse.Namespace, settings: Settings) -> Question:
     return question
 
 
+def one_line(text: str) -> str:
+    """What callers named, such that it neither ends the line nor drives the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _line(told: dict[str, Any]) -> str:
     outcome = told["decision"] + (f" {told['hold']}" if told["hold"] else "")
     amount = f"{told['approved_amount']:,.2f} {told['currency']}"
-    whose = told["customer_id"] or f"erased {told['erased_at']}"
+    whose = one_line(told["customer_id"] or f"erased {told['erased_at']}")
     return "  ".join(
         (told["recorded_at"], told["decision_id"], f"{outcome:<14}", f"{amount:>16}", whose, ",".join(told["reasons"]))
     ).rstrip()

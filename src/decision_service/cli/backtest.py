@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
+from decision_service.archive.opening import storage_options_of
 from decision_service.backtest.measures import THRESHOLDS, thresholds
 from decision_service.backtest.running import FROM_ARCHIVE, Done, Plan, Worker, candidate_of, card_of, cores
 from decision_service.backtest.running import run as go
@@ -121,9 +122,12 @@ def plan_of(args: argparse.Namespace) -> Plan:
         outcomes = Path(outcomes)
         if not outcomes.is_file():
             raise InvalidInput("outcomes", f"{outcomes} does not exist")
+    if "://" not in args.archive and not Path(args.archive).is_dir():
+        raise InvalidInput("archive", f"{args.archive} does not exist")
     return Plan(
         settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms, args.archive, since_ms,
         until_ms, args.lgd, args.scorecard, args.flips, outcomes, None, args.check, args.jobs or cores(),
+        storage_options_of(settings),
     )  # fmt: skip
 
 
