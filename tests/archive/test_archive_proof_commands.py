@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pytest
 from made_archive import put_place
 
+from decision_service.archive.erasure import Erasure
 from decision_service.archive.files import Archive
 from decision_service.cli import main
+from decision_service.cli.archive_erase import _tell
 from decision_service.policies.signers import new_key, write_key
 
 
@@ -90,3 +93,29 @@ def test_wrong_usage_is_told(
 def test_a_short_retention_of_accesses_is_refused(kept: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DECISION_SERVICE_ARCHIVE_ACCESS_DAYS", "183")
     assert main(["archive", "purge", "--archive", kept.url]) == 2
+
+
+def test_an_archive_without_rows_is_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It may be another folder than was meant."""
+    (tmp_path / "other").mkdir()
+    status, found = told(capsys, Archive(tmp_path / "other"), "verify")
+    assert status == 0
+    assert any("no row was looked at" in note for note in found["notes"])
+
+
+def test_a_day_that_is_only_a_hint_is_named(kept: Archive, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the decision is not found for it."""
+    absent = "d0a3" + "f" * 32
+    assert main(["archive", "show", absent, "--archive", kept.url, "--day", "2031-01-01"]) == 6
+    assert "without --day" in capsys.readouterr().err
+    assert main(["archive", "show", absent, "--archive", kept.url]) == 6
+    assert "--day" not in capsys.readouterr().err
+
+
+def test_erasing_tells_what_it_does_not_do(kept: Archive, capsys: pytest.CaptureFixture[str]) -> None:
+    """--pending with a customer would carry out everybody's; an id that nobody has erases nothing."""
+    assert main(["archive", "erase", "--archive", kept.url, "--pending", "--customer", "c-1"]) == 5
+    assert "customer" in capsys.readouterr().err
+    nobody = Erasure(0xA3, 41, 7, "dpo", 1, "typed wrongly")
+    _tell(argparse.Namespace(json=False, pending=False), [(nobody, 0)], [], ordered=True)
+    assert "is the id right" in capsys.readouterr().err

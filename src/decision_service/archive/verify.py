@@ -156,6 +156,8 @@ def verify(
             for position, rows in verdict.pending
         ]
         tell(told.rows)
+    if not told.rows:
+        told.notes.append(f"no row was looked at: is {url} the archive, and are days and places right?")
     named = set().union(*(verdict.policies for verdict in told.places)) if told.places else set()
     pinned = {path: digest for kept in believed for path, digest in kept.checkpoint.kept.items()}
     documents = Documents(archive)

@@ -66,6 +66,9 @@ def run(args: argparse.Namespace) -> int:
     settings = archive_settings(args)
     archive = opened(settings)
     if args.pending:
+        for name in ("customer", "by", "why"):
+            if getattr(args, name):
+                raise InvalidInput(name, "goes with no --pending, which carries out what was ordered before")
         waiting = [erasure for place in places_of(archive) if place >= 0 for erasure in pending(archive, place)]
         return _carry_out(args, archive, waiting, [], settings)
     for name in ("customer", "by", "why"):
@@ -138,6 +141,8 @@ def _tell(
         return
     for erasure, rows in done:
         print(f"{rows:,} rows erased, as {erasure.note} says")
+        if not rows:
+            print("the archive had no row of this customer: is the id right?", file=sys.stderr)
     if not done and not ordered:
         print("nothing waits to be carried out")
     if on_lists:

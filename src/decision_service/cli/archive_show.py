@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise InvalidInput("decision_id" if "decision" in str(error) else "day", str(error)) from None
     if found is None:
-        raise NotFound("the archive has no such decision")
+        where = "" if args.day is None else f" on {args.day}, and no index names it: try without --day"
+        raise NotFound(f"the archive has no such decision{where}")
     if found.erased:
         print(orjson.dumps(found.remains, option=orjson.OPT_INDENT_2).decode())
         print("decision-service: what this decision told of a person was erased", file=sys.stderr)
