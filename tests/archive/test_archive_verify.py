@@ -21,7 +21,7 @@ from decision_service.archive.schema import Row
 from decision_service.archive.segments import Segment
 from decision_service.archive.tables import parquet_of, rows_of, table_of
 from decision_service.archive.verify import Evidence, Span, Verification, verify
-from decision_service.policies.signers import new_key
+from decision_service.policies.signers import SigningKey, new_key
 
 KEY = new_key("auditor")
 OTHER_KEY = new_key("auditor")
@@ -301,6 +301,25 @@ def test_a_changed_checkpoint_is_named(attacked: Attacked) -> None:
 def test_a_checkpoint_of_somebody_else_is_named(attacked: Attacked, key: object, what: str) -> None:
     make_checkpoint(attacked.archive, Checkpoint(0, "eve", places={PLACE: Link(10**6, os.urandom(32))}), key)  # type: ignore[arg-type]
     assert what in only(attacked.verified()).what
+
+
+def test_what_a_consumer_without_a_key_pinned_is_signed_over(attacked: Attacked) -> None:
+    """Its checkpoints before a trusted one are no defect, unless they let something be gone; later ones are."""
+
+    def pin(position: int, key: SigningKey | None, payload: int = 0) -> None:
+        told = {PLACE: Link(position, attacked.rows[position - 1].hash or b"")}
+        assert make_checkpoint(attacked.archive, Checkpoint(0, "x", places=told, payload={PLACE: payload}), key)
+
+    for kept in read_checkpoints(attacked.archive)[0]:
+        attacked.full(kept.name).unlink()
+    pin(236, KEY)
+    pin(237, None)
+    assert "is not signed" in only(attacked.verified()).what
+    pin(238, KEY)
+    assert attacked.verified().sound
+    pin(239, None, payload=42)
+    pin(240, KEY)
+    assert "is not signed" in only(attacked.verified()).what
 
 
 def test_a_payload_that_is_gone_needs_a_reason(attacked: Attacked) -> None:

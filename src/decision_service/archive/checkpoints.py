@@ -42,6 +42,7 @@ from decision_service.policies.signers import Signers, SigningKey, decoded
 
 FOLDER: Final = "checkpoints"
 FORMAT: Final = "dsa-checkpoint-1"
+UNSIGNED: Final = "is not signed"
 MESSAGE: Final = b"decision-service checkpoint 1\n"
 _HASH_CHARS: Final = 64
 
@@ -192,7 +193,26 @@ def checked(
             defects.append(CheckpointDefect(kept.name, f"names no checkpoint before it, though {number} are older"))
         elif previous:
             defects += _fallen(kept, by_digest[previous])
-    return good, defects
+    signed_over = _before(good, by_digest)
+    return good, [one for one in defects if one.what != UNSIGNED or one.name not in signed_over]
+
+
+def _before(good: Sequence[KeptCheckpoint], by_digest: Mapping[str, KeptCheckpoint]) -> set[str]:
+    """The names of what trusted checkpoints name before them, also through others. An unsigned one there is not
+    believed and no defect: the consumer has no key, and whoever has one signs on top (docs/archive.md). One that lets
+    rows or payloads be gone is never passed over."""
+    names: set[str] = set()
+    seen: set[str] = set()
+    for kept in reversed(good):
+        one = by_digest.get(kept.checkpoint.previous)
+        while one is not None and one.sha256 not in seen:
+            seen.add(one.sha256)
+            before = by_digest.get(one.checkpoint.previous)
+            now, then = one.checkpoint, Checkpoint(0, "") if before is None else before.checkpoint
+            if (now.purged, now.payload) == (then.purged, then.payload):
+                names.add(one.name)
+            one = before
+    return names
 
 
 def _problem(kept: KeptCheckpoint, trusted: Signers | None) -> str | None:
@@ -202,7 +222,7 @@ def _problem(kept: KeptCheckpoint, trusted: Signers | None) -> str | None:
     if trusted is None:
         return None
     if kept.signer is None:
-        return "is not signed"
+        return UNSIGNED
     key = trusted.get(kept.signer)
     if key is None:
         return f"is signed by {kept.signer!r}, who is not trusted here"
