@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest_cases import ATTRIBUTES, FALLBACK, FEATURES
-from made_archive import RESERVATION_MS, ZONE, Made
+from lived_archive import RESERVATION_MS, ZONE, Made
 
 from decision_service.backtest.running import Plan
 

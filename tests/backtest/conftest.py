@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "watch"))
 
 from candidates import attributes, write
 from conftest_service import Clock
-from made_archive import Made, make_archive, wild_steps
+from lived_archive import Made, make_archive, wild_steps
 from watched_service import write_scorecard
 
 

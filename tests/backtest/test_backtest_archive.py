@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from backtest_cases import ATTRIBUTES, FEATURES, MORE_FEATURES
 from candidates import plan_of, write
-from made_archive import Made
+from lived_archive import Made
 from watched_service import write_scorecard
 
 from decision_service.archive.files import Archive

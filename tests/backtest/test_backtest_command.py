@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from candidates import write
-from made_archive import ZONE, Made
+from lived_archive import ZONE, Made
 
 from decision_service.api.instants import format_instant
 from decision_service.cli import main

@@ -89,14 +89,18 @@ class PolicyInForce:
         return self.content is not None and self.content.digest == digest
 
     async def take(self, candidate: Candidate, number: int) -> None:
-        """Switch to a candidate that is published under a number (0: not yet)."""
-        self.warnings = tuple(candidate.findings.diagnostics)
-        self.content, self.bundle = candidate.content, number
+        """Switch to a candidate that is published under a number (0: not yet). What is told of the policy in force
+        (number, content, warnings) moves with it, not before."""
+
+        def taken() -> None:
+            self.warnings = tuple(candidate.findings.diagnostics)
+            self.content, self.bundle = candidate.content, number
+            self.problems[SCORES] = ""
+            if number:
+                self.problems[FLEET] = ""
+
         self._made_of = {**dict(list(self._made_of.items())[-1:]), candidate.policy.content: candidate.content}
-        self.problems[SCORES] = ""
-        if number:
-            self.problems[FLEET] = ""
-        await self._switch(lambda: self.with_lists(candidate.policy))
+        await self._switch(lambda: self.with_lists(candidate.policy), taken)
 
     def refuse(self, source: str, error: DecisionServiceError, what: str = "") -> None:
         """Keep the policy in force and say why."""
@@ -142,19 +146,22 @@ class PolicyInForce:
         if self._sources is not None:
             self._sources.forget()
 
-    async def _switch(self, wanted: Callable[[], Policy]) -> None:
+    async def _switch(self, wanted: Callable[[], Policy], taken: Callable[[], None] = lambda: None) -> None:
         """Keep the policy's description, then switch to it: a decision can always be explained. `wanted` is asked again
-        after every wait: lists and files may move at the same time, and neither must bring the other's past back."""
+        after every wait: lists and files may move at the same time, and neither must bring the other's past back.
+        `taken` is called with the switch."""
         policy = wanted()
         described = None
         while policy.id != described:
             if self.policy is not None and policy.id == self.policy.id:
+                taken()
                 return
             self._description_owed = True
             with suppress(StoreError):  # a store that is away must not stop a reload; `catch_up` brings it later
                 await self._save_description(policy)
             described, policy = policy.id, wanted()
         self.policy = policy
+        taken()
         LOG.info("policy %s (%s) is active", policy.id, policy.label)
         self._on_change(policy.id, policy.label, True)
 
