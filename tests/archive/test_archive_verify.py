@@ -398,3 +398,25 @@ def test_a_checkpoint_is_made_of_what_was_verified(lived: Archive) -> None:
     assert checkpointing.make(made.checkpoint.places, 2) is None
     assert not checkpointing.due(60_001)
     assert checkpointing.due(60_002)
+
+
+def test_nobody_signs_what_an_unsigned_checkpoint_claims(attacked: Attacked) -> None:
+    """Rows that it lets be gone, and a hash that the chain does not have: a key does not make them true."""
+    newest = read_checkpoints(attacked.archive)[0][-1].checkpoint
+    link = newest.places[PLACE]
+    claim = Checkpoint(newest.at_ms + 1, "forger", purged={PLACE: Link(40, attacked.rows[39].hash or b"")})
+    forged = make_checkpoint(attacked.archive, claim, None)
+    assert forged is not None
+    made, (defect,) = checkpoint_verified(attacked.archive.url, {}, KEY, newest.at_ms + 2, "test")
+    assert made is None
+    assert (defect.part, defect.path) == ("checkpoint", forged.name)
+    attacked.full(forged.name).unlink()
+
+    rows = rows_of(attacked.archive.read(attacked.segment(-1)))
+    more = chained([rows[-1]._replace(hash=None)], link.position, rows[-1].hash or b"")
+    put(attacked.archive, more, rows[-1].hash or b"")
+    wrong = Checkpoint(newest.at_ms + 1, "forger", places={PLACE: Link(link.position + 1, b"x" * 32)})
+    assert make_checkpoint(attacked.archive, wrong, None) is not None
+    made, defects = checkpoint_verified(attacked.archive.url, {}, KEY, newest.at_ms + 2, "test")
+    assert made is None
+    assert [defect.part for defect in defects] == ["checkpoint"]

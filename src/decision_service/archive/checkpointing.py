@@ -16,6 +16,7 @@ from decision_service.archive.checkpoints import (
     Checkpoint,
     KeptCheckpoint,
     Link,
+    checked,
     make_checkpoint,
     newest,
     read_checkpoints,
@@ -27,7 +28,7 @@ from decision_service.archive.rewriting import files_of
 from decision_service.archive.segments import without_covered
 from decision_service.archive.walk import START, Walk
 from decision_service.core.limits import MINUTE_MS
-from decision_service.policies.signers import SigningKey
+from decision_service.policies.signers import Signers, SigningKey
 
 RECORDS_OF_POLICIES = "policies"
 
@@ -71,29 +72,41 @@ def documents_new(archive: Archive, known: set[str]) -> dict[str, str]:
 
 
 def checkpoint_verified(
-    url: str, storage_options: Mapping[str, Any], key: SigningKey | None, now_ms: int, by: str
-) -> tuple[KeptCheckpoint | None, list[Defect]]:
+    url: str, storage_options: Mapping[str, Any], key: SigningKey | None, now_ms: int, by: str,
+    trusted: Signers | None = None,
+) -> tuple[KeptCheckpoint | None, list[Defect]]:  # fmt: skip
     """Verify what came since the newest checkpoint and pin it. None, and why, if it is not sound.
-    ArchiveUnavailable."""
+
+    Whoever signs answers for everything up to there, so with a key what came since the newest checkpoint is verified
+    that the key or one of `trusted` signed; the others only add what must hold as well. ArchiveUnavailable."""
     archive = Archive(url, storage_options)
-    before = newest(archive)
+    last = newest(archive)
+    before = last if key is None else _believed(archive, {**(trusted or {}), key.name: key.key.public_key()})
+    if last is not None and _lets_more_be_gone(last.checkpoint, before):
+        what = (
+            "it lets rows or payloads be gone, and nobody who is trusted signed that: sign with whose key purged them"
+        )
+        return None, [Defect("checkpoint", what, last.name)]
     pinned: Mapping[int, Link] = before.checkpoint.places if before else {}
+    claimed: Mapping[int, Link] = last.checkpoint.places if last else {}
     purged: Mapping[int, Link] = before.checkpoint.purged if before else {}
     heads: dict[int, Link] = {}
     defects: list[Defect] = []
-    for place in sorted({*places_of(archive), *pinned}):
+    for place in sorted({*places_of(archive), *claimed}):
         start = max(purged.get(place, START), pinned.get(place, START))
         heads[place] = start
         there = without_covered(files_of(archive, place))
-        last = there[-1].last if there else purged.get(place, START).position
-        if place in pinned and last < pinned[place].position:
+        end = there[-1].last if there else purged.get(place, START).position
+        if place in claimed and end < claimed[place].position:
             what = "the last rows are missing: the newest checkpoint knows of later ones"
-            defects.append(Defect("tail", what, "", place, last + 1, pinned[place].position))
+            defects.append(Defect("tail", what, "", place, end + 1, claimed[place].position))
             continue
         ahead = [segment for segment in there if segment.last > start.position]
         if not ahead:
             continue
-        pins = {start.position: [(start.hash, "the newest checkpoint")]}
+        pins = {start.position: [(start.hash, "the checkpoint before")]}
+        if place in claimed:
+            pins.setdefault(claimed[place].position, []).append((claimed[place].hash, "the newest checkpoint"))
         walked = Walk(archive, place, _before(archive, ahead[0], start), pins).go(ahead)
         defects += walked.defects
         heads[place] = walked.end
@@ -101,6 +114,17 @@ def checkpoint_verified(
         return None, defects
     kept = documents_new(archive, documents_pinned(archive))
     return make_checkpoint(archive, Checkpoint(now_ms, by, places=heads, kept=kept), key), []
+
+
+def _believed(archive: Archive, trusted: Signers) -> KeptCheckpoint | None:
+    """The newest checkpoint that somebody trusted signed."""
+    good, _ = checked(read_checkpoints(archive)[0], trusted)
+    return good[-1] if good else None
+
+
+def _lets_more_be_gone(checkpoint: Checkpoint, believed: KeptCheckpoint | None) -> bool:
+    then = Checkpoint(0, "") if believed is None else believed.checkpoint
+    return (checkpoint.purged, checkpoint.payload) != (then.purged, then.payload)
 
 
 def _before(archive: Archive, segment: Any, start: Link) -> Link:

@@ -1,6 +1,7 @@
 """`decision-service archive checkpoint`: pin how far every place's chain has come, signed.
 
-What came since the checkpoint before is verified first, and nothing is pinned if it has a defect. `archive run` writes
+What came since the checkpoint before is verified first, and nothing is pinned if it has a defect; with a key, what came
+since the newest one that it, or a trusted signer, signed. `archive run` writes
 checkpoints by itself; this one is for a key that only a person or a scheduled job may use. Keep copies of checkpoints
 where nobody who can write the archive can write: they are what shows that its end was cut off.
 
@@ -26,6 +27,8 @@ from decision_service.cli.archive_options import (
     url_of,
     who_signs,
 )
+from decision_service.policies.signers import read_signers
+from decision_service.settings import environment_name
 
 FOUND: Final = 1
 
@@ -42,7 +45,11 @@ def run(args: argparse.Namespace) -> int:
     """Write a checkpoint; the exit status."""
     settings = archive_settings(args)
     key, by = who_signs(args.key, settings)
-    made, defects = checkpoint_verified(url_of(settings), storage_options_of(settings), key, wall_clock_ms(), by)
+    signers = settings.archive_signers
+    trusted = None if signers is None else read_signers(signers, environment_name("archive_signers"))
+    made, defects = checkpoint_verified(
+        url_of(settings), storage_options_of(settings), key, wall_clock_ms(), by, trusted
+    )  # fmt: skip
     for defect in defects:
         print(f"defect: {defect}", file=sys.stderr)
     if args.json:

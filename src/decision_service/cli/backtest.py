@@ -1,4 +1,4 @@
-"""`decision-service backtest --candidate DIR --archive URL`: what a candidate policy would have answered to archived
+"""`decision-service backtest --candidate DIR`: what a candidate policy would have answered to archived
 decisions, in credit terms.
 
 Rules, features and scorecards of the candidate are tried on every decision of the archive that was committed from
@@ -35,6 +35,7 @@ from decision_service.core.errors import InvalidInput, NotFound
 from decision_service.core.limits import DAY_MS
 from decision_service.core.policy import Policy
 from decision_service.core.scorecards.manifest import Target
+from decision_service.settings import environment_name
 
 BROKEN: Final = 1
 DIFFERS: Final = 70
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `backtest`."""
     parser.add_argument("--candidate", type=Path, required=True, metavar="DIR", help="rules directory of the candidate")
     parser.add_argument("--models", type=Path, help="its scorecards (setting `models`)")
-    parser.add_argument("--archive", required=True, metavar="URL", help="folder of the archive, or any fsspec URL")
+    parser.add_argument("--archive", metavar="URL", help=f"folder, or fsspec URL ({environment_name('archive_url')})")
     parser.add_argument("--since", metavar="WHEN", help=f"decisions from here on: a date or an instant ({DAYS_BACK} d)")
     parser.add_argument("--until", metavar="WHEN", help="decisions before (now)")
     parser.add_argument("--scorecard", metavar="NAME", help="whose PD is meant (behaviour, else the first)")
@@ -122,10 +123,11 @@ def plan_of(args: argparse.Namespace) -> Plan:
         outcomes = Path(outcomes)
         if not outcomes.is_file():
             raise InvalidInput("outcomes", f"{outcomes} does not exist")
-    if "://" not in args.archive and not Path(args.archive).is_dir():
-        raise InvalidInput("archive", f"{args.archive} does not exist")
+    archive = args.archive or settings.archive_url or str(settings.data_dir / "archive")
+    if "://" not in archive and not Path(archive).is_dir():
+        raise InvalidInput("archive", f"{archive} does not exist")
     return Plan(
-        settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms, args.archive, since_ms,
+        settings.rules, settings.models, settings.time_zone, settings.reservation_timeout_ms, archive, since_ms,
         until_ms, args.lgd, args.scorecard, args.flips, outcomes, None, args.check, args.jobs or cores(),
         storage_options_of(settings),
     )  # fmt: skip
