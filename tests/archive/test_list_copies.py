@@ -37,6 +37,7 @@ def test_list_copies_rebuild_every_list_that_there_was() -> None:
         assert digest == digest_of(sorted(was))
 
 
+@pytest.mark.slow
 def test_list_copies_cost_a_fraction_of_the_list_a_change() -> None:
     """1,000 changes of a list of 20,000: what is kept in all is less than 40 copies."""
     values = {f"customer-{n}" for n in range(20_000)}

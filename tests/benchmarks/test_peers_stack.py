@@ -33,6 +33,7 @@ def compared(rules: list[Rule] | None = None) -> Checked:
     return checked
 
 
+@pytest.mark.slow
 def test_the_stack_and_this_service_answer_alike() -> None:
     """Sixty customers of whom much is wrong: outcomes, amounts, reasons, scores and every feature are equal."""
     checked = compared()

@@ -67,6 +67,7 @@ def test_the_page_opens_whole(tmp_path: Path, width: int, dark: bool) -> None:
         assert min(sizes) >= 300
 
 
+@pytest.mark.slow
 def test_a_measurement_is_used_again(tmp_path: Path) -> None:
     """--from measures nothing; --set changes what comes out; everything is written."""
     source, kept, html = tmp_path / "in.json", tmp_path / "out.json", tmp_path / "page.html"

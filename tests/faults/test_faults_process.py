@@ -72,6 +72,7 @@ def service(
         yield service
 
 
+@pytest.mark.slow
 @pytest.mark.fault("A01", "E13")
 def test_a_service_starts_before_its_store(tmp_path: Path, rules: Path) -> None:
     """Alive and not ready, with the reason; nothing is approved; callers who send too much are told so all the same.

@@ -287,6 +287,7 @@ def test_a_store_that_is_not_there_is_status_3(tmp_path: Path, capsys: pytest.Ca
     assert reconcile(capsys, "redis://127.0.0.1:1/0", listed)[0] == 3
 
 
+@pytest.mark.slow
 def test_memory_is_8_bytes_a_row(tmp_path: Path) -> None:
     """Ten times the rows cost ten times 8 bytes and nothing else."""
     peaks = []

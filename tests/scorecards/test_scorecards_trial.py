@@ -105,6 +105,7 @@ def test_a_model_larger_than_a_pipe_and_not_read_does_not_block(small_model: Tra
     assert answer["margins"] == [1.0, 2.0]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("G09")
 def test_eight_workers_score_with_one_thread_each(small_model: Trained, tmp_path: Path) -> None:
     """G09: in eight processes at once, neither loading nor scoring nor explaining starts a thread: what

@@ -179,6 +179,7 @@ def test_a_killed_store_loses_and_repeats_nothing(
     asyncio.run(judge(service.url, answers))
 
 
+@pytest.mark.slow
 @pytest.mark.fault("A02")
 def test_a_killed_embedded_store_is_started_again(start: Callable[..., ServiceProcess]) -> None:
     """kill -9 of the embedded store under load: it comes back by itself on the same data, and nothing is lost."""
