@@ -49,6 +49,8 @@ WORKERS: Final = 2
 COMMAND_S: Final = 3_600.0
 PAUSE_S: Final = 4.0  # between kills, on average
 FURTHER: Final = 0.02  # of the decisions, once more for the shadow
+SHADOWED: Final = 0.99  # of these it must have evaluated
+SHADOW_S: Final = 60.0
 TIGHTENED: Final = (  # what is asked for in 24 h over the limit, in rules/drawdown.yaml; and the test that fixes it
     ("daily_over_limit_max:    {value: 1.20,", "daily_over_limit_max:    {value: 0.10,"),
     ("{given: {vel_amt_over_limit: 1.2}, expect: silent}", "{given: {vel_amt_over_limit: 0.1}, expect: silent}"),
@@ -214,22 +216,35 @@ def _after(told: Any) -> dict[str, dict[str, int]]:
     return {name: dict(counts) for name, counts in outcomes.items()}
 
 
+def _wait_for(service: WholeService, metric: str, least: float) -> None:
+    """Until a metric, summed over its labels, has come that far; what is missing then is seen in the figures."""
+    until = time.monotonic() + SHADOW_S
+    while time.monotonic() < until:
+        lines = [line for line in service.metrics().splitlines() if line.startswith(metric)]
+        if sum(float(line.rpartition(" ")[2]) for line in lines) >= least:
+            return
+        time.sleep(0.5)
+
+
 def shadowed(drill: Drill, result: Result) -> None:
     """Step 7: the candidate in shadow."""
     say("in shadow")
     portfolio = generate(PortfolioPlan(max(100, drill.decisions // 100), drill.since_ms))
     service = drill.service(shadow_rules=drill.candidate).start()
     try:
+        _wait_for(service, "decision_service_shadow_policy_running", WORKERS)
         told = drill.decide(service, portfolio, max(500, int(drill.decisions * FURTHER)), "c", 0)
-        time.sleep(10)
+        _wait_for(service, "decision_service_shadow_policy_decisions_total", len(told.answers) * SHADOWED)
         status, reports = drill.command(
             "shadow", "report", "--data-dir", service.data, "--html", drill.folder / "shadow.html", "--json"
         )
     finally:
         service.stop()
+    counted = sum(report["decisions"] for report in reports)
     result.notes["shadow"] = reports[0] if reports else {}
     result.figures += [
         Figure("decisions beside a policy in shadow", len(told.answers), sense="told"),
+        Figure("... evaluated and counted", counted, SHADOWED * len(told.answers), "at least"),
         Figure("... exit status of `shadow report`", status, 0),
     ]
 
