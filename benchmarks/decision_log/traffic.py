@@ -27,7 +27,7 @@ from decision_service.portfolio.history import api_facility
 
 MONTH_MS: Final = 30 * DAY_MS
 DEADLINE_MS: Final = 2_000
-TRIES_MAX: Final = 400
+TRIES_MAX: Final = 20_000  # a refusal while the store starts again takes a millisecond
 REVIEWS: Final = tuple(scene for scene in SCENES if scene != "drawdown")
 _HEAD: Final = b"POST %b HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 
