@@ -166,7 +166,7 @@ def _flags(column: Any) -> Bad:
 
     try:
         whole = pc.cast(column, pa.int8())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except pa.ArrowException:
         raise InvalidInput("outcomes", "bad: true or false, or 1 or 0, is expected") from None
     found = np.asarray(pc.fill_null(whole, UNKNOWN_OUTCOME).to_numpy()).astype(np.int8)
     if (found > 1).any() or (found < UNKNOWN_OUTCOME).any():
@@ -180,7 +180,7 @@ def _numbers(column: Any) -> Floats:
 
     try:
         return np.asarray(pc.cast(column, pa.float64()).to_numpy(), np.float64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except pa.ArrowException:
         raise InvalidInput("outcomes", "loss: a number in major units is expected") from None
 
 
@@ -192,7 +192,7 @@ def _keyed(table: pa.Table) -> tuple[Ints, Ints, Ints]:
     keys = np.array([_signed(customer_key(str(name))) for name in table["customer_id"].to_pylist()], np.int64)
     try:
         days = np.asarray(pc.cast(pc.cast(table["date"], pa.date32()), pa.int32()).to_numpy()).astype(np.int64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except pa.ArrowException:
         raise InvalidInput("outcomes", "date: a day such as 2026-11-22 is expected") from None
     order = np.argsort(_mixed(keys, days), kind="stable")
     return keys[order], days[order], order

@@ -18,12 +18,12 @@ from typing import Final
 import orjson
 
 from decision_service.archive.checkpointing import checkpoint_verified
+from decision_service.archive.opening import storage_options_of
 from decision_service.bootstrap import wall_clock_ms
 from decision_service.cli.archive_options import (
     add_archive_options,
     add_key_option,
     archive_settings,
-    storage_options_of,
     url_of,
     who_signs,
 )

@@ -7,11 +7,9 @@ import argparse
 import os
 import socket
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from decision_service.archive.files import Archive
+from decision_service.archive.opening import storage_options_of
 from decision_service.core.errors import SettingInvalid
 from decision_service.policies.signers import SigningKey, read_key
 from decision_service.settings import Settings, environment_name, load_settings
@@ -56,19 +54,6 @@ def url_of(settings: Settings) -> str:
     if "://" not in url and not Path(url).is_dir():
         raise SettingInvalid(environment_name("archive_url"), f"there is no archive in {url}: see --archive")
     return url
-
-
-def storage_options_of(settings: Settings) -> dict[str, Any]:
-    """What fsspec is told beside the URL. SettingInvalid."""
-    if settings.archive_storage_options is None:
-        return {}
-    try:
-        told = orjson.loads(settings.archive_storage_options.get_secret_value())
-    except ValueError:
-        told = None
-    if not isinstance(told, dict):
-        raise SettingInvalid(environment_name("archive_storage_options"), "must be a JSON object")
-    return told
 
 
 def who_signs(path: Path | None, settings: Settings) -> tuple[SigningKey | None, str]:

@@ -27,6 +27,7 @@ import uvloop
 
 from decision_service.archive.checkpoints import Link
 from decision_service.archive.heads import beyond, read_heads
+from decision_service.archive.opening import storage_options_of
 from decision_service.archive.segments import place_of
 from decision_service.archive.verify import Evidence, Span, Verification, verify
 from decision_service.cli.archive_options import (
@@ -34,7 +35,6 @@ from decision_service.cli.archive_options import (
     add_store_options,
     archive_settings,
     opened,
-    storage_options_of,
     url_of,
 )
 from decision_service.cli.import_history import store_for

@@ -28,9 +28,10 @@ import orjson
 
 from decision_service.answer import instant
 from decision_service.archive.files import Archive
+from decision_service.archive.opening import storage_options_of
 from decision_service.archive.replay_run import EXPECTED, REASONS, Account, Asked, Differing, replay_all, selected
 from decision_service.archive.segments import place_name, place_of
-from decision_service.cli.archive_options import add_archive_options, archive_settings, storage_options_of, url_of
+from decision_service.cli.archive_options import add_archive_options, archive_settings, url_of
 from decision_service.cli.ending import cleaning_up
 from decision_service.cli.progress import Progress
 from decision_service.cli.watch_options import instant_in
