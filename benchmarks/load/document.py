@@ -68,6 +68,7 @@ def run_of(
         "cpu_us": {name: round(used / max(requests, 1) * 1e6, 2) for name, used in cpu_s.items() if name != "idle"},
         "core_share": {name: round(used / wall_s, 4) for name, used in cpu_s.items()},
         "others_share": round(max(0.0, busy_s[cores[0]] - cpu_s["server"] - cpu_s.get("idle", 0.0)) / wall_s, 4),
+        "stolen_share": round(sum(sum(raw.core_stolen_s.values()) for raw in raws) / wall_s, 4),
         "send_lag_us": figures.lag(raws),
         "marks": [dict(mark) for mark in marks],
         "first_failure": next((raw.first_failure for raw in raws if raw.first_failure), ""),
@@ -184,6 +185,7 @@ def _details(run: Run) -> list[str]:
     whose = ", ".join(f"{name} {share[name]:.1%} of a core" for name in ("generator", "store") if name in share)
     if run["kind"] == "open":
         whose += f"; sent {lag['p99']:,.0f} us after the instant (p99; at most {lag['max']:,.0f})"
+    whose += f"; the host took {run['stolen_share']:.1%} of a core away"
     lines = [f"{run['name']}: {whose}"]
     if run["stages_us"]:
         means = ", ".join(f"{name} {one['mean']:,.0f}" for name, one in run["stages_us"].items())

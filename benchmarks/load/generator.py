@@ -266,16 +266,16 @@ def cpu_s(pids: Sequence[int]) -> float:
     return ticks / TICKS_PER_S
 
 
-def core_busy_s() -> dict[int, float]:
-    """By core the seconds in which it ran some process, or was taken away by the host. Interrupts are not counted: here
-    they are packets over loopback, which belong to whoever sends."""
-    busy = {}
+def core_s() -> dict[int, tuple[float, float]]:
+    """By core the seconds in which it ran some process or was taken away by the host, and the latter alone. Interrupts
+    are not counted: here they are packets over loopback, which belong to whoever sends."""
+    found = {}
     for line in Path("/proc/stat").read_text().splitlines():
         name, *ticks = line.split()
         if name.startswith("cpu") and name != "cpu":
             user, nice, system, _, _, _, _, stolen = map(int, ticks[:8])
-            busy[int(name[3:])] = (user + nice + system + stolen) / TICKS_PER_S
-    return busy
+            found[int(name[3:])] = (user + nice + system + stolen) / TICKS_PER_S, stolen / TICKS_PER_S
+    return found
 
 
 class _Used:
@@ -284,17 +284,19 @@ class _Used:
     def __init__(self, families: Mapping[str, Sequence[int]]) -> None:
         self._families = families
         self._before = self._now()
-        self._cores = core_busy_s()
+        self._cores = core_s()
         self._began = perf_counter_ns()
 
     def _now(self) -> dict[str, float]:
         return {name: cpu_s(pids) for name, pids in self._families.items()} | {"generator": time.process_time()}
 
-    def since(self) -> tuple[dict[str, float], dict[int, float], float]:
-        """By family, by core, and the wall time."""
+    def since(self) -> tuple[dict[str, float], dict[int, tuple[float, float]], float]:
+        """By family; by core, busy and stolen; and the wall time."""
         wall_s = (perf_counter_ns() - self._began) / 1e9
         used = {name: now - self._before[name] for name, now in self._now().items()}
-        return used, {core: now - self._cores[core] for core, now in core_busy_s().items()}, wall_s
+        before = self._cores
+        cores = {core: (busy - before[core][0], stolen - before[core][1]) for core, (busy, stolen) in core_s().items()}
+        return used, cores, wall_s
 
 
 def run(plan: Plan, ready: Any, go: Any) -> Raw:
@@ -335,7 +337,7 @@ def _noted(request: tuple[bytes, int], operations: list[int]) -> bytes:
 
 def _recorded(
     plan: Plan, drive: Drive, window: tuple[int, int], due: list[int], operations: list[int], waited: list[int],
-    used: tuple[dict[str, float], dict[int, float], float],
+    used: tuple[dict[str, float], dict[int, tuple[float, float]], float],
 ) -> Raw:  # fmt: skip
     count = len(due)
     done = np.array(drive.done_ns, np.int64)
@@ -349,7 +351,8 @@ def _recorded(
     return Raw(
         *window, plan.seconds, np.array(due, np.int64), np.array(drive.sent_ns, np.int64), done,
         np.array(operations[:count], np.uint8), failed, late, dict(drive.failures), dict(drive.rungs),
-        dict(drive.outcomes), drive.first_failure or (NO_ANSWER if unanswered else ""), cpu, wall_s, cores,
+        dict(drive.outcomes), drive.first_failure or (NO_ANSWER if unanswered else ""), cpu, wall_s,
+        {core: busy for core, (busy, _) in cores.items()}, {core: stolen for core, (_, stolen) in cores.items()},
         drive.replayed,
     )  # fmt: skip
 

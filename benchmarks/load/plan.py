@@ -60,4 +60,5 @@ class Raw:
     cpu_s: dict[str, float]
     wall_s: float  # in which that CPU time was used
     core_busy_s: dict[int, float]  # by core, whoever used it
+    core_stolen_s: dict[int, float]  # of that, taken away by the host of this machine
     replayed: int = 0  # answers that were stored ones: none should be

@@ -8,6 +8,7 @@ request, which a busy store or a slow disk does not change.
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 import urllib.request
@@ -27,6 +28,7 @@ from load.plan import Plan
 from load.population import Population
 from load.traffic import DEADLINE_MS, MIXED, Traffic
 from load.zipf import EXPONENT, shares
+from servers import Server
 
 WARM_S: Final = 2.0
 KNEE_SLOWER: Final = 10.0
@@ -36,6 +38,9 @@ RAMP: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
 AFTER_RELOAD_S: Final = 0.5  # that still count as "during"
 LEAST_BUSY: Final = 0.3  # of the work: two workers of whom one does less are not two
 BALANCE: Final = "CPU time of the less busy worker / of both"
+ONE_WORKER: Final = "one worker"
+A_CORE_EACH: Final = "two workers, a core each"
+ON_ONE_CORE: Final = "two workers on one core"
 Told = tuple[list[Run], list[dict[str, Any]]]
 
 
@@ -180,7 +185,11 @@ def by_round(found: Mapping[str, Sequence[Round]], above: str, below: str, figur
 
 
 def steady(bench: Bench) -> Told:
-    """Open loop at a fixed rate, or at half of the peak it finds itself."""
+    """Open loop at a fixed rate, or at half of the peak it finds itself.
+
+    In turn with it the bare app gets the same requests at the same rate: what that takes is the machine's (a host that
+    takes a core away for milliseconds, a generator that is sent off), no service's.
+    """
     options, population = bench.options, bench.options.population()
     service = bench.service("service", population)
     runs: list[Run] = []
@@ -191,15 +200,23 @@ def steady(bench: Bench) -> Told:
         rate = round(peak * options.share, 1)
     else:
         bench.warm(service, population)
-    seconds = options.timed(40.0, 5.0)
-    say(f"{seconds:g} s at {rate:,.0f} a second")
-    found = bench.open(service, bench.traffic(population), rate, seconds)
+    bare = bench.bed.bare()
+    bench.warm(bare, population)
+    rounds, seconds = options.counted(2, 1), options.timed(20.0, 5.0)
+    say(f"{rounds} times {seconds:g} s at {rate:,.0f} a second, and as long the bare app")
+    found: dict[str, list[Round]] = {"service": [], "bare app": []}
+    for _ in range(rounds):
+        for target in (service, bare):
+            found[target.name].append(bench.open(target, bench.traffic(population), rate, seconds))
     name = f"{options.share:g} of the peak" if options.rate is None else "given rate"
-    runs.append(bench.run(name, [found], wanted_per_s=rate))
-    told = runs[-1]["latency_us"]
+    runs.append(bench.run(name, found["service"], wanted_per_s=rate))
+    control = bench.run("bare app", found["bare app"], wanted_per_s=rate)
+    told, floor = runs[-1]["latency_us"], control["latency_us"]
     wanted = {"p50": "<= 1", "p99": "<= 5", "p99.9": "<= 15"} if options.rate is None and options.share == 0.5 else {}
-    return runs, [
-        ratio(f"{which} at {name}, ms", told[which] / 1e3, wanted.get(which, "")) for which in ("p50", "p99", "p99.9")
+    which = ("p50", "p99", "p99.9")
+    return [*runs, control], [
+        *(ratio(f"{one} at {name}, ms", told[one] / 1e3, wanted.get(one, "")) for one in which),
+        *(ratio(f"{one} of the bare app at the same rate, ms", floor[one] / 1e3) for one in which),
     ]
 
 
@@ -434,26 +451,49 @@ def _policy(service: Target) -> dict[str, Any]:
 
 
 def workers(bench: Bench) -> Told:
-    """One worker and two, all on one core: what a decision costs, hence what two workers with a core each would do.
+    """One worker and two, by what a decision costs: capacity is workers / CPU time of a decision, all processes of the
+    service counted. Both workers must have had their part of the work.
 
-    Capacity is workers / CPU time of a decision, all processes of the service counted. Both workers must have had
-    their part of the work.
+    Two workers are measured with a core each, one of which store and generator use as well, and both on the one core
+    that one worker has: there they put each other's data out of its caches, which workers with cores of their own
+    do not.
     """
     options, population = bench.options, bench.options.population()
     contenders = [
         Contender(name, bench.service(name, population, workers=number), population)
-        for name, number in (("one worker", 1), ("two workers", 2))
+        for name, number in ((ONE_WORKER, 1), (A_CORE_EACH, 2), (ON_ONE_CORE, 2))
     ]
-    two = contenders[1].target
-    before = {pid: two.server.cpu_s([pid]) for pid in two.server.family()}
+    each = contenders[1].target
+    bench.warm(each, population)
+    for pid, core in zip(busiest(each.server, dict.fromkeys(each.server.family(), 0.0)), options.cores, strict=True):
+        keep_on(pid, core)
+    before = [{pid: one.target.server.cpu_s([pid]) for pid in one.target.server.family()} for one in contenders]
     found = alternate(bench, contenders, options.counted(6, 2), options.timed(5.0, 1.5))
-    used = sorted(two.server.cpu_s([pid]) - spent for pid, spent in before.items())[-2:]
-    least = used[0] / sum(used)
     runs = [bench.run(one.name, found[one.name]) for one in contenders]
-    if least < LEAST_BUSY:
-        runs[1]["why_not"].append(f"two workers: one of them did {least:.0%} of the work")
-    capacity = 2 * by_round(found, "one worker", "two workers", cost_us)
-    return runs, [ratio("two workers / one, server-side capacity", capacity, ">= 1.8"), ratio(BALANCE, least)]
+    ratios = [
+        ratio(f"{A_CORE_EACH} / one, server-side capacity", 2 * by_round(found, ONE_WORKER, A_CORE_EACH, cost_us),
+              ">= 1.8"),
+        ratio(f"{ON_ONE_CORE} / one, server-side capacity", 2 * by_round(found, ONE_WORKER, ON_ONE_CORE, cost_us)),
+    ]  # fmt: skip
+    for run, one, spent in zip(runs[1:], contenders[1:], before[1:], strict=True):
+        server = one.target.server
+        used = [server.cpu_s([pid]) - spent[pid] for pid in busiest(server, spent)]
+        least = min(used) / sum(used)
+        if least < LEAST_BUSY:
+            run["why_not"].append(f"{one.name}: one of them did {least:.0%} of the work")
+        ratios.append(ratio(f"{one.name}: {BALANCE}", least))
+    return runs, ratios
+
+
+def busiest(server: Server, spent: Mapping[int, float]) -> list[int]:
+    """The two processes of a server that used the most CPU time since each had spent that much."""
+    return sorted(spent, key=lambda pid: server.cpu_s([pid]) - spent[pid])[-2:]
+
+
+def keep_on(pid: int, core: int) -> None:
+    """Let all threads of a process run on this core alone."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
 
 
 WORKLOADS: Final[dict[str, Callable[[Bench], Told]]] = {

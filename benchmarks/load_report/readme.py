@@ -47,7 +47,19 @@ def targets(results: Path = RESULTS) -> str:
             for row in part["ratios"]
             if row["wanted"] is not None
         ]
-    return _table(("target", "wanted", "got", "met"), rows) + "\n\n" + _told(found)
+    return "\n\n".join(filter(None, (_table(("target", "wanted", "got", "met"), rows), _floor(found), _told(found))))
+
+
+def _floor(found: dict[str, Any]) -> str:
+    """What the machine and the generator take by themselves; "" where that was not measured."""
+    run = next((run for run in found["runs"] if run["name"] == "steady: bare app"), None)
+    if run is None:
+        return ""
+    took = ", ".join(f"{which} {_ms(number(run, 'latency_us', which))} ms" for which in ("p50", "p99", "p99.9"))
+    return (
+        f"At the same rate, in turn with the service, the bare app took: {took}. That is the machine's and the "
+        f"generator's part; its host took {number(run, 'stolen_share'):.1%} of a core away meanwhile."
+    )
 
 
 def budget(results: Path = RESULTS) -> str:

@@ -75,6 +75,7 @@ def run(
         },
         "cpu_us": {"server": service_us * 0.9, "store": 110.0, "generator": 40.0},
         "core_share": {"server": 0.9 * per_s * service_us / 1e6, "store": 0.2, "generator": 0.1},
+        "stolen_share": 0.01,
         "send_lag_us": {"p99": 140.0, "max": 900.0},
         "marks": [] if stall_at is None else [{"t_s": stall_at, "text": "reload"}],
     }  # fmt: skip

@@ -27,8 +27,8 @@ ROOT = BENCHMARKS.parent
 MACHINE = {"cpu": "x", "cores": 2, "python": "3.11.7", "load_before": 0.1}
 RUN_FIELDS = {
     "name", "kind", "wanted_per_s", "seconds", "requests", "failures", "rungs", "per_s", "latency_us",
-    "service_time_us", "histogram", "timeline", "operations", "stages_us", "cpu_us", "core_share", "send_lag_us",
-    "marks",
+    "service_time_us", "histogram", "timeline", "operations", "stages_us", "cpu_us", "core_share", "stolen_share",
+    "send_lag_us", "marks",
 }  # fmt: skip
 
 

@@ -29,7 +29,8 @@ def raw_of(latency_ms: list[float], *, failed: tuple[int, ...] = (), every_ms: f
         "sent_ns": due.copy(), "done_ns": done, "operation": np.zeros(count, np.uint8), "failed": bad,
         "waited": np.zeros(count, bool), "failures": {"503 too-busy": len(failed)} if failed else {},
         "rungs": {"full": count - len(failed)}, "outcomes": {"approve": count}, "first_failure": "",
-        "cpu_s": {"server": 0.5, "store": 0.1, "generator": 0.1}, "wall_s": 1.0, "core_busy_s": {0: 0.5, 1: 0.2},
+        "cpu_s": {"server": 0.5, "store": 0.1, "generator": 0.1}, "wall_s": 1.0,
+        "core_busy_s": {0: 0.5, 1: 0.2}, "core_stolen_s": {0: 0.01, 1: 0.0},
     }  # fmt: skip
     return Raw(**(told | more))
 

@@ -74,6 +74,20 @@ def test_a_result_that_is_not_valid_says_so(results: Path) -> None:
     assert readme.targets(results).endswith("**Not valid**: it measured itself.")
 
 
+def test_targets_tell_what_the_bare_app_took_at_the_same_rate(results: Path) -> None:
+    """Where it was measured; it is the control of the percentiles."""
+    assert "the bare app took" not in readme.targets(results)
+    path = results / "targets.json"
+    found = json.loads(path.read_text())
+    control = found["runs"][0] | {
+        "name": "steady: bare app", "stolen_share": 0.034, "latency_us": {"p50": 310.0, "p99": 2_500.0, "p99.9": 9e3}
+    }  # fmt: skip
+    path.write_text(json.dumps(found | {"runs": [*found["runs"], control]}))
+    said = readme.targets(results)
+    assert "the bare app took: p50 0.31 ms, p99 2.5 ms, p99.9 9 ms." in said
+    assert "its host took 3.4% of a core away" in said
+
+
 def test_the_budget_is_that_of_the_steady_run(results: Path) -> None:
     """Its stages of 900 us by their shares, and their sum."""
     said = readme.budget(results)
