@@ -38,11 +38,11 @@ import orjson  # noqa: E402
 
 from load import schedule  # noqa: E402
 from load.bed import Bed, Ended, say  # noqa: E402
+from load.bench import Bench, Options  # noqa: E402
 from load.document import Document, document, machine, table  # noqa: E402
 from load.shadow import shadow  # noqa: E402
 from load.targets import PARTS, joined, targets  # noqa: E402
 from load.workloads import WORKLOADS as OF_THE_TARGETS  # noqa: E402
-from load.workloads import Bench, Options  # noqa: E402
 from servers import NotReady  # noqa: E402
 
 MISSED, NOT_VALID = 1, 3

@@ -23,8 +23,8 @@ import orjson
 
 from load import figures, policies
 from load.bed import Round, Target, say
+from load.bench import Bench, Told
 from load.document import ratio
-from load.workloads import Bench, Told
 
 READY_S: Final = 120.0
 SETTLE_S: Final = 2.0  # after the shadow stands, or has gone: pages it touched, connections it opened

@@ -20,8 +20,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from load.bed import Bed, say
+from load.bench import Bench, Options, Told
 from load.document import Document, Run, ratio
-from load.workloads import WORKLOADS, Bench, Options, Told
+from load.workloads import WORKLOADS
 from servers import NotReady
 
 PARTS: Final = ("saturation", "steady", "history", "rules", "customers", "reload", "workers")

@@ -13,12 +13,12 @@ import pytest
 from stalling_server import BENCHMARKS
 from test_load_figures import raw_of
 
-from load import policies, run, workloads
+from load import bench, policies, run, workloads
 from load.bed import Round
+from load.bench import Options
 from load.document import document, problems, ratio, run_of, table
 from load.plan import Raw
 from load.targets import joined, targets
-from load.workloads import Options
 from load_report import html
 from load_report.document import read
 from servers import NotReady
@@ -185,15 +185,15 @@ def test_rounds_alternate_in_both_directions_and_are_compared_within_a_round() -
         return Round(raw_of([1.0] * 10, cpu_s={"server": cpu_s, "generator": 0.0}), {})
 
     found = {"a": [took(1.0), took(10.0), took(3.0)], "b": [took(2.0), took(20.0), took(9.0)]}
-    assert workloads.by_round(found, "b", "a", workloads.cost_us) == 2.0
+    assert bench.by_round(found, "b", "a", bench.cost_us) == 2.0
 
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason="server and generator need a core each")
 def test_a_part_of_the_targets_that_breaks_off_does_not_take_the_others_with_it() -> None:
-    def breaks(_: Any) -> workloads.Told:
+    def breaks(_: Any) -> bench.Told:
         raise NotReady("no kernel")
 
-    def works(_: Any) -> workloads.Told:
+    def works(_: Any) -> bench.Told:
         return [one_run()], [ratio("a / b", 1.0, "<= 1.1"), ratio("besides", 2.0)]
 
     parts = {"saturation": breaks, "steady": works}
