@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from struct import Struct
 from typing import Final
 
 from decision_service.core.event import DRAWDOWN, KINDS
@@ -20,6 +21,7 @@ from decision_service.store import Commit
 from decision_service.store.keys import digest_in_decision_id
 
 LABEL: Final = KINDS["label"]
+_INSTANT: Final = Struct(f"<q{RECORD_BYTES - 8}x")  # of a record: when it happened, ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Retention:
 
     def trimmed(self, log: bytes, records: bytes) -> bytes | None:
         """The log to put in place of `log` before `records` are appended, or None."""
-        newest_ms = max(memoryview(records).cast("q")[:: RECORD_BYTES // 8].tolist())
+        (newest_ms,) = max(_INSTANT.iter_unpack(records))
         return trim(log, len(records) // RECORD_BYTES, newest_ms, self.retention_ms, self.events_max, self.slack)
 
 

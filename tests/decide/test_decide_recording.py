@@ -6,13 +6,19 @@ from dataclasses import replace
 
 import pytest
 
+from decision_service.core.decision import Decision
 from decision_service.core.event import (
     APPROVED,
     BOOKED,
+    CHANNELS,
     DRAWDOWN,
     EMPTY_LOG,
+    HELD,
     KINDS,
     Event,
+    code_key,
+    counterparty_key,
+    device_key,
     drawdown_key,
     event_key,
     facility_key,
@@ -25,7 +31,7 @@ from decision_service.core.facility import Facility
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.core.request import DRAWDOWN_SCENE, PostedEvent
 from decision_service.core.state import CustomerState
-from decision_service.decision_records import left_in
+from decision_service.decision_records import drawdown_record, left_in
 from decision_service.judge import EventOutcome
 from decision_service.recording import EventBatch, Retention
 from decision_service.warm import REQUEST
@@ -164,3 +170,25 @@ def test_what_a_decision_left_is_found_in_logs_of_any_length(events: int) -> Non
     assert not left_in(header() + b"".join(others) + like, asked, decision_id)
     for at in {0, events // 2, events}:
         assert left_in(header() + b"".join([*others[:at], own, *others[at:]]), asked, decision_id)
+
+
+@pytest.mark.parametrize("approved_minor", [0, 4_990_00])
+@pytest.mark.parametrize("known", [True, False])
+def test_the_record_of_a_drawdown_is_laid_out_as_an_event(known: bool, approved_minor: int) -> None:
+    """It is packed by itself, for every decision; the record's layout has one definition for all that."""
+    asked = REQUEST if known else replace(
+        REQUEST, channel=None, device_id=None, counterparty_id=None, purpose=None, geo=None
+    )  # fmt: skip
+    decision = Decision(
+        "d" + 35 * "7", "r", "c", "f", "approve", approved_minor, "CNY", None, None, None, None, (), (), (), (), {},
+        "p", "label", "full", (), 6_000,
+    )  # fmt: skip
+    event = unpack(drawdown_record(asked, decision, 5_000))
+    assert event == Event(
+        drawdown_key(decision.decision_id), DRAWDOWN, APPROVED if approved_minor else HELD, 5_000,
+        approved_minor or asked.amount_minor, event.value, CHANNELS[asked.channel] if asked.channel else 0,
+        facility_key(asked.facility_id), device_key(asked.device_id) if asked.device_id else 0,
+        counterparty_key(asked.counterparty_id) if asked.counterparty_id else 0,
+        code_key(asked.purpose) if asked.purpose else 0, asked.geo, 0, decision.decided_at_ms,
+    )  # fmt: skip
+    assert event.pack() == drawdown_record(asked, decision, 5_000)

@@ -69,9 +69,9 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a late reply is given to nobody else", "store/lane.py",
-        "future, _, until, _ = waiting.popleft()",
-        "future, _, until, _ = waiting.popleft()\n                while future.done() and waiting:\n"
-        "                    future, _, until, _ = waiting.popleft()",
+        "future, _, until, _, replies = waiting[0]",
+        "while waiting[0][0].done() and len(waiting) > 1:\n                    waiting.popleft()\n"
+        "                future, _, until, _, replies = waiting[0]",
         ("store/test_store_faults.py::test_faults_late_replies_reach_nobody",),
     ),
     Mutation(

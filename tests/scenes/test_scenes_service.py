@@ -157,7 +157,7 @@ class ForgetsDecisions(MemoryStore):
     """A store whose decisions have expired by the time that they are asked for."""
 
     async def read(self, customer_id: str, decision_id: str | None, timeout_s: float) -> CustomerState:
-        return replace(await super().read(customer_id, decision_id, timeout_s), decision=None)
+        return (await super().read(customer_id, decision_id, timeout_s))._replace(decision=None)
 
 
 def test_a_raise_whose_answer_is_gone_is_not_given_again(run: Run) -> None:

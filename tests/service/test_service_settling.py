@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from dataclasses import replace
 
 import orjson
 import pytest
@@ -125,7 +124,7 @@ def test_every_order_of_the_same_news_ends_in_the_same_position(run: Run, clock:
 async def restore(service: Started, start: CustomerState) -> None:
     """The log as it was, under a new version: what no commit can do."""
     now = await service.store.read("c-1", None, 1)
-    service.store._customers["c-1"] = replace(now, log=start.log, version=now.version + 1)  # type: ignore[attr-defined]
+    service.store._customers["c-1"] = now._replace(log=start.log, version=now.version + 1)  # type: ignore[attr-defined]
 
 
 @pytest.mark.fault("D09")

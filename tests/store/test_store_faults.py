@@ -226,7 +226,7 @@ async def test_faults_frozen_server_and_thaw(valkey_private: ValkeyServer) -> No
 @pytest.mark.fault("A09")
 async def test_faults_too_many_waiting_calls_are_refused(valkey_private: ValkeyServer) -> None:
     """A server that takes commands and answers none fills a lane up to its bound and not beyond."""
-    taken = -(-WAITING_MAX // 3)  # a read is three commands
+    taken = WAITING_MAX  # a read is one call of the lane
     async with opened(valkey_private.url) as store:
         await store.commit(Commit("c-1", 0), T)
         known = await store.read("c-1", None, T)

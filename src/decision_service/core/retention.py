@@ -17,8 +17,13 @@ Instants and durations in ms, counts in records.
 
 from __future__ import annotations
 
+from struct import Struct
+from typing import Final
+
 from decision_service.core.event import grain_of, header, read_header, words_of
 from decision_service.core.limits import RECORD_BYTES
+
+_INSTANT: Final = Struct("<q")  # what a record begins with
 
 
 def trim(log: bytes, adding: int, now_ms: int, retention_ms: int, events_max: int, slack: int) -> bytes | None:
@@ -34,7 +39,7 @@ def trim(log: bytes, adding: int, now_ms: int, retention_ms: int, events_max: in
 def _aged(log: bytes, held: int, cutoff_ms: int, slack: int) -> int:
     """How many records at the front are older than the cut-off, or 0 while they are too few to be worth
     it."""
-    if not held or int.from_bytes(log[RECORD_BYTES : RECORD_BYTES + 8], "little", signed=True) >= cutoff_ms:
+    if not held or _INSTANT.unpack_from(log, RECORD_BYTES)[0] >= cutoff_ms:
         return 0
     young = words_of(log)[1:, 0] >= cutoff_ms
     aged = int(young.argmax()) if young.any() else held

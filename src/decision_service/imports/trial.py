@@ -7,7 +7,6 @@ being worked on: a history is judged in one go, so the oldest are forgotten agai
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
@@ -36,8 +35,8 @@ class TrialStore(MemoryStore):
             facilities, attributes = self._news.get(customer_id, ({}, {}))
             self._remember(
                 customer_id,
-                replace(
-                    state, facilities={**state.facilities, **facilities}, attributes={**state.attributes, **attributes}
+                state._replace(
+                    facilities={**state.facilities, **facilities}, attributes={**state.attributes, **attributes}
                 ),
             )
         return self._met[customer_id]

@@ -11,7 +11,8 @@ entity's (`held_logs.py`). A frame that is read last is never missed: one that i
 moves the version read. Whatever else is found (the customer is unknown, changes meanwhile, an error) is read by
 `scripts/read.lua`, whole and at once.
 
-Where the meta hash is the one held, so are facilities and attributes. Everything is let go as entity logs are.
+Where the meta hash is the one held but for the version, so are facilities and attributes. Everything is let go as
+entity logs are.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class Held(NamedTuple):
     def state(self, decision: bytes | None) -> CustomerState:
         """The state, beside a decision."""
         return CustomerState(self.version, self.log, self.facilities, self.attributes, decision)
+
+    def moved(self, meta: list[bytes], log: bytes) -> Held:
+        """The customer under another version, which is all that is new in the meta hash: its first value."""
+        return Held(meta, log, int(meta[1]), self.facilities, self.attributes)
 
 
 class HeldCustomers:
@@ -92,11 +97,13 @@ def read_anew(before: Held | None, replies: list[Any]) -> Held | None:
     if type(meta) is not list or not meta:
         return None
     if before is not None:
-        log = continued(before.log, (log, replies[2]))
+        log = continued(before.log, log, replies[2])
         if log is None or replies[3] != _version_in(meta):
             return None
         if meta == before.meta:
             return before if log is before.log else None
+        if meta[2:] == before.meta[2:] and meta[0] == before.meta[0] == keys.VERSION_FIELD and meta[1].isdigit():
+            return before.moved(meta, log)
     elif type(log) is ErrorReply or replies[2] != _version_in(meta):
         return None
     return decoded(meta, log)

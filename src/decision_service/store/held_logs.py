@@ -28,17 +28,15 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
-import numpy as np
-
 from decision_service.core.limits import RECORD_BYTES
-from decision_service.core.links import LINK_GRAINS, Links, is_entity_log
+from decision_service.core.links import LINK_GRAINS, Links
+from decision_service.core.log_search import records_with
 from decision_service.store.link_reads import LinkReads, Read, entity_log, is_answered
 
 HELD_BYTES_MAX: Final = 64 * 1_048_576
 HELD_BYTES_MIN: Final = 2_048
-COMPARED_MAX: Final = 32  # records of a call, 5 us each
-_WORDS: Final = RECORD_BYTES // 8
-_KEY, _CUSTOMER = 1, 6  # words of a record by which it is known
+COMPARED_MAX: Final = 32  # records of a call, up to 5 us each
+_KEY, _CUSTOMER = slice(8, 16), slice(48, 56)  # of a record: by which it is known
 
 AskWhole = Callable[[bytes], "Future[Any] | None"]
 
@@ -82,25 +80,22 @@ class HeldLogs:
         log = self._logs.get(name)
         if log is None or len(records) % RECORD_BYTES or len(records) > COMPARED_MAX * RECORD_BYTES:
             return None
-        known = np.frombuffer(log, np.int64)
-        keys = known[_WORDS + _KEY :: _WORDS]
         for at in range(0, len(records), RECORD_BYTES):
-            same = keys == _word(records, at, _KEY)
-            if same.any() and (known[_WORDS + _CUSTOMER :: _WORDS][same] == _word(records, at, _CUSTOMER)).any():
-                return None
+            record = records[at : at + RECORD_BYTES]
+            customer = record[_CUSTOMER]
+            for there in records_with(log, record[_KEY]):
+                if log.startswith(customer, there + _CUSTOMER.start):
+                    return None
         return log
 
 
-def _word(records: bytes, at: int, word: int) -> int:
-    return int.from_bytes(records[at + 8 * word : at + 8 * word + 8], "little", signed=True)
-
-
-def continued(log: bytes, ends: Any) -> bytes | None:
-    """A held log as it is now, by the ends that were read of it; None if they tell that it is another."""
-    tail, head = ends
-    if type(tail) is not bytes or head != log[:RECORD_BYTES] or tail[:RECORD_BYTES] != log[-RECORD_BYTES:]:
+def continued(log: bytes, tail: Any, head: Any) -> bytes | None:
+    """A held log as it is now, by the ends that were read of it; None if they tell that it is another, or torn."""
+    if type(tail) is not bytes or head != log[:RECORD_BYTES] or not tail.startswith(log[-RECORD_BYTES:]):
         return None
-    return log if len(tail) == RECORD_BYTES else log + tail[RECORD_BYTES:]
+    if len(tail) == RECORD_BYTES:
+        return log
+    return None if len(tail) % RECORD_BYTES else log + tail[RECORD_BYTES:]
 
 
 class HeldReads(LinkReads):
@@ -125,21 +120,17 @@ class HeldReads(LinkReads):
         others = False
         found: list[bytes | None] = [None] * len(LINK_GRAINS)
         for i, (grain, future) in enumerate(self._reads):
+            if future is None:
+                continue
             name, before = self._known[i]
-            log = None if future is None else _log(future, grain, before)
+            answered = is_answered(future)
+            log = continued(before, *future.result()) if answered and before is not None else entity_log(future, grain)
             if log is not None:
                 found[grain] = log
                 self._held.keep(name, log, self._generation)
-            elif before is not None and future is not None and is_answered(future):
+            elif answered and before is not None:
                 others = True
                 self._known[i], self._reads[i] = (name, None), (grain, self._whole(name))
         if not others:
             return Links(*found)
         return await self.logs(None if wait_s is None else max(0.0, wait_s - (monotonic() - began)))
-
-
-def _log(future: Future[Any], grain: int, before: bytes | None) -> bytes | None:
-    if before is None or not is_answered(future):
-        return entity_log(future, grain)
-    log = continued(before, future.result())
-    return log if log is not None and is_entity_log(log, grain) else None

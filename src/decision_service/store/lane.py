@@ -7,16 +7,16 @@ never idle while a reply is on its way.
 
     callers ──call()──▶ _unsent ── a write a turn ──▶ transport ──▶ server
        ▲          └─ one _Waiting each, in _waiting, oldest first
-       └── future ◀── data_received: hiredis, one reply each ◀──┘
+       └── future ◀── data_received: hiredis, as many replies as were asked for ◀──┘
 
 Invariants
-  * Replies come in the order of commands, so the n-th reply is for the n-th _Waiting. A caller that gave up
-    (time-out, cancellation) leaves its place in the queue: the late reply is dropped and nothing slips out of
-    step.
+  * Replies come in the order of commands, so the next reply is for the oldest _Waiting until that has all of its own.
+    A caller that gave up (time-out, cancellation) leaves its place in the queue: the late replies are dropped and
+    nothing slips out of step.
   * Nothing is ever sent twice.
   * A caller learns either a reply, or StoreUnavailable (its command was never taken, or
     writes nothing), or OutcomeUnknown (a write that may have arrived: whatever is in _waiting).
-  * What can grow is bounded: commands waiting for a reply, and bytes not yet taken by the server.
+  * What can grow is bounded: calls waiting for replies, and bytes not yet taken by the server.
 
 A connection whose oldest command was given up and is more than STALLED_S old is dropped: black holes and
 half-open connections show in no other way. Long before that the lane tells its owner that the server is *silent*: at
@@ -38,7 +38,7 @@ import hiredis
 from decision_service.core.errors import OutcomeUnknown, StoreUnavailable
 from decision_service.store.replies import ELSEWHERE, ErrorReply
 
-WAITING_MAX: Final = 16_384  # commands of one lane without a reply; a decision reads with up to ten
+WAITING_MAX: Final = 16_384  # calls of one lane without their replies; a decision reads with up to four
 UNSENT_BYTES_MAX: Final = 8 * 1_048_576  # bytes the server has not taken; beyond, new commands are refused
 STALLED_S: Final = 1.0
 SILENT_CALLS: Final = 5
@@ -54,32 +54,9 @@ _NOT_YET: Final = object()
 pack: Final = cast(Callable[[tuple[Any, ...]], bytes], hiredis.pack_command)
 
 
-class _Replies:
-    """Takes the replies to some commands in turn, and gives them to their caller together. It stands for each of the
-    commands in the queue, in the place of a future of its own."""
-
-    __slots__ = ("_count", "_future", "_replies")
-
-    def __init__(self, future: Future[Any], count: int) -> None:
-        self._future = future
-        self._count = count
-        self._replies: list[Any] = []
-
-    def done(self) -> bool:
-        return self._future.done()
-
-    def set_result(self, reply: Any) -> None:
-        self._replies.append(reply)
-        if len(self._replies) == self._count:
-            self._future.set_result(self._replies)
-
-    def set_exception(self, error: Exception) -> None:
-        self._future.set_exception(error)
-
-
-# One command on its way: who waits for the reply, since when and until when, and whether it writes. (A plain tuple:
-# one is made a command, and a class of its own costs more than everything else `call` does.)
-_Waiting = tuple[Future[Any] | _Replies, float, float, bool]
+# What went out together: who waits, since when and until when, whether it writes, and how many replies it gets. (A
+# plain tuple: one is made a call, and a class of its own costs more than everything else `call` does.)
+_Waiting = tuple[Future[Any], float, float, bool, int]
 
 
 class LaneOwner(Protocol):
@@ -99,7 +76,7 @@ class LaneOwner(Protocol):
 
 
 def _fail(waiting: _Waiting, why: str) -> None:
-    future, _, _, write = waiting
+    future, _, _, write, _ = waiting
     if not future.done():
         future.set_exception(OutcomeUnknown(why) if write else StoreUnavailable(why))
 
@@ -109,7 +86,7 @@ class Lane(asyncio.Protocol):
     authenticated."""
 
     __slots__ = (
-        "_choked", "_late", "_late_since", "_loop", "_owner", "_reader", "_release", "_retired", "_sweep_at",
+        "_choked", "_come", "_late", "_late_since", "_loop", "_owner", "_reader", "_release", "_retired", "_sweep_at",
         "_sweeping", "_swept_at", "_transport", "_unsent", "_waiting",
     )  # fmt: skip
 
@@ -121,6 +98,7 @@ class Lane(asyncio.Protocol):
         self._swept_at = 0.0
         self._reader = hiredis.Reader(replyError=ErrorReply, notEnoughData=_NOT_YET)
         self._waiting: deque[_Waiting] = deque()
+        self._come: list[Any] = []  # replies to the oldest of `_waiting`, while it does not have all
         self._unsent: list[bytes] = []  # commands of this turn
         self._transport: asyncio.Transport | None = None
         self._release: Callable[[], None] = lambda: None
@@ -136,29 +114,31 @@ class Lane(asyncio.Protocol):
         transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
         transport.set_protocol(self)
 
-    def call(self, command: bytes, timeout_s: float, *, write: bool, preface: bytes = b"") -> Future[Any]:
-        """Send one packed command; the future yields the reply (error replies are values). `preface` is a
-        packed command that goes immediately before it and whose reply nobody wants (ASKING)."""
+    def call(
+        self, command: bytes, timeout_s: float, *, write: bool, preface: bytes = b"", replies: int = 1
+    ) -> Future[Any]:
+        """Send one packed command; the future yields the reply (error replies are values). Or several that write
+        nothing, together; then it yields the list of so many `replies`. `preface` is a packed command that goes
+        immediately before it and whose reply nobody wants (ASKING)."""
         if self._transport is None:
             raise StoreUnavailable("the connection to the store is lost")
         if timeout_s <= 0:
             raise StoreUnavailable("no time left to ask the store")
         if self._choked or len(self._waiting) >= WAITING_MAX:
             raise StoreUnavailable("the store does not keep up")
-        loop = self._loop
+        waiting, unsent, loop = self._waiting, self._unsent, self._loop
         now = loop.time()
-        unsent = self._unsent
         if not unsent:
             loop.call_soon(self._send)
         if preface:
             unsent.append(preface)
             nobody: Future[Any] = loop.create_future()
             nobody.cancel()
-            self._waiting.append((nobody, now, _NEVER, False))
+            waiting.append((nobody, now, _NEVER, False, 1))
         future: Future[Any] = loop.create_future()
         until = now + timeout_s
         unsent.append(command)
-        self._waiting.append((future, now, until, write))
+        waiting.append((future, now, until, write, replies))
         if until < self._sweep_at:
             self._sweep_by(until)
         return future
@@ -168,27 +148,25 @@ class Lane(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
 
-    def ask(self, commands: bytes, count: int, timeout_s: float) -> Future[Any]:
-        """Send packed commands that write nothing together; the future yields the list of their `count` replies."""
-        future = self.call(commands, timeout_s, write=False)
-        _, now, until, write = self._waiting.pop()
-        replies = _Replies(future, count)
-        self._waiting.extend([(replies, now, until, write)] * count)
-        return future
-
     def data_received(self, data: bytes) -> None:
         reader, waiting = self._reader, self._waiting
         now = self._loop.time() if self._late else _NEVER
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not _NOT_YET:
-                future, _, until, _ = waiting.popleft()
-                if until > now:
-                    self._late = 0
-                if not future.done():
-                    future.set_result(reply)
                 if type(reply) is ErrorReply and reply.code in ELSEWHERE:
                     self._owner.elsewhere()
+                future, _, until, _, replies = waiting[0]
+                if until > now:
+                    self._late = 0
+                if replies > 1:
+                    self._come.append(reply)
+                    if len(self._come) < replies:
+                        continue
+                    reply, self._come = self._come, []
+                waiting.popleft()
+                if not future.done():
+                    future.set_result(reply)
         except (hiredis.HiredisError, IndexError, UnicodeDecodeError):
             self.drop("the store answered what is not the protocol")
         if self._retired and not waiting:
@@ -207,12 +185,8 @@ class Lane(asyncio.Protocol):
         self._sweep_at, self._sweeping, soonest = _NEVER, None, _NEVER
         late = self._late
         patience_s = 0.0 if self._waiting and now - self._waiting[0][1] >= HURRIED_S else PATIENCE_S
-        together: Future[Any] | _Replies | None = None
         for waiting in self._waiting:
-            future, sent_at, until, _ = waiting
-            if future is together:
-                continue  # of what was asked together each counts once
-            together = future
+            future, sent_at, until, _, _ = waiting
             if before < until <= now and until - sent_at >= patience_s:
                 if not late:
                     self._late_since = sent_at
@@ -235,7 +209,7 @@ class Lane(asyncio.Protocol):
     def _stalled(self, now: float) -> bool:
         if not self._waiting:
             return False
-        future, sent_at, _, _ = self._waiting[0]
+        future, sent_at, _, _, _ = self._waiting[0]
         return future.done() and now - sent_at > STALLED_S
 
     def retire(self) -> None:

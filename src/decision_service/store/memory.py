@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -85,7 +84,7 @@ class MemoryStore(MemoryOutboxes):
         if decision_id is None:
             return state
         keys.customer_decision_key(keys.partition_of(customer_id, self._partitions), decision_id)
-        return replace(state, decision=self._decisions.get(decision_id))
+        return state._replace(decision=self._decisions.get(decision_id))
 
     async def commit(self, commit: Commit, timeout_s: float) -> int:
         """See `Store.commit`."""

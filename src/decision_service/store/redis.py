@@ -293,7 +293,7 @@ class RedisStore(RedisOutboxes):
         left_out_ms: Mapping[bytes, int] = MappingProxyType({}),
     ) -> LinkCounts:  # fmt: skip
         """See `Store.append_links`."""
-        names = [keys.entity_key(name, self._partitions) for name in records]
+        names = [entity_read(name, self._partitions)[0] for name in records]
         arguments = [b"%d" % records_max, b"%d" % kept_ms]
         for name, some in records.items():
             grain = name[0]

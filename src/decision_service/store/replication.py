@@ -64,9 +64,11 @@ class ReplicatedLane(Lane):
         self._joined: list[_Member] = []
         self._asking = False
 
-    def call(self, command: bytes, timeout_s: float, *, write: bool, preface: bytes = b"") -> Future[Any]:
+    def call(
+        self, command: bytes, timeout_s: float, *, write: bool, preface: bytes = b"", replies: int = 1
+    ) -> Future[Any]:
         """See `Lane.call`; NotReplicated besides."""
-        written = super().call(command, timeout_s, write=write, preface=preface)
+        written = super().call(command, timeout_s, write=write, preface=preface, replies=replies)
         if not write:
             return written
         told: Future[Any] = self._loop.create_future()

@@ -280,7 +280,7 @@ class Road:
     def ask(self, key: bytes, commands: bytes, count: int, timeout_s: float) -> Future[Any] | None:
         """See `Topology.ask`."""
         lane = self._reads.lane
-        return None if lane is None else lane.ask(commands, count, timeout_s)
+        return None if lane is None else lane.call(commands, timeout_s, write=False, replies=count)
 
     async def _call_when_open(self, way: _Way, command: bytes, timeout_s: float, write: bool, preface: bytes) -> Any:
         until = _now() + timeout_s
