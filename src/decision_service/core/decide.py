@@ -204,8 +204,7 @@ def _fill_attributes(
     The cost is that of the attributes that are there, however many are declared.
     """
     layout = policy.attribute_layout
-    numbers[_NUMBERS : policy.first_feature] = NAN
-    numbers[layout.sources] = 0.0
+    numbers[_NUMBERS : policy.first_feature] = layout.nothing
     if not request.attributes and not state.attributes:  # most customers have none: nothing to look up
         return policy.wanted_attributes
     for name, stored in state.attributes.items():

@@ -25,6 +25,7 @@ Money in minor units, rates in basis points, instants in ms UTC.
 from __future__ import annotations
 
 from collections.abc import Collection
+from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 
 from decision_service.core.bounds import Bounds
@@ -56,6 +57,7 @@ from decision_service.core.rules.spec import Guardrails
 from decision_service.core.standing import Standing
 
 _WARNING: Final = "warning"
+_TIER_AND_INDICATOR: Final = attrgetter("tier", "indicator")  # the order of alerts, without comparing objects
 
 
 class Outcome(NamedTuple):
@@ -212,13 +214,14 @@ def _alerts(asked: Asked) -> tuple[Alert, ...]:
 
 def _highest(raised: Collection[Effect]) -> tuple[Alert, ...]:
     """One alert an indicator, of the highest tier it was raised with."""
-    highest: dict[str, str] = {}
+    highest: dict[str, Alert] = {}
     for effect in raised:
-        if isinstance(effect.action, Alert):
-            tier = highest.setdefault(effect.action.indicator, effect.action.tier)
-            if TIER_RANK[effect.action.tier] > TIER_RANK[tier]:
-                highest[effect.action.indicator] = effect.action.tier
-    return tuple(sorted(Alert(tier, indicator) for indicator, tier in highest.items()))
+        alert = effect.action
+        if isinstance(alert, Alert):
+            known = highest.setdefault(alert.indicator, alert)
+            if TIER_RANK[alert.tier] > TIER_RANK[known.tier]:
+                highest[alert.indicator] = alert
+    return tuple(sorted(highest.values(), key=_TIER_AND_INDICATOR))
 
 
 def _renewal(asked: Asked, hold: HoldKind | None) -> Renewal | None:

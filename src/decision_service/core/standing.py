@@ -43,6 +43,7 @@ _RATE_CHANGE: Final = KINDS["rate_change"]
 _OTHER: Final = KINDS["other"]
 _TIER_CODE: Final = code_key(TIER_CATEGORY)
 _AT, _AMOUNT, _VALUE, _SORT, _FACILITY = 0, 2, 3, 4, 6  # words of a record, see `core.event`
+_KIND: Final = 8 * _SORT  # byte of a record
 _TRIMMED_THROUGH: Final = 2  # word of the header
 
 
@@ -85,6 +86,8 @@ class Standing(NamedTuple):
 
     def last_price_change_ms(self) -> int:
         """The latest instant at which the price of this facility may have been changed."""
+        if not self._has(_RATE_CHANGE):  # as in nearly every log
+            return int(self.words[0, _TRIMMED_THROUGH])
         return self._latest(_standing(self._changes(_RATE_CHANGE))[:, _AT])
 
     def tier(self) -> TierInForce:
@@ -108,6 +111,10 @@ class Standing(NamedTuple):
             for line in self.other_lines
             if line.facility_id != own.facility_id and line.currency == own.currency and line.status != "closed"
         )
+
+    def _has(self, kind: int) -> bool:
+        """Whether there is any record of a kind."""
+        return kind in self.words.view(np.uint8)[1:, _KIND].tobytes()
 
     def _changes(self, kind: int) -> Words:
         """The records of a kind on this facility, and what happened on none that is named, in recorded order."""

@@ -17,8 +17,11 @@ The numbers of a decision begin with
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+import numpy as np
+import numpy.typing as npt
 
 from decision_service.core.limits import STRING_VALUE_CHARS_MAX
 from decision_service.core.rules.constants import UNITS
@@ -68,12 +71,14 @@ class AttributeSlot:
 class AttributeLayout:
     """The inputs that declared attributes add to the numbers, in order; `names` begins with BASE_NUMBERS.
 
-    `sources` is where the sources' `src_<source>_ok` stand.
+    `sources` is where the sources' `src_<source>_ok` stand. `nothing` is what all of them hold where no attribute is
+    there: null, and 0 for those.
     """
 
     names: tuple[str, ...]
     slots: Mapping[str, AttributeSlot]
     sources: slice
+    nothing: npt.NDArray[np.float64] = field(compare=False)
 
 
 def source_specs(attributes: Iterable[AttributeSpec]) -> tuple[NameSpec, ...]:
@@ -106,7 +111,10 @@ def lay_out(attributes: Mapping[str, AttributeSpec]) -> AttributeLayout:
         for name, a in attributes.items()
     }  # fmt: skip
     first = len(BASE_NUMBERS) + len(numeric)
-    return AttributeLayout(names, slots, slice(first, first + len(sources) // 2))
+    is_fresh = slice(first, first + len(sources) // 2)
+    inputs = np.full(len(names), np.nan)
+    inputs[is_fresh] = 0.0
+    return AttributeLayout(names, slots, is_fresh, inputs[len(BASE_NUMBERS) :])
 
 
 def read_attributes(document: Document, findings: Findings) -> dict[str, AttributeSpec]:

@@ -2,7 +2,7 @@
 
     def evaluate(v, s, lists, t, scale, limit, apr):
         w = bytearray(VERDICTS); e = []; c = []
-        d0 = DATED_0(t)                                  dated constants, if any
+        d0 = VALUES_0[bisect_right(STARTS_0, t)]         dated constants, if any
         points_0(v, s, ...)                              fills the places of points scorecards in v and s, if any
         part_0(v, s, lists, t, scale, limit, apr, w, e, c, d0)
         return Evaluation(e, bytes(w), tuple(c))
@@ -23,7 +23,7 @@ What a block comes to is said in `c`, as `id:label`: the cell of a matrix, the r
 from __future__ import annotations
 
 import ast
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
@@ -35,7 +35,7 @@ from decision_service.core.rules.matrix_code import matrix_code
 from decision_service.core.rules.points_code import points_code
 from decision_service.core.rules.rule_set import RuleSetSpec
 from decision_service.core.rules.spec import EffectSpec, RuleSpec
-from decision_service.core.rules.statements import assign, extend, if_, pass_, set_item, trying
+from decision_service.core.rules.statements import assign, at, extend, if_, pass_, set_item, trying
 from decision_service.core.rules.table_code import table_code
 from decision_service.core.rules.tree_code import tree_code
 from decision_service.core.vocabulary import Layout
@@ -116,11 +116,13 @@ class RuleSetCompiler:
             assign("c", ast.List([], ast.Load(), **LINE)),
         ]
         handed = [load(name) for name in _PART_PARAMETERS]
-        called: dict[str, object] = {"__builtins__": {}, "Evaluation": Evaluation}  # not the namespace of the parts:
-        called |= {"bytearray": bytearray, "bytes": bytes, "tuple": tuple}  # they must not hold themselves
+        # Not the namespace of the parts: they must not hold themselves.
+        called: dict[str, object] = {"__builtins__": {}, "Evaluation": Evaluation, "bisect_right": bisect_right}
+        called |= {"bytearray": bytearray, "bytes": bytes, "tuple": tuple}
         for position, dated in enumerate(self._spec.dated):
-            called[f"at_{position}"] = dated.at
-            body.append(assign(f"d{position}", call(load(f"at_{position}"), load("t"))))
+            called |= {f"starts_{position}": dated.starts_ms, f"values_{position}": dated.periods}
+            period = call(load("bisect_right"), load(f"starts_{position}"), load("t"))
+            body.append(assign(f"d{position}", at(load(f"values_{position}"), period)))
             handed.append(load(f"d{position}"))
         for position, part in enumerate(parts):
             called[f"part_{position}"] = part

@@ -181,10 +181,14 @@ class DatedConstant:
     starts_ms: tuple[int, ...]
     values: tuple[float, ...]
 
+    @property
+    def periods(self) -> tuple[float, ...]:
+        """The values by how many starts have passed, the first NaN."""
+        return (NOTHING_KNOWN, *self.values)
+
     def at(self, t_ms: int) -> float:
         """The value in force at an instant, NaN before the first."""
-        position = bisect_right(self.starts_ms, t_ms)
-        return self.values[position - 1] if position else NOTHING_KNOWN
+        return self.periods[bisect_right(self.starts_ms, t_ms)]
 
 
 @dataclass(frozen=True, slots=True)
