@@ -82,11 +82,15 @@ class _Asked(NamedTuple):
 
 def _links_of(entry: Waiting) -> list[_Link] | None:
     """The links of a commit; None if they were written by a version that knows more than this one, or are damaged."""
+    partition, links = entry.partition, []
     try:
-        links = [(entry.partition, name, record) for name, record in unpack_links(entry.links)]
+        for name, record in unpack_links(entry.links):
+            if name[0] >= len(LINK_GRAINS) and name[0] != ABOUT:
+                return None
+            links.append((partition, name, record))
     except ValueError:
         return None
-    return None if any(name[0] >= len(LINK_GRAINS) and name[0] != ABOUT for _, name, _ in links) else links
+    return links
 
 
 def _customer_in(record: bytes) -> int:

@@ -192,10 +192,13 @@ class DecisionService:
                 return self._replay(state.decision, request, decision_id)
             if left_in(state.log, request, decision_id):
                 raise DecidedLongAgo
-            if (answer := await self._long_ago.review(request, decision_id, until - clock())) is not None:
-                return self._seen(answer)
-            await self._own_facility(request, state, policy, until - clock())
-            decision, frame, stages_s = self._evaluate(request, state, decision_id, arrived, policy)
+            if request.is_review:
+                told_long_ago = await self._long_ago.review(request, decision_id, until - clock())
+                if told_long_ago is not None:
+                    return self._seen(told_long_ago)
+            if request.facility is not None and request.facility_id not in state.facilities:
+                await self._own_facility(request, state, policy, until - clock())
+            decision, answer, frame, evaluated_s = self._evaluate(request, state, decision_id, arrived, policy)
             commit = self._commit(request, state, decision, frame)
             time_left(until - clock())
             began = clock()
@@ -215,12 +218,10 @@ class DecisionService:
             self._afterwards.put(Done(decision, decision.scene, decision.trace.numbers, policy))
             if self._shadow is not None:
                 self._shadow.put(request, state, decision, policy)
-            for reason in decision.reasons:
-                self._meters.count_reason(reason.code)
-            stages_s = (read_s, *stages_s[:-1], clock() - began, stages_s[-1])
-            return Answer(
-                answer_in(frame), False, decision_id, decision.decision, decision.rung, decision.scene, stages_s
-            )
+            self._meters.count_reasons(decision.reasons)
+            features_s, score_s, rules_s, serialise_s = evaluated_s
+            stages_s = read_s, features_s, score_s, rules_s, clock() - began, serialise_s
+            return Answer(answer, False, decision_id, decision.decision, decision.rung, decision.scene, stages_s)
         raise DeadlineExceeded("this customer is being changed by too many callers at once")
 
     async def _send(self, commit: Commit, request: DecisionRequest, decision_id: str, deadline: float) -> None:
@@ -280,7 +281,7 @@ class DecisionService:
         if state.decision is not None:
             self._refuse_other_content(state.decision, request)
             return await self.kept.explained(state.decision, await self.kept.said_in_shadow(decision_id))
-        decision, frame, _ = self._evaluate(request, state, decision_id, arrived, policy)
+        decision, _, frame, _ = self._evaluate(request, state, decision_id, arrived, policy)
         assert decision.trace is not None
         scores = shadow_scores(policy.scenes[decision.scene], [decision.trace.numbers])
         return await self.kept.explained(frame, InShadow(scores[0]))
@@ -302,8 +303,9 @@ class DecisionService:
 
     def _evaluate(
         self, request: DecisionRequest, state: CustomerState, decision_id: str, arrived: float, policy: Policy
-    ) -> tuple[Decision, bytes, tuple[float, ...]]:
-        """The pure decision, the frame that records it, and the seconds of features, score, rules, serialise."""
+    ) -> tuple[Decision, bytes, bytes, tuple[float, float, float, float]]:
+        """The pure decision, its answer, the frame that records both, and the seconds of features, score, rules,
+        serialise."""
         clock = self._clock
         marks = [clock()]
         decision = decide(request, state, policy, self.now_ms(), decision_id, lambda _stage: marks.append(clock()))
@@ -319,7 +321,7 @@ class DecisionService:
             "rules": round((rules - score) * 1e6),
         }
         frame = encode(decision, decision.trace, request, answer, stages_us)
-        return decision, frame, (features - began, score - features, rules - score, clock() - rules)
+        return decision, answer, frame, (features - began, score - features, rules - score, clock() - rules)
 
     def _commit(self, request: DecisionRequest, state: CustomerState, decision: Decision, frame: bytes) -> Commit:
         """The one atomic change that a decision is: log records, facility snapshot, frame, links.
@@ -373,10 +375,8 @@ class DecisionService:
     async def _own_facility(
         self, request: DecisionRequest, state: CustomerState, policy: Policy, left_s: float
     ) -> None:
-        """A facility first seen in a request is claimed for its customer before anything is lent on it; nothing is for
-        a question that cannot be judged."""
-        if request.facility is None or request.facility_id in state.facilities:
-            return
+        """A facility first seen in this request is claimed for its customer before anything is lent on it; nothing is
+        for a question that cannot be judged."""
         policy.scenes[request.scene]
         refuse_facility(request.facility_id, state.facilities)
         try:

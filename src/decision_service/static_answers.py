@@ -206,8 +206,7 @@ class StaticAnswers:
         if written.frame != row.frame:
             return self._replayed(written, request)
         self._meters.count_journal("written")
-        for reason in decision.reasons:
-            self._meters.count_reason(reason.code)
+        self._meters.count_reasons(decision.reasons)
         return _answer_of(written, replayed=False)
 
     async def _is_to_be_told(self, written: StaticRow, mine: bool) -> bool:

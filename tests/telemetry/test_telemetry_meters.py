@@ -16,6 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from decision_service.core.errors import StoreUnavailable
+from decision_service.core.reasons import Reason
 from decision_service.telemetry import STAGES, Meters, Stage
 from decision_service.telemetry.exposition import render
 from decision_service.telemetry.logs import DroppingHandler, JsonFormatter, TextFormatter, start_logging
@@ -94,7 +95,7 @@ def test_what_is_counted_is_shown(tmp_path: Path) -> None:
     meters = Meters(tmp_path, ROUTES)
     meters.count_decision("hold", "static")
     meters.count_decision("hold", "static", replayed=True)
-    meters.count_reason("RC11")
+    meters.count_reasons((Reason("RC11", "rule:any"),))
     meters.count_store_error(StoreUnavailable.code)
     meters.count_reload(True)
     meters.count_reload(False)
@@ -169,7 +170,7 @@ def test_labels_are_bounded(tmp_path: Path) -> None:
     before = len(samples(meters))
     for i in range(1_000):
         meters.count_request(f"GET /customers/canary-{i}", 600 + i)
-        meters.count_reason(f"canary-{i}")
+        meters.count_reasons((Reason(f"canary-{i}", "rule:any"),))
     page = render(meters).decode()
     assert "canary" not in page
     assert counted(meters, "reasons_total", code="other") == 1_000

@@ -25,7 +25,7 @@ from prometheus_client.metrics_core import Metric
 from decision_service.admission import Rank
 from decision_service.core import errors
 from decision_service.core.links import LINK_GRAINS
-from decision_service.core.reasons import TEXTS
+from decision_service.core.reasons import TEXTS, Reason
 from decision_service.core.request import DRAWDOWN_SCENE, SCENES
 from decision_service.telemetry.cells import CellFile, Layout, Totals, fold_retired, read_totals
 
@@ -161,9 +161,12 @@ class Meters:
         """One rule or block of a scene that could not be evaluated and took its `on_null`."""
         self._file.count_named(f"{scene} {rule}")
 
-    def count_reason(self, code: str) -> None:
-        """One reason given."""
-        self._cells[self._reasons.get(code, self._reasons[OTHER])] += 1.0
+    def count_reasons(self, reasons: Iterable[Reason]) -> None:
+        """The reasons given with one answer."""
+        cells, places = self._cells, self._reasons
+        other = places[OTHER]
+        for reason in reasons:
+            cells[places.get(reason.code, other)] += 1.0
 
     def count_store_error(self, code: str) -> None:
         """One failure of the store, by the error's `code`."""

@@ -2,9 +2,9 @@
 
     Done (afterwards) ──take──▶ tallies in memory, one a series and day ──every FLUSH_S──▶ increments in the store
 
-Nothing here is waited for by an answer. A batch is counted with NumPy in one go for each series, or in pieces if it has
-hundreds of features, giving way between them. What is in memory is bounded: one tally for each scorecard, role, scene
-and day, however many decisions.
+Nothing here is waited for by an answer. A batch is gathered and counted with NumPy in one go for each series, or
+counted in pieces if it has hundreds of features, giving way between them. What is in memory is bounded: one tally for
+each scorecard, role, scene and day, however many decisions.
 
 Increments are given to the store at most once: those that the store refused are kept and given later, together with
 what came meanwhile; those whose outcome is unknown are dropped, for counting twice would be wrong for ever. A crash
@@ -18,9 +18,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
@@ -38,7 +39,7 @@ from decision_service.store import Store
 from decision_service.telemetry import Meters
 from decision_service.watch.said import CHALLENGER, SHADOW, said_by
 from decision_service.watch.series import Series, series_of
-from decision_service.watch.tally import Answered, Bins, Seen, Tally
+from decision_service.watch.tally import Answered, Bins, Floats, Seen, Tally
 
 LOG = logging.getLogger("decision_service.watch")
 FLUSH_S: Final = 5.0
@@ -48,6 +49,7 @@ DAYS_KEPT: Final = 400  # of counts; as long as events by default
 _PLACES_MAX: Final = 256  # series of policies that were in force lately
 
 _Key = tuple[Series, int]  # and the local day
+_Row = tuple[int, Score, Answered]  # of a run of decisions: which of them, what was said of it and answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ class _Place:
     series: Series
     bins: Bins
     gather: npt.NDArray[np.intp]
+
+    def seen(self, numbers: Floats, rows: Sequence[_Row]) -> Iterable[Seen]:
+        """What the scorecard saw and said of some decisions among `numbers`, in one go."""
+        at, scores, answers = zip(*rows, strict=True)
+        return map(Seen, numbers.take(at, axis=0).take(self.gather, axis=1), scores, answers)
 
 
 class DriftCounting:
@@ -73,12 +80,18 @@ class DriftCounting:
     async def take(self, batch: Sequence[Done]) -> None:
         """Count the scores that decisions rested on, champion's and challenger's."""
         groups: dict[_Key, list[Seen]] = defaultdict(list)
-        for done in batch:
-            answered = answered_by(done.decision)
-            day, numbers = local_day(done), np.frombuffer(done.numbers, np.float64)
-            for card, role, score in scored(done):
-                place = self._place(done.policy, done.scene, card, role)
-                groups[place.series, day].append(Seen(numbers.take(place.gather), score, answered))
+        for run in runs_of(batch):
+            parts: dict[tuple[str, str, int], list[_Row]] = defaultdict(list)
+            for at, done in enumerate(run):
+                answered, day = answered_by(done.decision), local_day(done)
+                for name, score in done.decision.scores.items():
+                    for role, _, said in said_by(score, score.role):
+                        parts[name, role, day].append((at, said, answered))
+            policy, numbers = run[0].policy, numbers_of(run)
+            for (name, role, day), rows in parts.items():
+                card = policy.challengers[name].scorecard if role == CHALLENGER else policy.scorecards[name]
+                place = self._place(policy, run[0].scene, card, role)
+                groups[place.series, day] += place.seen(numbers, rows)
         await self._count(groups)
 
     async def take_shadows(self, batch: Sequence[tuple[Done, ShadowScores]]) -> None:
@@ -170,12 +183,14 @@ class DriftCounting:
                 LOG.error("counts could not be flushed", exc_info=error)
 
 
-def scored(done: Done) -> Iterator[tuple[Scorecard, str, Score]]:
-    """Every scorecard that had a part in a decision, in which role, and what it said."""
-    policy = done.policy
-    for name, score in done.decision.scores.items():
-        for role, _, said in said_by(score, score.role):
-            yield policy.challengers[name].scorecard if role == CHALLENGER else policy.scorecards[name], role, said
+def runs_of(batch: Sequence[Done]) -> Iterator[Sequence[Done]]:
+    """A batch in runs that one policy's scene decided: nearly always one run."""
+    return (list(run) for _, run in groupby(batch, key=lambda done: (id(done.policy), done.scene)))
+
+
+def numbers_of(run: Sequence[Done]) -> Floats:
+    """The numbers that the rules of a run's decisions saw: float64[decisions, numbers of the scene]."""
+    return np.frombuffer(b"".join([done.numbers for done in run]), np.float64).reshape(len(run), -1)
 
 
 def shadow_score(told: Mapping[str, Any], version: str) -> Score:
