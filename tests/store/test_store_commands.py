@@ -11,8 +11,9 @@ from store_cases import decision_id, record
 from decision_service.core.event import EMPTY_LOG
 from decision_service.core.facility import Attribute, Facility
 from decision_service.core.limits import PARTITIONS
+from decision_service.core.links import EMPTY_ENTITY_LOGS, log_name
 from decision_service.store import Commit, keys, scripts
-from decision_service.store.commands import commit_command, place_of, read_command
+from decision_service.store.commands import append_command, commit_command, log_arguments, place_of, read_command
 from decision_service.store.records import encode_attribute, encode_facility
 
 ODD_IDS = ["c-1", "c}{", "%b %d", "a\r\nb", "\u5ba2\u6237", "x" * 300]
@@ -72,6 +73,22 @@ def test_commands_empty_commit_has_every_fixed_argument() -> None:
     arguments = [b"0:e1", b"1", b"", b"", b"", b"", b"", b"0"]
     expected = [b"EVALSHA", scripts.COMMIT.sha, b"5", *key_names("c-1")[:5], *arguments]
     assert words(commit_command(place_of("c-1", PARTITIONS), Commit("c-1", 0), b"e1")) == expected
+
+
+def test_commands_append_tells_of_each_log_what_is_held() -> None:
+    """Keys, bounds and four arguments a log, in the order the script states; of a held log its two ends."""
+    names = [log_name("device", "d%b\r\n"), log_name("payee", "m-1")]
+    held = EMPTY_ENTITY_LOGS[0] + record(1) + record(2)
+    logs = [
+        log_arguments(EMPTY_ENTITY_LOGS[0], record(3), held),
+        log_arguments(EMPTY_ENTITY_LOGS[1], record(4) + record(5), None),
+    ]
+    assert words(append_command(names, PARTITIONS, 1_024, 34_560_000_000, logs)) == [
+        b"EVALSHA", scripts.LINK.sha, b"2", *(keys.entity_key(name, PARTITIONS) for name in names),
+        b"1024", b"34560000000",
+        EMPTY_ENTITY_LOGS[0], record(3), EMPTY_ENTITY_LOGS[0] + record(2), b"128",
+        EMPTY_ENTITY_LOGS[1], record(4) + record(5), b"", b"",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("odd", ["", "d000", "\u00e9" * 36, "\u00e9" * 18, "e" + "0" * 35])

@@ -1,4 +1,5 @@
-"""The commands of a decision, read (of the customer and of entity logs) and commit, as the bytes that go to the server.
+"""The commands of a decision, as the bytes that go to the server: read (of the customer and of entity logs), commit,
+and append to entity logs.
 
 They are built here rather than packed argument by argument: all but the ids, lengths and payloads of a command
 is the same for one customer, so it is put together once and kept (a decision uses it twice).
@@ -48,6 +49,7 @@ def _count(number: int) -> bytes:
 
 _GET: Final = _bulk(b"GET")
 _GETRANGE: Final = _bulk(b"GETRANGE")
+_ENTITY_READ: Final = b"*2\r\n" + _GET  # and the key behind it
 _UNCHANGED: Final[list[bytes]] = []
 
 
@@ -145,7 +147,26 @@ def commit_command(place: Place, commit: Commit, epoch: bytes) -> bytes:
 def entity_read(name: bytes, partitions: int) -> tuple[bytes, bytes]:
     """Key of an entity's log, and the command that reads it."""
     key = keys.entity_key(name, partitions)
-    return key, b"*2\r\n%b%b" % (_GET, _bulk(key))
+    return key, _ENTITY_READ + _bulk(key)
+
+
+def append_command(
+    names: Sequence[bytes], partitions: int, records_max: int, kept_ms: int, logs: Sequence[bytes]
+) -> bytes:
+    """`scripts/link.lua` on the logs of some entities; `logs` are the `log_arguments` of each."""
+    begin = b"*%d\r\n%b" % (5 + 5 * len(names), scripts.LINK.by_sha)
+    wires = [entity_read(name, partitions)[1][len(_ENTITY_READ) :] for name in names]
+    return b"".join((begin, _count(len(names)), *wires, _count(records_max), _count(kept_ms), *logs))
+
+
+def log_arguments(empty: bytes, records: bytes, held: bytes | None) -> bytes:
+    """What is to be appended to one log: its header if it is empty, the records, and what is held of it."""
+    if held is None:
+        return b"$64\r\n%b\r\n$%d\r\n%b\r\n$0\r\n\r\n$0\r\n\r\n" % (empty, len(records), records)
+    offset = b"%d" % (len(held) - RECORD_BYTES)
+    return b"$64\r\n%b\r\n$%d\r\n%b\r\n$128\r\n%b%b\r\n$%d\r\n%b\r\n" % (
+        empty, len(records), records, held[:RECORD_BYTES], held[-RECORD_BYTES:], len(offset), offset,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=_ENTITIES_KEPT_MAX)

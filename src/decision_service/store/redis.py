@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from asyncio import Future, ensure_future, gather
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final
@@ -44,9 +44,11 @@ from decision_service.store import (
 )
 from decision_service.store.commands import (
     Place,
+    append_command,
     commit_command,
     ends_read,
     entity_read,
+    log_arguments,
     place_of,
     plain_read,
     read_command,
@@ -293,19 +295,14 @@ class RedisStore(RedisOutboxes):
         left_out_ms: Mapping[bytes, int] = MappingProxyType({}),
     ) -> LinkCounts:  # fmt: skip
         """See `Store.append_links`."""
-        names = [entity_read(name, self._partitions)[0] for name in records]
-        arguments = [b"%d" % records_max, b"%d" % kept_ms]
+        names, logs = list(records), []
         for name, some in records.items():
             grain = name[0]
             marked = name in left_out_ms
             empty = entity_header(LINK_GRAINS[grain], 0, left_out_ms[name]) if marked else EMPTY_ENTITY_LOGS[grain]
-            log = self._held.without(name, some)
-            if log is None:
-                arguments += (empty, some, b"", b"")
-            else:
-                offset = b"%d" % (len(log) - RECORD_BYTES)
-                arguments += (empty, some, log[:RECORD_BYTES] + log[-RECORD_BYTES:], offset)
-        told = await self._run(scripts.LINK, names, tuple(arguments), timeout_s)
+            logs.append(log_arguments(empty, some, self._held.without(name, some)))
+        command = append_command(names, self._partitions, records_max, kept_ms, logs)
+        told = await self._send(scripts.LINK, entity_read(names[0], self._partitions)[0], command, timeout_s)
         return LinkCounts(*(sum(told[i :: len(LinkCounts._fields)]) for i in range(len(LinkCounts._fields))))
 
     async def waiting_links(
@@ -598,17 +595,21 @@ class RedisStore(RedisOutboxes):
         except StoreUnavailable as error:
             raise NotReplicated(error.message) from None
 
-    async def _run(
+    def _run(
         self, script: scripts.Script, names: list[bytes], arguments: tuple[bytes, ...], timeout_s: float
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
+        command = pack((b"EVALSHA", script.sha, b"%d" % len(names), *names, *arguments))
+        return self._send(script, names[0], command, timeout_s)
+
+    async def _send(self, script: scripts.Script, key: bytes, command: bytes, timeout_s: float) -> Any:
+        """The reply to a packed command that runs a script."""
         if not self._history.known:
             timeout_s = await self._history.known_within(timeout_s)
         until = monotonic() + timeout_s
         self._resends.earned += RESENDS_SHARE
-        command = pack((b"EVALSHA", script.sha, b"%d" % len(names), *names, *arguments))
-        reply = await self._topology.call(names[0], command, timeout_s, write=script.writes)
+        reply = await self._topology.call(key, command, timeout_s, write=script.writes)
         if isinstance(reply, ErrorReply):
-            reply = await self._after_error(reply, script, names[0], command, until)
+            reply = await self._after_error(reply, script, key, command, until)
         return reply
 
     async def _after_error(
