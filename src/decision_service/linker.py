@@ -129,8 +129,9 @@ class Linker:
         if len(self._queue) >= QUEUE_MAX:
             self._meters.count_links("left", 1)
             return
+        if not self._queue:  # else whoever works on the queue comes to this one, too
+            self._filled.set()
         self._queue.append(Waiting(partition_of(commit.customer_id, self._partitions), links_id, links))
-        self._filled.set()
 
     def start(self) -> None:
         """Begin to link and to sweep."""

@@ -204,7 +204,7 @@ class DecisionService:
             began = clock()
             try:
                 if self._static is not None and decision.approved_minor:
-                    self._static.mark_approval(decision)
+                    self._static.sent.mark_approval(decision.customer_id, decision.decided_at_ms)
                 await self._send(commit, request, decision_id, deadline)
             except VersionMoved:
                 continue

@@ -127,10 +127,6 @@ class StaticAnswers:
             raise OutcomeUnknown("another worker is answering this request")
         raise ToldMeanwhile(self._replayed(row, request))
 
-    def mark_approval(self, decision: Decision) -> None:
-        """Mark that money is about to be approved to a customer; never taken back."""
-        self.sent.mark_approval(decision.customer_id, decision.decided_at_ms)
-
     def frame(self, decision_id: str) -> bytes | None:
         """The frame of a decision that is only in the journal. JournalUnavailable."""
         row = self._journal.find(decision_id) if self._journal.pending else None

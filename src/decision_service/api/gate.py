@@ -167,8 +167,9 @@ class Gate:
                 if principal is None:
                     principal = await self._access.principal(headers, peer)
                 name = connection.caller.name = principal.name
-                more = self._rated(principal)
-                desk = self._running_desk()
+                if self._rate is not None:
+                    more = self._rated(principal)
+                desk = self._desk or self._running_desk()
                 check_scope(DECIDE, principal)
                 if not head.checked:
                     check_media(headers)

@@ -97,7 +97,8 @@ async def answer_to(
 ) -> Reply:
     """The reply to a question that is here as a whole since `arrived`, of a caller who may ask."""
     request, budget_ms, parse_s = _question(desk, principal, headers, body)
-    _refuse_too_late(desk, arrived, budget_ms / 1000)
+    if budget_ms < desk.settings.deadline_ms_default:
+        _refuse_too_late(desk, arrived, budget_ms / 1000)
     answer = await desk.decisions.decide(request, budget_ms, arrived)
     meters = desk.meters
     meters.count_decision(answer.outcome, answer.rung, answer.replayed, answer.scene)
@@ -112,9 +113,7 @@ async def answer_to(
 def _refuse_too_late(desk: Desk, arrived: float, budget_s: float) -> None:
     """TooBusy for a smaller budget than the one that it was let in with, if it will not do."""
     admission = desk.admission
-    if admission is None or budget_s >= admission.budget_s:
-        return
-    if admission.too_late(perf_counter() - arrived, budget_s):
+    if admission is not None and admission.too_late(perf_counter() - arrived, budget_s):
         raise TooBusy("too many requests for this deadline: try again a little later", admission.retry_after_s())
 
 
@@ -137,15 +136,15 @@ def _question(
     began = perf_counter()
     request, deadline_ms = parse_question(body, desk.clock)
     check_reach(principal, request.customer_id, "decision")
-    _check_idempotency_key(headers, request.request_id)
+    if b"idempotency-key" in headers:
+        _check_idempotency_key(headers[b"idempotency-key"], request.request_id)
     if request.attributes:
         check_attributes(request.attributes, desk.customers.known_attributes, "attributes.")
     return request, deadline_ms or desk.settings.deadline_ms_default, perf_counter() - began
 
 
-def _check_idempotency_key(headers: Mapping[bytes, bytes], request_id: str) -> None:
-    key = headers.get(b"idempotency-key")
-    if key is not None and key.strip().strip(b'"') != request_id.encode().strip().strip(b'"'):
+def _check_idempotency_key(key: bytes, request_id: str) -> None:
+    if key.strip().strip(b'"') != request_id.encode().strip().strip(b'"'):
         raise InvalidInput("Idempotency-Key", "must equal request_id")
 
 

@@ -182,7 +182,8 @@ class ActivePolicy:
     def keep(self, request: DecisionRequest, state: CustomerState, decision: Decision) -> None:
         """Take note of a decision that was committed."""
         self.guard.keep(request, state, decision)
-        self.watch.keep(decision)
+        if self.watch.number:
+            self.watch.keep(decision)
 
     async def description(self, policy_id: str) -> dict[str, Any]:
         """What a policy was, by its id."""
