@@ -13,7 +13,7 @@ takes a fraction of the time of a frozen dataclass with as many fields.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from decision_service.core.reasons import Reason
@@ -102,6 +102,10 @@ class Effect:
     action: Action
     source: str  # "rule:velocity_burst", "matrix:score_by_utilisation", "guardrail:apr_cap", "fallback:static"
     reason: str = ""  # a reason code, or "" for none
+    told: Reason | None = field(init=False, repr=False, compare=False)  # both; most effects are older than a decision
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "told", Reason(self.reason, self.source) if self.reason else None)
 
 
 class LimitChange(NamedTuple):

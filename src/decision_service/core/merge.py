@@ -94,7 +94,7 @@ def merge(
 ) -> Outcome:
     """One outcome from the effects of all rules of a scene. `amount_minor` is 0 but for a drawdown; `standing` is read
     only if something that the guardrails bound was asked for."""
-    if scene == DRAWDOWN_SCENE and (plain := _plain(effects, amount_minor)) is not None:
+    if scene == DRAWDOWN_SCENE and (plain := _plain(effects, amount_minor, guardrails, t_ms)):
         return plain
     asked = _sorted_out(effects, amount_minor, scene)
     bounds = Bounds(facility, guardrails, standing, t_ms)
@@ -119,11 +119,12 @@ def merge(
     )  # fmt: skip
 
 
-def _plain(effects: Collection[Effect], amount_minor: int) -> Outcome | None:
+def _plain(effects: Collection[Effect], amount_minor: int, guardrails: Guardrails, t_ms: int) -> Outcome | None:
     """What `merge` makes of a drawdown that is only approved or held, perhaps with alerts, as nearly all are; None for
-    any other."""
+    any other. What is held besides a cap or a price is only held, unless the price is above its own cap."""
     hold: HoldKind | None = None
-    approved, given = False, set()
+    approved, altered, price = False, False, 0
+    told: set[Reason] = set()
     raised: list[Effect] = []
     for effect in effects:
         action = effect.action
@@ -134,16 +135,25 @@ def _plain(effects: Collection[Effect], amount_minor: int) -> Outcome | None:
             approved = True
         elif isinstance(action, Alert):
             raised.append(effect)
+        elif isinstance(action, CapDraw):
+            if action.amount_minor >= amount_minor:
+                continue
+            altered = True
+        elif isinstance(action, ChangePrice):
+            altered, price = True, max(price, action.apr_bps)
         else:
             return None
-        if effect.reason:
-            given.add((effect.reason, effect.source))
-    if hold is None and not approved:
-        return None  # nobody said anything: `_sorted_out`
-    reasons = tuple(Reason(code, source) for code, source in sorted(given)) if given else ()
+        if effect.told is not None:
+            told.add(effect.told)
+    if hold is None and (altered or not approved):  # or nobody said anything: `_sorted_out`
+        return None
+    cap = guardrails.apr_cap_bps
+    if price and cap is not None and price > cap.at(t_ms):
+        return None
     alerts = _highest(raised) if raised else ()
     return Outcome(
-        "hold" if hold else "approve", 0 if hold else amount_minor, hold, None, None, alerts, (), (), reasons
+        "hold" if hold else "approve", 0 if hold else amount_minor, hold, None, None, alerts, (), (),
+        tuple(sorted(told)),
     )  # fmt: skip
 
 
@@ -198,8 +208,7 @@ def _reasons(
         void.add(ChangePrice)
     if not hold and (change is None or change.kind == "draw_cap"):
         void.add(ChangeLimit)
-    given = {(e.reason, e.source) for sort, of_sort in asked.items() if sort not in void for e in of_sort if e.reason}
-    return tuple(Reason(code, source) for code, source in sorted(given))
+    return tuple(sorted({e.told for sort, of_sort in asked.items() if sort not in void for e in of_sort if e.told}))
 
 
 def _names(asked: Asked, sort: type[Offer] | type[Tag]) -> tuple[str, ...]:

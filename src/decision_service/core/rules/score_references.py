@@ -9,7 +9,7 @@ on the way to it. A points scorecard that is built on a model's score passes the
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from decision_service.core.decision import Approve, Effect
 from decision_service.core.expressions.names import names_in
@@ -30,12 +30,16 @@ class ScoreReferences:
 
     by_source: Mapping[str, Cards]  # "rule:velocity_burst", "matrix:score_by_use"
     by_cell: Mapping[str, Mapping[str, Cards]]  # "table:renewal": {"renewal:c_late": ..}; of trees, too
+    _sources: frozenset[str] = field(init=False, repr=False, compare=False)  # of both
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_sources", frozenset((*self.by_source, *self.by_cell)))
 
     def among(self, effects: Iterable[Effect]) -> bool:
         """Whether anything that may have looked at a score asked for one of these effects, beyond an approval."""
-        by_source, by_cell = self.by_source, self.by_cell
-        for effect in effects:
-            if (effect.source in by_source or effect.source in by_cell) and not isinstance(effect.action, Approve):
+        sources = self._sources
+        for effect in effects:  # noqa: SIM110  # `any` would make a generator for every decision
+            if effect.source in sources and not isinstance(effect.action, Approve):
                 return True
         return False
 

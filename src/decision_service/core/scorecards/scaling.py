@@ -103,13 +103,16 @@ class Grades:
 
     names: tuple[str, ...]
     points_from: tuple[int, ...]  # falls strictly; one for each grade but the last
+    _worst_first: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _rising: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_worst_first", self.names[::-1])
+        object.__setattr__(self, "_rising", self.points_from[::-1])
 
     def of(self, points: int) -> str:
         """The grade of so many points."""
-        for name, least in zip(self.names, self.points_from, strict=False):
-            if points >= least:
-                return name
-        return self.names[-1]
+        return self._worst_first[bisect_right(self._rising, points)]
 
 
 STANDARD_GRADES: Final = Grades(("A", "B", "C", "D", "E"), (660, 620, 580, 540))
