@@ -13,7 +13,7 @@ as `scorecard:<name>`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from decision_service.core.decision import (
     TIER_RANK,
@@ -44,11 +44,11 @@ def model_reasons(
     The rows that were scored must still stand in the scene's slots.
     """
     cards: frozenset[str] = frozenset()
-    if not scene.score_references.among(effects):
-        return ()
-    for effect in _adverse(effects, outcome, facility, amount_minor):
-        if not effect.reason.startswith(_OF_THE_SERVICE):
-            cards |= scene.score_references.cards(effect.source, cells)
+    references = scene.score_references
+    for effect in references.among(effects):
+        of_the_service = effect.reason.startswith(_OF_THE_SERVICE)
+        if not of_the_service and _against(effect.action, outcome, facility, amount_minor):
+            cards |= references.cards(effect.source, cells)
     return tuple(_reasons(scene, cards, scores)) if cards else ()
 
 
@@ -62,47 +62,33 @@ def _reasons(scene: Scene, cards: frozenset[str], scores: Mapping[str, Score]) -
                 yield Reason(adverse.code, f"scorecard:{card.name}")
 
 
-def _adverse(effects: Iterable[Effect], outcome: Outcome, facility: Facility, amount_minor: int) -> Iterator[Effect]:
-    """The effects that an adverse part of the outcome is made of."""
-    sorts = _adverse_sorts(outcome, amount_minor)
-    for effect in effects if sorts else ():
-        if type(effect.action) in sorts and _against(effect.action, outcome, facility, amount_minor):
-            yield effect
-
-
-def _adverse_sorts(outcome: Outcome, amount_minor: int) -> set[type[Action]]:
-    """What may have been asked for by an effect that made the outcome adverse."""
-    sorts: set[type[Action]] = set()
-    kind = None if outcome.limit_change is None else outcome.limit_change.kind
-    if outcome.hold:
-        sorts |= {Hold, CapDraw}
-        above_cap = any(reason.source == PRICE_ABOVE_CAP.source for reason in outcome.reasons)
-        sorts |= {ChangePrice} if above_cap else set()
-    if 0 < outcome.approved_minor < amount_minor:  # perhaps beside a cut, which then is what the limit change tells
-        sorts.add(CapDraw)
-    if kind in ("cut", "freeze"):
-        sorts.add(ChangeLimit)
-    if outcome.reprice is not None and outcome.reprice.to_bps > outcome.reprice.from_bps:
-        sorts.add(ChangePrice)
-    if outcome.renewal in ("manual", "decline"):
-        sorts.add(Renew)
-    if outcome.tier is not None and TIER_RANK.get(outcome.tier.to_tier, 0) > TIER_RANK.get(outcome.tier.from_tier, 0):
-        sorts.add(Alert)
-    return sorts
-
-
 def _against(action: Action, outcome: Outcome, facility: Facility, amount_minor: int) -> bool:
     """Whether an action asks for what the outcome came to, and that speaks against the customer."""
     match action:
+        case Hold():
+            return outcome.hold is not None
         case CapDraw(amount_minor=cap):
-            return cap <= 0 if outcome.hold else cap < amount_minor  # only a cap of nothing holds
+            if outcome.hold:
+                return cap <= 0  # only a cap of nothing holds
+            return 0 < outcome.approved_minor < amount_minor and cap < amount_minor
         case ChangeLimit(kind=kind, to_minor=to):
-            frozen = outcome.limit_change is not None and outcome.limit_change.kind == "freeze"
-            return kind == "freeze" if frozen else kind == "set" and to < facility.limit_minor
+            came_to = None if outcome.limit_change is None else outcome.limit_change.kind
+            if came_to == "freeze":
+                return kind == "freeze"
+            return came_to == "cut" and kind == "set" and to < facility.limit_minor
         case ChangePrice(apr_bps=apr_bps):
-            return apr_bps > facility.apr_bps
+            return apr_bps > facility.apr_bps and _is_dearer(outcome)
         case Renew(how=how):
-            return how == outcome.renewal
+            return how == outcome.renewal and how in ("manual", "decline")
         case Alert(tier=tier, indicator=indicator):
-            return outcome.tier is not None and tier == outcome.tier.to_tier and indicator in outcome.tier.indicators
-    return True
+            change = outcome.tier
+            rose = change is not None and TIER_RANK.get(change.to_tier, 0) > TIER_RANK.get(change.from_tier, 0)
+            return change is not None and rose and tier == change.to_tier and indicator in change.indicators
+    return False
+
+
+def _is_dearer(outcome: Outcome) -> bool:
+    """Whether the price went up, or would have, above its cap."""
+    if outcome.hold:
+        return any(reason.source == PRICE_ABOVE_CAP.source for reason in outcome.reasons)
+    return outcome.reprice is not None and outcome.reprice.to_bps > outcome.reprice.from_bps

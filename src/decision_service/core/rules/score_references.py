@@ -35,13 +35,10 @@ class ScoreReferences:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_sources", frozenset((*self.by_source, *self.by_cell)))
 
-    def among(self, effects: Iterable[Effect]) -> bool:
-        """Whether anything that may have looked at a score asked for one of these effects, beyond an approval."""
+    def among(self, effects: Iterable[Effect]) -> list[Effect]:
+        """Those of these effects that something asked for which may have looked at a score, without approvals."""
         sources = self._sources
-        for effect in effects:  # noqa: SIM110  # `any` would make a generator for every decision
-            if effect.source in sources and not isinstance(effect.action, Approve):
-                return True
-        return False
+        return [effect for effect in effects if effect.source in sources and not isinstance(effect.action, Approve)]
 
     def cards(self, source: str, cells: Collection[str]) -> Cards:
         """The scorecards behind an effect of this source, where these cells were hit."""
