@@ -36,7 +36,7 @@ from decision_service.store.link_reads import LinkReads, Read, entity_log, is_an
 HELD_BYTES_MAX: Final = 64 * 1_048_576
 HELD_BYTES_MIN: Final = 2_048
 COMPARED_MAX: Final = 32  # records of a call, up to 5 us each
-_KEY, _CUSTOMER = slice(8, 16), slice(48, 56)  # of a record: by which it is known
+_KEY, _CUSTOMER = 8, 48  # where in a record the two words stand by which it is known
 
 AskWhole = Callable[[bytes], "Future[Any] | None"]
 
@@ -81,10 +81,8 @@ class HeldLogs:
         if log is None or len(records) % RECORD_BYTES or len(records) > COMPARED_MAX * RECORD_BYTES:
             return None
         for at in range(0, len(records), RECORD_BYTES):
-            record = records[at : at + RECORD_BYTES]
-            customer = record[_CUSTOMER]
-            for there in records_with(log, record[_KEY]):
-                if log.startswith(customer, there + _CUSTOMER.start):
+            for there in records_with(log, records[at + _KEY : at + _KEY + 8]):
+                if log.startswith(records[at + _CUSTOMER : at + _CUSTOMER + 8], there + _CUSTOMER):
                     return None
         return log
 
