@@ -137,7 +137,8 @@ class DecisionService:
         """
         if self.draining:
             raise Draining("shutting down: ask another worker")
-        request = self._with_past_snapshot(request)
+        if request.facility is not None:
+            request = self._with_past_snapshot(request)
         deadline = arrived + budget_ms / 1000
         decision_id = decision_id_of(request.customer_id, request.request_id, self._partitions)
         static = self._static
