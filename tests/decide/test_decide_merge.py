@@ -16,6 +16,7 @@ from outcome_cases import (
     LINE,
     POSITION,
     SCENE,
+    STEP_AND_CAP,
     T_MS,
     UNBOUNDED,
     history,
@@ -53,6 +54,25 @@ def test_neither_order_nor_repetition_changes_the_outcome(
     repeated = data.draw(st.lists(st.sampled_from(effects), max_size=3)) if effects else []
     again = data.draw(st.permutations(effects + repeated))
     assert outcome_of(again, rails, history(*events), scene) == outcome_of(effects, rails, history(*events), scene)
+
+
+PLAIN = st.builds(
+    Effect,
+    st.one_of(
+        st.builds(Hold, st.sampled_from(["step_up", "review", "block"])), st.builds(CapDraw, st.integers(0, 150_00)),
+        st.builds(ChangePrice, st.integers(1_700, 2_600)), st.builds(Alert, st.just("red"), st.sampled_from("ab")),
+        st.just(Approve()),
+    ),
+    st.sampled_from(["rule:a", "rule:b"]), st.sampled_from(["", "RC11"]),
+)  # fmt: skip
+
+
+@unhurried
+@given(st.lists(PLAIN, max_size=6), st.sampled_from([UNBOUNDED, STEP_AND_CAP]))
+def test_a_plain_drawdown_comes_to_what_the_general_way_makes_of_it(effects: list[Effect], rails: Guardrails) -> None:
+    """A tag without a reason, which is not plain, changes nothing but the tags."""
+    general = outcome_of([*effects, Effect(Tag("t"), "rule:t")], rails)
+    assert outcome_of(effects, rails) == general._replace(tags=())
 
 
 @unhurried
