@@ -3,7 +3,8 @@
 A heartbeat every BEAT_S tells how late the loop is; that is also where admission measures. A beat later than BLOCK_S is
 a block: something synchronous (a file, a lock, a large computation) ran on the loop, and every request waited for it. A
 thread beside it looks at what the loop's thread is doing as soon as a beat is overdue, so that the line in the log says
-where in the code it was. Time for which the thread only waited for a CPU is no block.
+where in the code it was; while all is well it sleeps through a beat or two, for each time it wakes it takes the
+interpreter from the loop. Time for which the thread only waited for a CPU is no block.
 
     beat      late by less than BLOCK_S    nothing
               late by more                 counted, and logged with what was seen: at most one line in LINE_EVERY_S
@@ -29,6 +30,7 @@ from decision_service.telemetry.thread_time import ThreadTime
 LOG = logging.getLogger("decision_service.loop")
 BEAT_S: Final = 0.02
 BLOCK_S: Final = 0.05
+LOOK_S: Final = BLOCK_S / 2  # a beat is so much overdue: something may be holding it up
 STUCK_S: Final = 2.0
 LINE_EVERY_S: Final = 1.0
 FRAMES_MAX: Final = 12
@@ -77,12 +79,14 @@ class LoopWatch:
 
     def _look(self) -> None:
         """What the watching thread does."""
-        told = 0.0
-        while not self._ended.wait(BEAT_S):
+        told, wait_s = 0.0, BEAT_S
+        while not self._ended.wait(wait_s):
             due = self._due
             overdue_s = perf_counter() - due
-            if overdue_s <= BLOCK_S / 2:
+            if overdue_s <= LOOK_S:
+                wait_s = LOOK_S - overdue_s  # there is nothing to see before
                 continue
+            wait_s = BEAT_S
             frame = sys._current_frames().get(self._thread_id)
             if frame is not None and due == self._due:
                 self._seen = where(frame)
