@@ -223,7 +223,8 @@ class ScalarCompiler:
     def _called(self, tree: Call) -> ast.expr:
         suffix = "_strings" if tree.kind is Kind.STRING else ""
         arguments = [self.value_of(argument) for argument in tree.arguments]
-        if tree.function == "coalesce" and len(arguments) <= _WRITTEN_OUT_MAX:
+        literal = isinstance(arguments[0], ast.Constant)  # none has checked `/ coalesce(0, a)` as it has `/ 0`
+        if tree.function == "coalesce" and len(arguments) <= _WRITTEN_OUT_MAX and not literal:
             return self._first_known(arguments, tree.kind)
         if tree.function in _EXTREMES and len(arguments) == _PAIR:
             return self._extreme(*_EXTREMES[tree.function], *arguments)
