@@ -66,7 +66,8 @@ class Server:
         for pid in self.family():
             status = Path(f"/proc/{pid}/status").read_text()
             pages = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            command = " ".join(Path(word).name for word in words)  # where it stands is this machine's affair
             found[f"{pid} {command[:60].strip()}"] = int(pages.split()[1]) * 1024 / 1e6
         return found
 
