@@ -1,8 +1,8 @@
 """The result document: what a load run writes, and `load_report` reads.
 
 `valid` is false, with reasons, where a figure is not what its name says: the generator was the bottleneck (or shared
-its core with a store that was), something else used the server's core, decisions were not whole. A document that is not
-valid may still be looked at, but nothing follows from it.
+its core with a store that was), something else used the server's core, the host took a core away while percentiles were
+measured, decisions were not whole. A document that is not valid may still be looked at, but nothing follows from it.
 
 How it is known that the generator was not the bottleneck: it never used more than GENERATOR_SHARE_MAX of its core, it
 and the store together left some of theirs, and it sent what was due within LAG_P99_US_MAX of the instant.
@@ -29,6 +29,7 @@ GENERATOR_SHARE_MAX: Final = 0.9
 CORE_SHARE_MAX: Final = 0.98  # of generator and store together, on one core
 LAG_P99_US_MAX: Final = 1_000.0
 OTHERS_SHARE_MAX: Final = 0.10  # of the server's core, used by what is no part of the run
+STOLEN_SHARE_MAX: Final = 0.05  # of a core, taken away by the host while percentiles were measured
 FAILED_SHARE_MAX: Final = 0.001
 HEAD: Final = (
     "run", "per s", "wanted", "p50", "p90", "p99", "p99.9", "max", "failed", "not full", "CPU us", "core", "gen.",
@@ -89,6 +90,8 @@ def problems(run: Run, *, may_fail: bool = False) -> list[str]:
         found.append(f"generator and store used {both:.0%} of the core they share: the server waited for them")
     if run["kind"] == "open" and run["send_lag_us"]["p99"] > LAG_P99_US_MAX:
         found.append(f"one request in a hundred was sent {run['send_lag_us']['p99']:,.0f} us late by the generator")
+    if run["kind"] == "open" and run["stolen_share"] > STOLEN_SHARE_MAX:
+        found.append(f"the host took {run['stolen_share']:.0%} of a core away: its latencies are the host's as well")
     if run["others_share"] > OTHERS_SHARE_MAX:
         found.append(f"other work used {run['others_share']:.0%} of the server's core")
     failed = sum(run["failures"].values())

@@ -76,6 +76,16 @@ def test_a_run_that_broke_a_bound_is_not_valid(change: dict[str, Any], why: str)
     assert run.status(told) == run.NOT_VALID
 
 
+def test_latencies_while_the_host_took_the_core_away_are_not_valid() -> None:
+    """In an open loop; what a closed one tells is CPU time, which is counted without."""
+    raw = raw_of([30.0] * 100, core_stolen_s={0: 0.05, 1: 0.03})
+    assert one_run(raw, wanted_per_s=100.0)["why_not"] == [
+        "one: the host took 8% of a core away: its latencies are the host's as well"
+    ]
+    assert one_run(raw)["why_not"] == []
+    assert one_run(raw_of([30.0] * 100), wanted_per_s=100.0)["why_not"] == []
+
+
 def test_a_generator_that_sent_late_makes_an_open_run_invalid() -> None:
     raw = raw_of([30.0] * 100)
     raw.sent_ns += 2_000_000
