@@ -15,13 +15,10 @@ import orjson
 
 from decision_service.answer import instant
 from decision_service.api.parse import Clock, parse_attributes, parse_decision, parse_event, parse_facility, read_events
-from decision_service.archive.chain import GENESIS, chained
 from decision_service.archive.files import Archive
 from decision_service.archive.policies import PolicyKeeper
 from decision_service.archive.rows import read_entry, row_of
 from decision_service.archive.schema import Row
-from decision_service.archive.segments import day_of, segment_path
-from decision_service.archive.tables import parquet_of, table_of
 from decision_service.core.errors import StoreUnavailable
 from decision_service.core.limits import DAY_MS, HOUR_MS, MINUTE_MS
 from decision_service.core.state import CustomerState
@@ -36,6 +33,7 @@ from decision_service.store import Commit, LinkReads
 from decision_service.store.memory import MemoryStore
 from decision_service.telemetry import Meters
 from decision_service.warm import warm
+from written_archive import write_rows
 
 PARTITIONS = 4
 START_MS = 1_795_348_800_000  # 2026-11-22T12:00:00Z
@@ -150,24 +148,6 @@ class World:
         policy_ids = {row.policy_id for row in archived if row.policy_id}
         assert not await PolicyKeeper(self.store, archive).keep(sorted(policy_ids))
         return archived
-
-
-def write_rows(archive: Archive, rows: list[Row], rows_max: int = 200) -> list[Row]:
-    """Chain the rows of a place from its beginning and publish them; the rows."""
-    rows = chained(rows, 0, GENESIS)
-    previous, start = GENESIS, 0
-    while start < len(rows):
-        day = day_of(rows[start].at_ms)
-        end = start
-        while end < len(rows) and end - start < rows_max and day_of(rows[end].at_ms) == day:
-            end += 1
-        part = rows[start:end]
-        last = part[-1].hash or b""
-        path = segment_path(part[0].partition, day, part[0].position, part[-1].position, "1", last)
-        archive.stage(path, parquet_of(table_of(part), previous))
-        assert archive.publish(path)
-        previous, start = last, end
-    return rows
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from every_effect import EVERY_EFFECT
 from lived import Lives
-from replay_world import World, world, write_rows
+from replay_world import World, world
 
 from decision_service.archive.chain import erased
 from decision_service.archive.files import Archive
@@ -25,6 +25,7 @@ from decision_service.archive.schema import Row
 from decision_service.archive.tables import rows_of
 from decision_service.cli import main
 from decision_service.core.event import DRAWDOWN
+from written_archive import write_rows
 
 
 def replayed(archive: Archive, asked: Asked = Asked(), jobs: int = 1) -> Account:  # noqa: B008  # it is frozen

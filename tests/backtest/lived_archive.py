@@ -14,13 +14,10 @@ import orjson
 from conftest_service import Clock as ServiceClock
 
 from decision_service.api.parse import Clock, parse_decision, parse_event, parse_facility, read_events
-from decision_service.archive.chain import GENESIS, chained
 from decision_service.archive.files import Archive
 from decision_service.archive.policies import PolicyKeeper
 from decision_service.archive.rows import read_entry, row_of
 from decision_service.archive.schema import Row
-from decision_service.archive.segments import day_of, segment_path
-from decision_service.archive.tables import parquet_of, table_of
 from decision_service.core.limits import DAY_MS, HOUR_MS
 from decision_service.customers import Customers
 from decision_service.linker import Linker
@@ -31,6 +28,7 @@ from decision_service.service import DecisionService
 from decision_service.store.memory import MemoryStore
 from decision_service.telemetry import Meters
 from decision_service.warm import warm
+from written_archive import write_rows
 
 PARTITIONS = 4
 TIMEOUT_S = 5.0
@@ -110,19 +108,7 @@ async def _write(
             at_ms = max(at_ms, _ms(answers[decision_id]["decided_at"]))
         frame = await store.read_decision(decision_id, TIMEOUT_S) if decision_id else None
         rows.append(row_of(place, read_entry(b"%d-%d" % (at_ms, n), fields), frame))
-    sealed = chained(rows, 0, GENESIS)
-    previous = GENESIS
-    start = 0
-    while start < len(sealed):
-        day = day_of(sealed[start].at_ms)
-        stop = start
-        while stop < len(sealed) and stop - start < segment_rows and day_of(sealed[stop].at_ms) == day:
-            stop += 1
-        part = sealed[start:stop]
-        assert part[-1].hash is not None
-        path = segment_path(place, day, part[0].position, part[-1].position, "1", part[-1].hash)
-        archive.write(path, parquet_of(table_of(part), previous))
-        previous, start = part[-1].hash, stop
+    write_rows(archive, rows, segment_rows)
 
 
 def _ms(text: str) -> int:
